@@ -1,0 +1,1 @@
+"""Computes. Synchronous and deterministic; knows no socket, no clock and no environment."""

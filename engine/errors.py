@@ -1,0 +1,222 @@
+"""Every failure that ragmesh expects, and what a caller can do about it.
+
+    RagmeshError
+    ├── InvalidArgument              wrong whatever the state: change the request
+    │   ├── InvalidField             a field is missing, too long, out of range …
+    │   ├── InvalidVector            not finite, empty or of norm zero
+    │   ├── InvalidFilter            a filter that cannot be read
+    │   ├── InvalidPageToken         a page token of another list, or a damaged one
+    │   ├── MalformedMessage         bytes that are no such message
+    │   ├── TextTooLong              more tokens than the model reads, and truncation refused
+    │   └── UnsupportedMediaType     no parser reads this kind of file
+    ├── NotFound
+    │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound
+    │   ├── EmbeddingModelNotFound  GenerationModelNotFound
+    │   └── MethodNotFound
+    ├── AlreadyExists
+    │   ├── CollectionExists  DocumentExists
+    │   └── RequestIdReused          the same request_id with another payload
+    ├── FailedPrecondition           wrong for the present state: change the state, or the request
+    │   ├── DimensionMismatch        a vector of another length than the collection's
+    │   ├── FingerprintMismatch      a vector of another space than the collection's
+    │   ├── CollectionNotEmpty       what was asked would lose points
+    │   └── ProviderMissing          an execution provider that this machine does not offer
+    ├── Exhausted                    ask for less, or later
+    │   ├── MessageTooLarge          over the size limit
+    │   ├── QueueFull                refused before queueing; `retry_after_s` says when to come back
+    │   └── LimitReached             a limit of the collection or the tenant
+    ├── Unavailable                  nothing is wrong with the request: try again
+    │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable
+    │   └── UpstreamFailed           the generation endpoint behind us failed
+    ├── DeadlineExceeded
+    ├── Cancelled
+    ├── DocumentUnreadable           the parser gave up on a file; the job says why
+    │   └── ParserLimitExceeded      … because of its memory, time or output limit
+    └── DataLoss                     stored data does not match its checksum
+
+Codes, reasons and retry advice are chosen in one place, `services/errors.py`.
+Anything that is not a RagmeshError is our bug: logged, never explained to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class RagmeshError(Exception):
+    """A failure with a sentence for people and data for programs.
+
+    `message` names the value, the bound and the next step. Every variable in it is also in
+    `metadata`. `field` is the path of the request field at fault, if one is. `retry_after_s`
+    is set where waiting helps, in seconds.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        metadata: Mapping[str, str | int | float] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.metadata: dict[str, str] = {k: str(v) for k, v in (metadata or {}).items()}
+        self.retry_after_s = retry_after_s
+
+
+class InvalidArgument(RagmeshError):
+    """The request is wrong whatever the state."""
+
+
+class InvalidField(InvalidArgument):
+    """A request field is missing, too long, out of range or of the wrong form."""
+
+
+class InvalidVector(InvalidArgument):
+    """A vector is not finite, empty, or has norm zero."""
+
+
+class InvalidFilter(InvalidArgument):
+    """A filter cannot be read, or compares values of different kinds."""
+
+
+class InvalidPageToken(InvalidArgument):
+    """A page token does not belong to this list, or is damaged."""
+
+
+class MalformedMessage(InvalidArgument):
+    """The bytes received do not decode as the message of this method."""
+
+
+class TextTooLong(InvalidArgument):
+    """A text has more tokens than the model reads and truncation was not allowed."""
+
+
+class UnsupportedMediaType(InvalidArgument):
+    """No parser reads this kind of file."""
+
+
+class NotFound(RagmeshError):
+    """What was named does not exist for this tenant."""
+
+
+class CollectionNotFound(NotFound):
+    """No collection of this name."""
+
+
+class DocumentNotFound(NotFound):
+    """No document of this name."""
+
+
+class IngestJobNotFound(NotFound):
+    """No ingest job of this name."""
+
+
+class EmbeddingModelNotFound(NotFound):
+    """No embedding model of this name is loaded."""
+
+
+class GenerationModelNotFound(NotFound):
+    """No generation model of this name is configured."""
+
+
+class MethodNotFound(NotFound):
+    """No such method, or a method of a service that this node does not host."""
+
+
+class AlreadyExists(RagmeshError):
+    """What should be made is there already."""
+
+
+class CollectionExists(AlreadyExists):
+    """A collection of this name exists."""
+
+
+class DocumentExists(AlreadyExists):
+    """A document of this name exists."""
+
+
+class RequestIdReused(AlreadyExists):
+    """This request_id was used with another payload."""
+
+
+class FailedPrecondition(RagmeshError):
+    """The request does not fit the present state."""
+
+
+class DimensionMismatch(FailedPrecondition):
+    """A vector's length is not the collection's."""
+
+
+class FingerprintMismatch(FailedPrecondition):
+    """A vector comes from another embedding space than the collection's."""
+
+
+class CollectionNotEmpty(FailedPrecondition):
+    """The change would lose points that the collection holds."""
+
+
+class ProviderMissing(FailedPrecondition):
+    """The execution provider asked for is not offered by the installed onnxruntime."""
+
+
+class Exhausted(RagmeshError):
+    """A bound was met."""
+
+
+class MessageTooLarge(Exhausted):
+    """A message is over the size limit."""
+
+
+class QueueFull(Exhausted):
+    """Refused before queueing; `retry_after_s` is computed from the queue."""
+
+
+class LimitReached(Exhausted):
+    """A limit of the collection or the tenant."""
+
+
+class Unavailable(RagmeshError):
+    """The request is fine and may be tried again."""
+
+
+class NodeDraining(Unavailable):
+    """This node finishes what it has and takes nothing new."""
+
+
+class StoreUnavailable(Unavailable):
+    """PostgreSQL does not answer."""
+
+
+class ServiceUnavailable(Unavailable):
+    """No node serves this service now."""
+
+
+class ModelUnavailable(Unavailable):
+    """The model is not loaded yet."""
+
+
+class UpstreamFailed(Unavailable):
+    """The generation endpoint behind ragmesh failed."""
+
+
+class DeadlineExceeded(RagmeshError):
+    """The caller's deadline passed, or cannot be met."""
+
+
+class Cancelled(RagmeshError):
+    """The caller went away."""
+
+
+class DocumentUnreadable(RagmeshError):
+    """A file could not be parsed: empty, encrypted, broken."""
+
+
+class ParserLimitExceeded(DocumentUnreadable):
+    """A parser met its limit of memory, time or output."""
+
+
+class DataLoss(RagmeshError):
+    """Stored data does not match its checksum."""

@@ -1,0 +1,98 @@
+"""Frozen values that cross layers. Arrays in them are read-only by convention and never mutated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector: TypeAlias = NDArray[np.float32]
+"""Shape (dimensions,), finite."""
+
+Matrix: TypeAlias = NDArray[np.float32]
+"""Shape (rows, dimensions), finite."""
+
+Scalar: TypeAlias = str | int | float | bool
+JsonValue: TypeAlias = (
+    "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"
+)
+Payload: TypeAlias = Mapping[str, JsonValue]
+"""What a caller keeps with a point: a JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters [start, end) of a text, counted in Unicode code points."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Where a vector comes from; vectors of different fingerprints are not comparable (D11).
+
+    `prompts` is the hash of the model's query and passage prompts: both kinds live in one space.
+    """
+
+    weights_hash: str
+    precision: str
+    pooling: str
+    prompts: str
+    dimensions: int
+
+    @property
+    def text(self) -> str:
+        """The form kept in rows and sent on the wire."""
+        return "/".join(
+            (self.weights_hash, self.precision, self.pooling, self.prompts, str(self.dimensions))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """The sentences of one text, each with a small vector from the text's own forward pass (D12).
+
+    `spans` is int32 of shape (n, 2), characters [start, end) into the text. `vectors` is int8 of
+    shape (n, dimensions): the L2-normalised mean of the sentence's token outputs, times 127 and
+    rounded, so that `vectors / 127` has norm about 1.
+    """
+
+    spans: NDArray[np.int32]
+    vectors: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One entry of a collection, as the index takes it.
+
+    `vector` may be None for a point that is only searched by words. `text` is what the lexical
+    side reads and what a hit returns. `document` and `passage_index` are set for passages.
+    """
+
+    id: str
+    vector: Vector | None
+    text: str = ""
+    payload: Payload = field(default_factory=dict)
+    sentences: Sentences | None = None
+    document: str = ""
+    passage_index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A found point. `score` is higher for better, in the unit of the leg or the fusion.
+
+    `dense_score` and `lexical_score` are the legs' own scores, None where the leg did not find it.
+    """
+
+    point: Point
+    score: float
+    dense_score: float | None = None
+    lexical_score: float | None = None

@@ -1,0 +1,1 @@
+"""Speaks. Async; owns time, sockets, queues and storage."""
