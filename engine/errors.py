@@ -12,6 +12,7 @@
     ├── NotFound
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
+    │   ├── PointNotFound            a point that a search starts from
     │   └── MethodNotFound
     ├── AlreadyExists
     │   ├── CollectionExists  DocumentExists
@@ -19,6 +20,7 @@
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
     │   ├── FingerprintMismatch      a vector of another space than the collection's
+    │   ├── NoEmbeddingModel         text for a collection that has only vectors
     │   ├── CollectionNotEmpty       what was asked would lose points
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
@@ -122,6 +124,10 @@ class GenerationModelNotFound(NotFound):
     """No generation model of this name is configured."""
 
 
+class PointNotFound(NotFound):
+    """No point of this id in the collection."""
+
+
 class MethodNotFound(NotFound):
     """No such method, or a method of a service that this node does not host."""
 
@@ -152,6 +158,10 @@ class DimensionMismatch(FailedPrecondition):
 
 class FingerprintMismatch(FailedPrecondition):
     """A vector comes from another embedding space than the collection's."""
+
+
+class NoEmbeddingModel(FailedPrecondition):
+    """The collection has no embedding model, so it cannot embed text."""
 
 
 class CollectionNotEmpty(FailedPrecondition):

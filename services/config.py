@@ -1,0 +1,161 @@
+"""The configuration: one frozen tree, and the only reader of the environment.
+
+Every field can be set as `RAGMESH_<PART>__<FIELD>`, such as `RAGMESH_STORE__POSTGRES_URL`, and
+most by a flag of the command that uses them. Secrets print as `**********`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1 << 20
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoreSettings(_Part):
+    """Where the truth is kept."""
+
+    postgres_url: SecretStr = SecretStr("")
+    """libpq URI. The role needs to own its database and must not bypass row security."""
+    redis_url: SecretStr = SecretStr("")
+    """`redis://…` or `unix://…`. May be lost at any time; costs speed, never data."""
+    pool_max: int = Field(8, ge=1, le=200)
+    """PostgreSQL connections of this node. More lets more writes wait in PostgreSQL instead of
+    here."""
+
+
+class NodeSettings(_Part):
+    """One process of the mesh."""
+
+    services: tuple[str, ...] = ("embedding", "retrieval", "documents", "generation", "chat")
+    """What it hosts."""
+    listen: str = "127.0.0.1:50051"
+    """Its gRPC server, `host:port`; port 0 takes a free one."""
+    advertise: str = ""
+    """What others reach it by; empty for `listen`."""
+    metrics_listen: str = "127.0.0.1:0"
+    """Its Prometheus port; empty for none."""
+    locality: str = ""
+    """A zone name; shown in `ragmesh status`."""
+    calls_max: int = Field(256, ge=1)
+    """Calls in flight before it refuses with QUEUE_FULL. More costs memory and latency."""
+    message_bytes_max: int = Field(16 * MIB, ge=MIB, le=256 * MIB)
+    """The largest message either way. The gateway has the same limit."""
+    drain_grace_s: float = Field(30.0, ge=0)
+    """How long calls in flight may take once it drains."""
+    lease_ttl_s: float = Field(3.0, ge=0.5)
+    """Life of its lease. Shorter notices death sooner and beats Redis more often."""
+    control_plane: str = ""
+    """`host:port` of the control plane; empty if every sibling runs in this process."""
+    identity: Literal["default", "header"] = "default"
+    """`header` believes `x-ragmesh-tenant`: only behind a proxy that authenticates."""
+    allow_unauthenticated: bool = False
+    """Allows to bind beyond loopback although nothing checks who calls."""
+
+
+class ModelSettings(_Part):
+    """The embedding model and its queue."""
+
+    directory: Path | None = None
+    """A Hugging Face directory; None for the model that comes with ragmesh."""
+    provider: str = "auto"
+    """`auto`, `cpu` or `cuda`; a missing one is an error, never a silent fallback."""
+    threads: int = Field(0, ge=0)
+    """Threads of a forward pass; 0 for the cores this process may use."""
+    batch_padded_tokens_max: int = Field(4096, ge=256)
+    """Padded tokens of a batch. More raises throughput a little and latency a lot on CPU."""
+    queue_tokens_max: int = Field(500_000, ge=1_000)
+    """Tokens waiting before the queue refuses with QUEUE_FULL."""
+
+
+class OpenAIModel(_Part):
+    """A generation model behind an endpoint that speaks the OpenAI protocol."""
+
+    id: str
+    """Its name here: `generationModels/{id}`."""
+    url: str
+    """Such as `http://127.0.0.1:8000/v1`."""
+    model: str
+    """Its name there."""
+    api_key: SecretStr = SecretStr("")
+    """Sent as a bearer token."""
+    timeout_s: float = Field(120.0, gt=0)
+    """For one answer."""
+
+
+class GenerationSettings(_Part):
+    """Which models write answers."""
+
+    default: str = "generationModels/extractive"
+    """For questions that name none."""
+    openai: tuple[OpenAIModel, ...] = ()
+    """More models."""
+
+
+class DocumentSettings(_Part):
+    """Ingestion."""
+
+    workers: int = Field(2, ge=1, le=64)
+    """Jobs that this node works on at once."""
+    jobs_waiting_max: int = Field(20_000, ge=1)
+    """Queued jobs of a tenant before uploads are refused with QUEUE_FULL."""
+    file_bytes_max: int = Field(256 * MIB, ge=MIB)
+    """The largest uploaded file."""
+    parser_memory_bytes: int = Field(1024 * MIB, ge=128 * MIB)
+    """Address space of a parser process."""
+    parser_cpu_s: int = Field(60, ge=1)
+    """CPU time of one parse."""
+    parser_wall_s: float = Field(120.0, gt=0)
+    """Wall time of one parse."""
+    parser_jobs_max: int = Field(200, ge=1)
+    """Files that a parser process reads before it is replaced."""
+
+
+class GatewaySettings(_Part):
+    """Envoy and its control plane."""
+
+    listen: str = "127.0.0.1:8080"
+    """The one door: REST, SSE, gRPC and gRPC-Web."""
+    ads_listen: str = "127.0.0.1:18000"
+    """The control plane."""
+    admin_listen: str = "127.0.0.1:9901"
+    """Envoy's admin interface: full control, so loopback only."""
+    cors_origins: tuple[str, ...] = ("http://localhost:*", "http://127.0.0.1:*")
+    """Origins of web pages that may call; `*` stands for any port."""
+    requests_per_s: int = Field(2_000, ge=1)
+    """Local rate limit of the gateway: refill, and half of the burst."""
+    trust_tenant_header: bool = False
+    """Lets `x-ragmesh-tenant` of callers pass. Only where a proxy before it sets the header."""
+    concurrency: int = Field(2, ge=1)
+    """Envoy's worker threads."""
+
+
+def _data_dir() -> Path:
+    return Path(platformdirs.user_data_dir("ragmesh"))
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RAGMESH_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    data_dir: Path = Field(default_factory=_data_dir)
+    """Where converted models, and everything that `ragmesh up` embeds, is kept."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What is logged; DEBUG has a line for every call."""
+    store: StoreSettings = StoreSettings()
+    node: NodeSettings = NodeSettings()
+    models: ModelSettings = ModelSettings()
+    generation: GenerationSettings = GenerationSettings()
+    documents: DocumentSettings = DocumentSettings()
+    gateway: GatewaySettings = GatewaySettings()

@@ -1,0 +1,1 @@
+"""Who is there, and how to reach them: in this process where possible, else over gRPC."""

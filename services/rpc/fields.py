@@ -1,0 +1,76 @@
+"""The checks that requests share. Each raises InvalidField with the value, the bound and the
+field, whatever the state."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sized
+
+from engine.errors import InvalidField
+
+
+def required(value: Sized, field: str) -> None:
+    """A text or list that may not be empty."""
+    if not value:
+        raise InvalidField(f"{field} is missing.", field=field, metadata={"field": field})
+
+
+def items(value: Sized, field: str, most: int, least: int = 1) -> None:
+    """A list of `least` to `most` items."""
+    if not least <= len(value) <= most:
+        raise InvalidField(
+            f"{field} has {len(value):,} items, but takes {least:,} to {most:,}. "
+            "Split it into several requests.",
+            field=field,
+            metadata={"field": field, "items": len(value), "items_min": least, "items_max": most},
+        )
+
+
+def characters(value: str, field: str, most: int, least: int = 0) -> None:
+    """A text of `least` to `most` characters."""
+    if not least <= len(value) <= most:
+        raise InvalidField(
+            f"{field} has {len(value):,} characters, but takes {least:,} to {most:,}.",
+            field=field,
+            metadata={
+                "field": field,
+                "characters": len(value),
+                "characters_min": least,
+                "characters_max": most,
+            },
+        )
+
+
+def number(value: float, field: str, least: float, most: float) -> None:
+    """A number from `least` to `most`; not a number fails."""
+    if not least <= value <= most:
+        raise InvalidField(
+            f"{field} is {value:,}, but lies between {least:,} and {most:,}.",
+            field=field,
+            metadata={"field": field, "value": value, "min": least, "max": most},
+        )
+
+
+def request_id(value: str) -> None:
+    """Empty or a UUID."""
+    if not value:
+        return
+    try:
+        uuid.UUID(value)
+    except ValueError as error:
+        raise InvalidField(
+            "request_id is not a UUID. Make one for each new request, and repeat it only when "
+            "the same request is sent again.",
+            field="request_id",
+        ) from error
+
+
+def watermark(value: str, field: str = "min_watermark") -> int:
+    """The commit number of a watermark; 0 for an empty one."""
+    if not value:
+        return 0
+    if not value.isascii() or not value.isdigit() or len(value) > 18:
+        raise InvalidField(
+            f"{field} is not a watermark. Pass one as a write returned it.", field=field
+        )
+    return int(value)

@@ -1,0 +1,44 @@
+"""What every node counts, for Prometheus. Names end in their unit."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+
+RPC_SECONDS = Histogram(
+    "ragmesh_rpc_duration_seconds",
+    "Time of a call in its handler, by outcome; its count is the rate, its codes the errors.",
+    ["service", "rpc", "code"],
+    buckets=_SECONDS,
+)
+RPC_IN_FLIGHT = Gauge("ragmesh_rpc_in_flight", "Calls being worked on.", ["service", "rpc"])
+QUEUE_WAITING = Gauge(
+    "ragmesh_model_queue_waiting", "Texts waiting for a model.", ["model", "lane"]
+)
+QUEUE_WAIT_SECONDS = Histogram(
+    "ragmesh_model_queue_wait_seconds",
+    "Time texts waited for a model.",
+    ["model", "lane"],
+    buckets=_SECONDS,
+)
+BATCH_TOKENS = Counter(
+    "ragmesh_model_tokens_total",
+    "Tokens put through a model; kind is `text` or `padding`.",
+    ["model", "kind"],
+)
+INDEX_POINTS = Gauge("ragmesh_index_points", "Live points of all indexes on this node.")
+INDEX_TOMBSTONES = Gauge("ragmesh_index_tombstones", "Deleted rows that still take memory.")
+INDEX_MEMORY_BYTES = Gauge("ragmesh_index_memory_bytes", "Estimated memory of all indexes.")
+INDEX_LAG_COMMITS = Gauge(
+    "ragmesh_index_lag_commits",
+    "Commits that no index has applied yet, the most of any collection.",
+)
+INDEX_REBUILDS = Counter(
+    "ragmesh_index_rebuilds_total", "Indexes rebuilt because the log was another one."
+)
+INGEST_JOBS = Counter("ragmesh_ingest_jobs_total", "Ingest jobs ended, by state.", ["state"])
+INGEST_RUNNING = Gauge("ragmesh_ingest_jobs_running", "Ingest jobs in this node's hands.")
+MESH_CALLS = Counter(
+    "ragmesh_mesh_calls_total", "Calls to siblings; way is `local` or `remote`.", ["service", "way"]
+)
