@@ -6,6 +6,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sized
 
+from google.protobuf.message import Message
+
 from engine.errors import InvalidField
 
 
@@ -74,3 +76,15 @@ def watermark(value: str, field: str = "min_watermark") -> int:
             f"{field} is not a watermark. Pass one as a write returned it.", field=field
         )
     return int(value)
+
+
+def enum(message: Message, field: str) -> None:
+    """An enum field whose number has a name."""
+    value = getattr(message, field)
+    kind = message.DESCRIPTOR.fields_by_name[field].enum_type
+    if kind is not None and value not in kind.values_by_number:
+        raise InvalidField(
+            f"{field} is {value}, which {kind.name} does not have.",
+            field=field,
+            metadata={"field": field, "value": value},
+        )
