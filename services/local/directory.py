@@ -34,7 +34,16 @@ from engine.errors import FailedPrecondition
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7) has 108, and one is the final zero
 SOCKET_NAME_BYTES_MAX = 40  # what a path below `run` may add, its slash included
 _ROOMS = ("redis", "models", "objects", "logs")
-_KNOWN = {*_ROOMS, "postgres", "postgres.new", "run", "lock", "ports.json", "lost+found"}
+_KNOWN = {
+    *_ROOMS,
+    "postgres",
+    "postgres.new",
+    "run",
+    "lock",
+    "ports.json",
+    "ports.json.new",
+    "lost+found",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +154,14 @@ def hold(root: Path) -> HeldDirectory:
     lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        for room in _ROOMS:
+            (root / room).mkdir(mode=0o700, exist_ok=True)
+        run = _sockets(root)
+    except BaseException as error:
         os.close(lock)
-        raise _held_by(root, _read_holder(root / "lock")) from None
-    for room in _ROOMS:
-        (root / room).mkdir(mode=0o700, exist_ok=True)
-    run = _sockets(root)
+        if isinstance(error, BlockingIOError):
+            raise _held_by(root, _read_holder(root / "lock")) from None
+        raise
     # Whoever cleans the temporary directory leaves alone what is locked (systemd-tmpfiles(8)).
     run_lock = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     with contextlib.suppress(OSError):

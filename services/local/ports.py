@@ -6,7 +6,6 @@ and up on Linux), so that a port does not vanish between two starts.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -22,8 +21,10 @@ _TRIES_MAX = 500
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether one could listen on the port now."""
-    with contextlib.closing(_socket(host)) as probe:
-        return _bind(probe, host, port)
+    server = _listen(host, port)
+    if server is not None:
+        server.close()
+    return server is not None
 
 
 def choose_ports(
@@ -35,58 +36,55 @@ def choose_ports(
     else a new one. Raises FailedPrecondition where a port asked for is taken, or none is free.
     """
     remembered = _read(memory_file)
-    taken: list[socket.socket] = []
-    chosen: dict[str, int] = {}
+    held: dict[str, socket.socket] = {}
     try:
-        for name, port in sorted(wanted.items(), key=lambda item: item[1] == 0):
-            probe = _socket(host)
-            taken.append(probe)
-            if port:
-                if not _bind(probe, host, port):
-                    raise FailedPrecondition(
-                        f"port {port} for {name} is in use on {host}; choose another, or 0 for "
-                        "any that is free",
-                        metadata={"port": port, "name": name, "host": host},
-                    )
-                chosen[name] = port
-            else:
-                chosen[name] = _first_free(probe, host, remembered.get(name, 0), memory_file)
+        # All that are known first, so that a newcomer does not get the port of another name.
+        for name, port in wanted.items():
+            server = _listen(host, port or remembered.get(name, 0))
+            if server is not None:
+                held[name] = server
+            elif port:
+                raise FailedPrecondition(
+                    f"port {port} for {name} is in use on {host}; choose another, or 0 for any "
+                    "that is free",
+                    metadata={"port": port, "name": name, "host": host},
+                )
+        for name in [name for name in wanted if name not in held]:
+            held[name] = _listen_anywhere(host, memory_file)
+        chosen = {name: int(held[name].getsockname()[1]) for name in wanted}
     finally:
-        for probe in taken:
-            probe.close()
+        for server in held.values():
+            server.close()
     _write(memory_file, {**remembered, **chosen})
     return chosen
 
 
-def _first_free(probe: socket.socket, host: str, remembered: int, memory_file: Path) -> int:
-    if remembered and _bind(probe, host, remembered):
-        return remembered
+def _listen_anywhere(host: str, memory_file: Path) -> socket.socket:
     start = zlib.crc32(os.fsencode(memory_file))  # two data directories begin far from each other
     for step in range(_TRIES_MAX):
-        port = _FIRST + (start + step) % _COUNT
-        if _bind(probe, host, port):
-            return port
+        server = _listen(host, _FIRST + (start + step) % _COUNT)
+        if server is not None:
+            return server
     raise FailedPrecondition(
         f"none of {_TRIES_MAX} ports tried on {host} is free; give one by name",
         metadata={"tries": _TRIES_MAX, "host": host},
     )
 
 
-def _socket(host: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    probe = socket.socket(family, socket.SOCK_STREAM)
+def _listen(host: str, port: int) -> socket.socket | None:
+    """A listener on the port; None for port 0 and for one that is taken."""
+    server = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     # A connection that lingers in TIME_WAIT is no reason to move; a listener still refuses us.
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return probe
-
-
-def _bind(probe: socket.socket, host: str, port: int) -> bool:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        probe.bind((host, port))
-        probe.listen(1)
+        if port:
+            server.bind((host, port))
+            server.listen(1)
+            return server
     except OSError:
-        return False
-    return True
+        pass
+    server.close()
+    return None
 
 
 def _read(memory_file: Path) -> dict[str, int]:

@@ -1,0 +1,37 @@
+"""Processes that run a whole embedded mesh, and are gone when a test ends, however it ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.services.local.running import Mesh
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Callable[..., Mesh]]:
+    """Starts meshes; by default in `tmp_path/data`."""
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    started: list[Mesh] = []
+
+    def start(root: Path | None = None, prefix: Sequence[str] = ()) -> Mesh:
+        started.append(Mesh(root or tmp_path / "data", prefix))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.kill()
+        if each.process.stdout is not None:
+            each.process.stdout.close()
+
+
+@pytest.fixture
+def ordinary_user() -> list[str]:
+    """What to put before a command so that it runs as an ordinary user, in any directory."""
+    if os.geteuid() != 0:
+        return []
+    return ["unshare", "--user", "--map-user=1", "--map-group=1", "--"]

@@ -1,0 +1,66 @@
+"""A whole embedded mesh in a process of its own, and what it said."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+UP = Path(__file__).with_name("up.py")
+WAIT_S = 30.0
+
+
+class Mesh:
+    """A running `up.py` and what it said."""
+
+    def __init__(self, root: Path, prefix: Sequence[str] = ()) -> None:
+        self.process = subprocess.Popen(
+            [*prefix, sys.executable, str(UP), str(root)], stdout=subprocess.PIPE, text=True
+        )
+        self.said: list[dict[str, Any]] = []
+
+    def wait_for(self, **wanted: object) -> dict[str, Any]:
+        """Read on until a line has all these fields."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            fields: dict[str, Any] = json.loads(line)
+            self.said.append(fields)
+            if wanted.items() <= fields.items():
+                return fields
+        raise AssertionError(f"ended without {wanted}; it said {self.said}")
+
+    def descendants(self) -> list[int]:
+        return [p.pid for p in psutil.Process(self.process.pid).children(recursive=True)]
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(WAIT_S) == 0, self.said
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(WAIT_S)
+
+
+def gone(pids: Sequence[int], within_s: float) -> list[int]:
+    """The processes that still run after so long; a zombie runs no more."""
+    deadline_s = time.monotonic() + within_s
+    alive = list(pids)
+    while alive := [pid for pid in alive if runs(pid)]:
+        if time.monotonic() > deadline_s:
+            break
+        time.sleep(0.02)
+    return alive
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
