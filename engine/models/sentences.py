@@ -124,11 +124,9 @@ def _period_ends(text: str, begin: int, before: str, stop: int, word: str) -> bo
         return False
     if lower in _ABBREVIATIONS:
         return False
-    if lower in _BEFORE_NUMBERS and lower not in ("p", "no"):
-        # "Fig. 2" and "Sec. III" go on; so does "Jan. 5".
-        return not (word[0].isdigit() or word.rstrip(".").isupper())
-    if lower in ("p", "no") and before[0].islower():
-        return not word[0].isdigit()
+    if lower in _BEFORE_NUMBERS:
+        # "Fig. 2", "Sec. III" and "No. 5" go on; "Fig. The" and "said no. Then" do not.
+        return not (word[0].isdigit() or (word.rstrip(".").isupper() and not _opens(word)))
     if lower in _MAY_END or _DOTTED.match(before) or len(_LETTERS.findall(before)) == 0:
         return _opens(word) or not before[:1].isalpha()
     if len(before) == 1 and before.isupper():

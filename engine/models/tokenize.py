@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer, normalizers
 from engine.errors import DataLoss, InvalidField, ModelUnavailable, TextTooLong
 from engine.models.model_dir import ModelDir
 
-CHUNK_CHARS = 1_000_000
+CHUNK_CHARS = 250_000
 """Texts go to the tokenizer in groups of about so many characters, which bounds its memory."""
 
 
