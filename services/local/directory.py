@@ -8,7 +8,8 @@
         run/           sockets and files that mean nothing after a stop
 
 A socket's path may have 107 bytes. Where `<data>/run` is too long for that, the sockets lie in
-`<temporary directory>/ragmesh-<uid>-<hash of the path>`, and `<data>/run` is a link to it.
+`<temporary directory>/ragmesh-<uid>-<hash of the path>`, and `<data>/run` is a link to it. That
+directory goes when the data directory is released; after a kill, when it is next.
 
 The kernel drops the lock with the process that took it, so a stale lock cannot be.
 """
@@ -125,8 +126,10 @@ class HeldDirectory:
         os.ftruncate(lock, len(text.encode()) + 1)
 
     def release(self) -> None:
-        """Let go of the directory. Calling it twice does nothing."""
+        """Let go of the directory, when all parts have stopped. Twice does nothing."""
         if self._descriptors:
+            if self.directory.run.parent != self.directory.root:
+                shutil.rmtree(self.directory.run, ignore_errors=True)
             os.ftruncate(self._descriptors[0], 0)
         while self._descriptors:
             os.close(self._descriptors.pop())
@@ -252,12 +255,6 @@ def _short_directory(root: Path) -> Path:
         )
     short.chmod(0o700)
     return short
-
-
-def remove_sockets(directory: DataDirectory) -> None:
-    """Remove the short directory outside `<data>`, for those who throw the data away too."""
-    if directory.run.parent != directory.root:
-        shutil.rmtree(directory.run, ignore_errors=True)
 
 
 def _read_holder(lock_file: Path) -> Holder | None:

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.services.local.running import Mesh
+from tests.services.local.running import Mesh, running_mesh
 
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[Callable[..., Mesh]]:
     """Starts meshes; by default in `tmp_path/data`."""
     assert tmp_path.stat().st_mode & 0o777 == 0o700
-    started: list[Mesh] = []
+    with ExitStack() as started:
 
-    def start(root: Path | None = None, prefix: Sequence[str] = ()) -> Mesh:
-        started.append(Mesh(root or tmp_path / "data", prefix))
-        return started[-1]
+        def start(root: Path | None = None, prefix: Sequence[str] = ()) -> Mesh:
+            return started.enter_context(running_mesh(root or tmp_path / "data", prefix))
 
-    yield start
-    for each in started:
-        if each.process.poll() is None:
-            each.kill()
-        if each.process.stdout is not None:
-            each.process.stdout.close()
+        yield start
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ class Mesh:
     """A running `up.py` and what it said."""
 
     def __init__(self, root: Path, prefix: Sequence[str] = ()) -> None:
+        self.root = root
         self.process = subprocess.Popen(
             [*prefix, sys.executable, str(UP), str(root)], stdout=subprocess.PIPE, text=True
         )
@@ -46,6 +49,22 @@ class Mesh:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(WAIT_S)
+
+
+@contextmanager
+def running_mesh(root: Path, prefix: Sequence[str] = ()) -> Iterator[Mesh]:
+    """A mesh that is gone at the end, with its sockets."""
+    mesh = Mesh(root, prefix)
+    try:
+        yield mesh
+    finally:
+        if mesh.process.poll() is None:
+            mesh.kill()
+        if mesh.process.stdout is not None:
+            mesh.process.stdout.close()
+        run = root / "run"
+        if run.is_symlink():  # of a mesh that was killed, and so did not tidy up
+            shutil.rmtree(run.resolve(), ignore_errors=True)
 
 
 def gone(pids: Sequence[int], within_s: float) -> list[int]:

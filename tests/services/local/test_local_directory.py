@@ -17,7 +17,6 @@ from services.local.directory import (
     SOCKET_PATH_BYTES_MAX,
     find_holder,
     hold,
-    remove_sockets,
 )
 from tests.services.local.running import Mesh
 
@@ -101,7 +100,6 @@ def test_sockets_can_be_made_whatever_the_length_of_the_path(length: int) -> Non
                 held.directory.socket("s" * SOCKET_NAME_BYTES_MAX)
         with hold(root) as again:
             assert again.directory == held.directory
-        remove_sockets(held.directory)
         assert held.directory.run.exists() == (held.directory.run.parent == root)
     finally:
         shutil.rmtree(base)
@@ -120,7 +118,6 @@ def test_a_directory_that_is_moved_takes_its_sockets_along(tmp_path: Path) -> No
         shallow.rename(deep)
         with hold(deep) as held:
             assert held.directory.run == far
-            remove_sockets(held.directory)
     finally:
         shutil.rmtree(shallow, ignore_errors=True)
 
@@ -129,7 +126,6 @@ def test_a_planted_socket_directory_is_refused(tmp_path: Path) -> None:
     deep = tmp_path / ("deep" * 40)
     with hold(deep) as held:
         short = held.directory.run
-    short.rmdir()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     short.symlink_to(elsewhere)
@@ -138,5 +134,4 @@ def test_a_planted_socket_directory_is_refused(tmp_path: Path) -> None:
             hold(deep)
     finally:
         short.unlink()
-    with hold(deep) as held:  # and the refusal kept no lock
-        remove_sockets(held.directory)
+    hold(deep).release()  # and the refusal kept no lock

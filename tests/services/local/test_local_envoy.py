@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from engine.errors import InvalidField
-from services.local.directory import hold, remove_sockets
+from services.local.directory import hold
 from services.local.envoy import ask_admin, envoy_part
 from services.local.ports import choose_ports
 from services.local.supervisor import PartEvent, Supervisor
@@ -73,7 +73,6 @@ def test_a_stop_waits_for_open_requests_and_a_kill_is_healed(tmp_path: Path) -> 
                 await asyncio.sleep(0.2)
                 await supervisor.stop()
                 assert (await request).status_code == 200
-            remove_sockets(directory)
 
     asyncio.run(asyncio.wait_for(main(), 30))
 

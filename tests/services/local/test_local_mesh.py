@@ -8,7 +8,7 @@ import pwd
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -21,9 +21,17 @@ from services.local.binaries import find_postgres
 from services.local.directory import hold
 from services.local.postgres import embedded_postgres
 from services.local.runas import first_closed
-from tests.services.local.running import Mesh, gone
+from tests.services.local.running import Mesh, gone, running_mesh
 
 Start = Callable[..., Mesh]
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """A mesh that tests look at and leave as it is, ready to be used."""
+    with running_mesh(tmp_path_factory.mktemp("untouched") / "data") as mesh:
+        mesh.wait_for(kind="up")
+        yield mesh
 
 
 def one(url: str, query: str) -> object:
@@ -48,8 +56,8 @@ def test_data_outlives_a_stop_and_a_stop_leaves_no_process(mesh: Start) -> None:
     again.stop()
 
 
-def test_services_log_in_as_an_ordinary_role_and_nobody_over_tcp(mesh: Start) -> None:
-    up = mesh().wait_for(kind="up")
+def test_services_log_in_as_an_ordinary_role_and_nobody_over_tcp(untouched: Mesh) -> None:
+    up = untouched.said[-1]
     role = "FROM pg_roles WHERE rolname = current_user"
     assert one(up["url"], f"SELECT rolsuper OR rolbypassrls OR rolcreaterole {role}") is False
     owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
@@ -59,29 +67,27 @@ def test_services_log_in_as_an_ordinary_role_and_nobody_over_tcp(mesh: Start) ->
     assert {name: one(up["url"], f"SHOW {name}") for name in settings} == settings
 
 
-def test_user_texts_stay_out_of_the_log(mesh: Start, tmp_path: Path) -> None:
-    up = mesh().wait_for(kind="up")
+def test_user_texts_stay_out_of_the_log(untouched: Mesh) -> None:
+    up = untouched.said[-1]
     with psycopg.connect(up["url"], autocommit=True) as connection:
         connection.execute("CREATE TABLE once (word text PRIMARY KEY)")
         connection.execute("INSERT INTO once VALUES ('confidential')")
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute("INSERT INTO once VALUES ('confidential')")
-    log = (tmp_path / "data" / "logs" / "postgres.log").read_text()
+    log = (untouched.root / "logs" / "postgres.log").read_text()
     assert "duplicate key" in log
     assert "confidential" not in log
 
 
-def test_redis_evicts_only_what_has_a_lifetime_and_writes_no_file(
-    mesh: Start, tmp_path: Path
-) -> None:
-    client = redis.Redis.from_url(mesh().wait_for(kind="up")["redis_url"])
+def test_redis_evicts_only_what_has_a_lifetime_and_writes_no_file(untouched: Mesh) -> None:
+    client = redis.Redis.from_url(untouched.said[-1]["redis_url"])
     policy = client.config_get("maxmemory-policy")
     assert policy == {"maxmemory-policy": "volatile-lru"}
     assert client.config_get("save") == {"save": ""}
     client.set("lease", "held", ex=10)
     assert client.get("lease") == b"held"
     client.close()
-    assert list((tmp_path / "data" / "redis").iterdir()) == []
+    assert list((untouched.root / "redis").iterdir()) == []
 
 
 def test_a_killed_part_is_restarted_and_acknowledged_writes_are_there(mesh: Start) -> None:
