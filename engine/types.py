@@ -83,6 +83,7 @@ class Point:
     sentences: Sentences | None = None
     document: str = ""
     passage_index: int = 0
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,236 @@
+"""The wiring: settings in, a node out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from wsgiref.simple_server import WSGIServer
+
+from google.protobuf.message import Message
+from prometheus_client import start_http_server
+from redis.asyncio import Redis
+
+from engine.errors import InvalidField, ServiceUnavailable
+from services.config import NodeSettings, Settings
+from services.mesh.lease import LeaseState, NodeLease
+from services.mesh.mesh import Mesh
+from services.mesh.registry import BEATS_PER_TTL, Registry
+from services.rpc.call import DefaultIdentity, HeaderIdentity, Identity
+from services.rpc.chain import Chain, Check, Gate
+from services.rpc.methods import AREAS
+from services.rpc.server import Server
+from services.rpc.service import Service
+from services.store.redis import open_redis
+from services.store.store import Store
+
+_LOG = logging.getLogger(__name__)
+
+STORED_AREAS = frozenset({"retrieval", "documents"})
+"""Services that need PostgreSQL."""
+
+DRAIN_NOTICE_S = 1.0
+"""How long a draining node goes on taking calls, so that everybody has heard: the registry is
+polled every 0.25 s and the control plane publishes within 0.2 s."""
+
+
+class Node:
+    """One process of the mesh: hosts services, serves them, holds a lease, drains and stops."""
+
+    def __init__(self, settings: Settings) -> None:
+        _check_exposure(settings.node)
+        self.settings = settings
+        node = settings.node
+        unknown = set(node.services) - set(AREAS)
+        if unknown or not node.services:
+            raise InvalidField(
+                f"node.services is {', '.join(node.services) or 'empty'}; choose from "
+                f"{', '.join(AREAS)}.",
+                field="node.services",
+            )
+        self.node_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        self.gate = Gate(node.calls_max)
+        self.threads = ThreadPoolExecutor(
+            max(4, len(os.sched_getaffinity(0))), thread_name_prefix="engine"
+        )
+        self.checks: dict[type[Message], Check] = {}
+        self.chain = Chain(self.gate, self.checks, node.message_bytes_max)
+        self.mesh = Mesh(self.chain, _siblings(node), node.message_bytes_max)
+        self.services: dict[str, Service] = {}
+        self.store: Store | None = None
+        self.redis: Redis | None = None
+        self.server: Server | None = None
+        self.address = ""
+        self.metrics_address = ""
+        self._metrics: WSGIServer | None = None
+        self._beat: asyncio.Task[None] | None = None
+        self._state: LeaseState = "SERVING"
+
+    async def open(self) -> None:
+        """Opens the store and starts the services in this process; no socket yet.
+
+        Raises what keeps a service from working.
+        """
+        store = self.settings.store
+        if STORED_AREAS & set(self.settings.node.services):
+            if not store.postgres_url.get_secret_value():
+                raise InvalidField(
+                    "The retrieval and documents services need PostgreSQL. Give "
+                    "--postgres-url or RAGMESH_STORE__POSTGRES_URL, or use `ragmesh up`, which "
+                    "starts one.",
+                    field="store.postgres_url",
+                )
+            self.store = await Store.open(
+                store.postgres_url.get_secret_value(), pool_max=store.pool_max
+            )
+        if store.redis_url.get_secret_value():
+            self.redis = open_redis(store.redis_url.get_secret_value())
+        for area in self.settings.node.services:
+            service = self._build(area)
+            self.checks.update(service.checks)
+            self.mesh.host(area, service)
+            self.services[area] = service
+        for service in self.services.values():
+            await service.start()
+
+    def _build(self, area: str) -> Service:
+        settings = self.settings
+        # Imported here so that a node loads only what it hosts: onnxruntime alone takes 100 MB.
+        if area == "embedding":
+            from services.embedding.servicer import EmbeddingServicer
+
+            return EmbeddingServicer(settings.models, settings.data_dir / "models", self.threads)
+        if area == "retrieval":
+            from services.retrieval.servicer import RetrievalServicer
+
+            return RetrievalServicer(self._stored(), self.mesh, self.threads)
+        if area == "documents":
+            from services.documents.servicer import DocumentServicer
+
+            return DocumentServicer(settings.documents, self._stored(), self.mesh, self.node_id)
+        if area == "generation":
+            from services.generation.servicer import GenerationServicer
+
+            return GenerationServicer(settings.generation, self.mesh, self.threads)
+        from services.chat.servicer import ChatServicer
+
+        return ChatServicer(settings.generation, self.mesh)
+
+    def _stored(self) -> Store:
+        if self.store is None:
+            raise ServiceUnavailable("The store is not open.")
+        return self.store
+
+    async def serve(self) -> None:
+        """Binds the ports, answers, and announces the node. Raises InvalidField for a port that
+        is taken."""
+        node = self.settings.node
+        identity: Identity = HeaderIdentity() if node.identity == "header" else DefaultIdentity()
+        self.server = Server(self.services, self.chain, identity, node.message_bytes_max)
+        try:
+            port = self.server.bind(node.listen)
+        except RuntimeError as error:
+            raise InvalidField(
+                f"{node.listen} cannot be bound: {error}. Is another node there? Choose another "
+                "port, or port 0 for a free one.",
+                field="node.listen",
+                metadata={"listen": node.listen},
+            ) from error
+        host = node.listen.rpartition(":")[0]
+        self.address = node.advertise or f"{host}:{port}"
+        await self.server.start()
+        if node.metrics_listen:
+            metrics_host, _, metrics_port = node.metrics_listen.rpartition(":")
+            self._metrics, _ = start_http_server(int(metrics_port), metrics_host)
+            self.metrics_address = f"{metrics_host}:{self._metrics.server_port}"
+        await self.server.set_serving(True)
+        if self.redis is not None:
+            registry = Registry(self.redis, node.lease_ttl_s)
+            await registry.announce(self._lease())
+            self._beat = asyncio.create_task(self._beats(registry), name="lease")
+        _LOG.info("node serves", extra={"node": self.node_id, "address": self.address})
+
+    def _lease(self) -> NodeLease:
+        node = self.settings.node
+        return NodeLease(
+            node_id=self.node_id,
+            services=node.services,
+            address=self.address,
+            state=self._state,
+            locality=node.locality,
+            load=round(self.gate.load, 3),
+            version=version("ragmesh-server"),
+            metrics_address=self.metrics_address,
+        )
+
+    async def _beats(self, registry: Registry) -> None:
+        while True:
+            await registry.announce(self._lease())
+            await asyncio.sleep(registry.ttl_s / BEATS_PER_TTL)
+
+    async def drain(self) -> None:
+        """Leaves the mesh without losing a call: says so, waits until everybody has heard, then
+        finishes what is in flight within `drain_grace_s`."""
+        grace_end_s = time.monotonic() + self.settings.node.drain_grace_s
+        self._state = "DRAINING"
+        for service in self.services.values():
+            await service.drain()
+        if self.server is None:
+            return
+        if self.redis is not None:
+            await Registry(self.redis, self.settings.node.lease_ttl_s).announce(self._lease())
+            await asyncio.sleep(DRAIN_NOTICE_S)
+        await self.server.set_serving(False)
+        await self.server.stop(max(0.1, grace_end_s - time.monotonic()))
+        self.gate.draining = True
+
+    async def close(self) -> None:
+        """Stops everything; call `drain` first unless nobody calls any more."""
+        if self._beat is not None:
+            self._beat.cancel()
+            await asyncio.gather(self._beat, return_exceptions=True)
+        if self.server is not None:
+            await self.server.stop(0.1)
+        for service in reversed(self.services.values()):
+            await service.close()
+        await self.mesh.close()
+        if self.redis is not None:
+            ttl_s = self.settings.node.lease_ttl_s
+            await Registry(self.redis, ttl_s).withdraw(self.node_id)
+            with contextlib.suppress(Exception):
+                await self.redis.aclose()
+        if self.store is not None:
+            await self.store.close()
+        if self._metrics is not None:
+            self._metrics.shutdown()
+            self._metrics.server_close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _siblings(node: NodeSettings) -> dict[str, str]:
+    return {"*": "xds:///{service}"} if node.control_plane else {}
+
+
+def _check_exposure(node: NodeSettings) -> None:
+    """Refuses to bind beyond loopback while nothing checks who calls."""
+    if node.allow_unauthenticated:
+        return
+    for address in (node.listen, node.metrics_listen):
+        host = address.rpartition(":")[0].strip("[]")
+        if address.startswith("unix:") or not address or host == "localhost":
+            continue
+        if not ipaddress.ip_address(host).is_loopback:
+            raise InvalidField(
+                f"{address} can be reached from other machines, and nothing checks who calls. "
+                "Listen on 127.0.0.1, or say --allow-unauthenticated where the network is "
+                "trusted.",
+                field="node.listen",
+                metadata={"listen": address},
+            )

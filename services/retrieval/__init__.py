@@ -1,0 +1,1 @@
+"""The retrieval service: points in, hits out; its indexes follow PostgreSQL's log."""

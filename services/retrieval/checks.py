@@ -1,0 +1,211 @@
+"""What makes a request of the retrieval service wrong whatever the state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from google.protobuf import struct_pb2
+from google.protobuf.message import Message
+from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+
+from engine.errors import InvalidField
+from services.rpc import fields, names, paging
+from services.rpc.chain import Check
+
+POINTS_MAX = 1_000
+POINT_ID_CHARACTERS_MAX = 256
+POINT_TEXT_CHARACTERS_MAX = 100_000
+PAYLOAD_BYTES_MAX = 64 << 10
+QUERY_CHARACTERS_MAX = 10_000
+DIMENSIONS_MAX = 4_096
+LIMIT_MAX = 1_000
+
+
+def payload(value: struct_pb2.Struct, field: str, bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
+    """A payload: at most `bytes_max` bytes, and only numbers that JSON has."""
+    size = value.ByteSize()
+    if size > bytes_max:
+        raise InvalidField(
+            f"{field} has {size:,} bytes; at most {bytes_max:,} are kept. Keep large things "
+            "elsewhere, and a reference here.",
+            field=field,
+            metadata={"field": field, "bytes": size, "bytes_max": bytes_max},
+        )
+    if size and not _finite(value):
+        raise InvalidField(
+            f"{field} has a number that is not finite, which JSON cannot say.", field=field
+        )
+
+
+def _finite(value: struct_pb2.Struct | struct_pb2.ListValue) -> bool:
+    values = value.fields.values() if isinstance(value, struct_pb2.Struct) else value.values
+    for item in values:
+        kind = item.WhichOneof("kind")
+        if kind == "number_value" and not math.isfinite(item.number_value):
+            return False
+        if kind == "struct_value" and not _finite(item.struct_value):
+            return False
+        if kind == "list_value" and not _finite(item.list_value):
+            return False
+    return True
+
+
+def _settings(collection: collection_pb2.Collection, field: str) -> None:
+    fields.characters(collection.display_name, f"{field}.display_name", 200)
+    chunking, hnsw = collection.chunking, collection.hnsw
+    if chunking.tokens_max:
+        fields.number(chunking.tokens_max, f"{field}.chunking.tokens_max", 16, 2_048)
+    if chunking.HasField("overlap_tokens"):
+        most = (chunking.tokens_max or 200) // 2
+        fields.number(chunking.overlap_tokens, f"{field}.chunking.overlap_tokens", 0, most)
+    if hnsw.m:
+        fields.number(hnsw.m, f"{field}.hnsw.m", 2, 100)
+    if hnsw.ef_construction:
+        fields.number(hnsw.ef_construction, f"{field}.hnsw.ef_construction", 8, 2_000)
+    if hnsw.ef_search:
+        fields.number(hnsw.ef_search, f"{field}.hnsw.ef_search", 1, 4_096)
+
+
+def _create(request: pb.CreateCollectionRequest) -> None:
+    fields.request_id(request.request_id)
+    if request.collection_id:
+        names.check_id(request.collection_id, "collection_id")
+    collection = request.collection
+    _settings(collection, "collection")
+    fields.enum(collection, "metric")
+    fields.number(collection.dimensions, "collection.dimensions", 0, DIMENSIONS_MAX)
+    if collection.language not in ("", "en"):
+        raise InvalidField(
+            f"collection.language is {collection.language[:20]!r}; the lexical side stems: en.",
+            field="collection.language",
+            metadata={"languages": "en"},
+        )
+    if collection.embedding_model:
+        names.parse(collection.embedding_model, "embeddingModels/*", "collection.embedding_model")
+
+
+def _update(request: pb.UpdateCollectionRequest) -> None:
+    names.collection_id(request.collection.name, "collection.name")
+    _settings(request.collection, "collection")
+
+
+def _named(request: Message) -> None:
+    names.collection_id(getattr(request, "name"))  # noqa: B009 - the field of several messages
+
+
+def _list(request: pb.ListCollectionsRequest) -> None:
+    paging.page_size(request.page_size)
+
+
+def point_ids(ids: Sequence[str], field: str = "ids", least: int = 1) -> None:
+    """Ids of points, as callers may choose them."""
+    fields.items(ids, field, POINTS_MAX, least)
+    for index, value in enumerate(ids):
+        _point_id(value, f"{field}[{index}]")
+
+
+def _point_id(value: str, field: str) -> None:
+    fields.characters(value, field, POINT_ID_CHARACTERS_MAX, least=1)
+    if not value.isprintable():
+        raise InvalidField(
+            f"{field} is {value[:40]!r}; an id has no control characters.", field=field
+        )
+
+
+def _point(point: point_pb2.Point, field: str) -> None:
+    _point_id(point.id, f"{field}.id")
+    fields.characters(point.text, f"{field}.text", POINT_TEXT_CHARACTERS_MAX)
+    payload(point.payload, f"{field}.payload")
+    if not point.HasField("vector") and not point.text:
+        raise InvalidField(
+            f"{field} has neither vector nor text; it could never be found.",
+            field=field,
+            metadata={"field": field},
+        )
+    for output_only in ("document", "passage_index", "sentences"):
+        if getattr(point, output_only):
+            raise InvalidField(
+                f"{field}.{output_only} is output only; passages come from documents.",
+                field=f"{field}.{output_only}",
+            )
+
+
+def _upsert(request: pb.UpsertPointsRequest) -> None:
+    names.collection_id(request.collection, "collection")
+    fields.request_id(request.request_id)
+    fields.items(request.points, "points", POINTS_MAX)
+    for index, point in enumerate(request.points):
+        _point(point, f"points[{index}]")
+
+
+def _delete(request: pb.DeletePointsRequest) -> None:
+    names.collection_id(request.collection, "collection")
+    fields.request_id(request.request_id)
+    if request.HasField("filter") == bool(request.ids):
+        raise InvalidField("Give either ids or a filter.", field="ids")
+    if request.ids:
+        point_ids(request.ids)
+
+
+def _get(request: pb.GetPointsRequest) -> None:
+    names.collection_id(request.collection, "collection")
+    point_ids(request.ids)
+    fields.watermark(request.min_watermark)
+
+
+def _list_points(request: pb.ListPointsRequest) -> None:
+    names.collection_id(request.collection, "collection")
+    paging.page_size(request.page_size)
+    fields.watermark(request.min_watermark)
+
+
+def _count(request: pb.CountPointsRequest) -> None:
+    names.collection_id(request.collection, "collection")
+    fields.watermark(request.min_watermark)
+
+
+def _search(request: pb.SearchCollectionRequest) -> None:
+    names.collection_id(request.collection, "collection")
+    fields.number(request.limit, "limit", 0, LIMIT_MAX)
+    fields.number(request.ef_search, "ef_search", 0, 4_096)
+    fields.enum(request, "mode")
+    fields.watermark(request.min_watermark)
+    query = request.WhichOneof("query")
+    if query is None:
+        raise InvalidField("The search has no query. Give text, vector or point_id.", field="query")
+    if query == "text":
+        fields.characters(request.text, "text", QUERY_CHARACTERS_MAX, least=1)
+        if not request.text.strip():
+            raise InvalidField("text has nothing but white space.", field="text")
+    elif request.mode in (pb.SEARCH_MODE_LEXICAL, pb.SEARCH_MODE_HYBRID):
+        raise InvalidField("A lexical or hybrid search needs a text.", field="mode")
+    elif query == "point_id":
+        _point_id(request.point_id, "point_id")
+    if request.fusion.k:
+        fields.number(request.fusion.k, "fusion.k", 1, 10_000)
+    for leg in ("dense_weight", "lexical_weight"):
+        if request.fusion.HasField(leg):
+            fields.number(getattr(request.fusion, leg), f"fusion.{leg}", 1e-6, 1_000)
+    if math.isnan(request.score_threshold):
+        raise InvalidField("score_threshold is not a number.", field="score_threshold")
+
+
+CHECKS: Mapping[type[Message], Check] = MappingProxyType(
+    {
+        pb.CreateCollectionRequest: _create,
+        pb.GetCollectionRequest: _named,
+        pb.ListCollectionsRequest: _list,
+        pb.UpdateCollectionRequest: _update,
+        pb.DeleteCollectionRequest: _named,
+        pb.GetCollectionStatsRequest: _named,
+        pb.UpsertPointsRequest: _upsert,
+        pb.DeletePointsRequest: _delete,
+        pb.GetPointsRequest: _get,
+        pb.ListPointsRequest: _list_points,
+        pb.CountPointsRequest: _count,
+        pb.SearchCollectionRequest: _search,
+    }
+)

@@ -1,0 +1,228 @@
+"""Between the contract's messages and the values of store and engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import struct_pb2, timestamp_pb2
+from google.protobuf.json_format import MessageToDict
+from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+
+from engine.errors import InvalidFilter
+from engine.index import filters
+from engine.index.search import Explain, Mode
+from engine.types import Hit, Payload, Point, Scalar
+from services.embedding.convert import sentence_messages, vector_message
+from services.rpc import names
+from services.store.collections import Collection, CollectionSpec, Metric
+
+METRICS: Mapping[int, Metric] = {
+    collection_pb2.METRIC_UNSPECIFIED: "cosine",
+    collection_pb2.METRIC_COSINE: "cosine",
+    collection_pb2.METRIC_DOT: "dot",
+    collection_pb2.METRIC_EUCLIDEAN: "euclidean",
+}
+_METRIC_NUMBERS = {
+    "cosine": collection_pb2.METRIC_COSINE,
+    "dot": collection_pb2.METRIC_DOT,
+    "euclidean": collection_pb2.METRIC_EUCLIDEAN,
+}
+MODES: Mapping[int, Mode | None] = {
+    pb.SEARCH_MODE_UNSPECIFIED: None,
+    pb.SEARCH_MODE_DENSE: Mode.DENSE,
+    pb.SEARCH_MODE_LEXICAL: Mode.LEXICAL,
+    pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
+}
+
+
+def timestamp(value: datetime | None) -> timestamp_pb2.Timestamp | None:
+    """A time of the store as the contract says it."""
+    if value is None:
+        return None
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(value)
+    return message
+
+
+def collection_message(row: Collection) -> collection_pb2.Collection:
+    """A collection."""
+    return collection_pb2.Collection(
+        name=names.collection_name(row.id),
+        display_name=row.display_name,
+        embedding_model=row.embedding_model,
+        fingerprint=row.fingerprint,
+        dimensions=row.dimensions,
+        metric=_METRIC_NUMBERS[row.metric],
+        language=row.language,
+        chunking=collection_pb2.Chunking(
+            tokens_max=row.chunk_tokens_max, overlap_tokens=row.chunk_overlap_tokens
+        ),
+        hnsw=collection_pb2.HnswSettings(
+            m=row.hnsw_m, ef_construction=row.hnsw_ef_construction, ef_search=row.hnsw_ef_search
+        ),
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(row.update_time),
+    )
+
+
+def collection_spec(
+    message: collection_pb2.Collection, embedding_model: str, fingerprint: str, dimensions: int
+) -> CollectionSpec:
+    """A collection to make; what its model says of itself comes beside the message."""
+    tokens_max = message.chunking.tokens_max or 200
+    overlap = (
+        message.chunking.overlap_tokens
+        if message.chunking.HasField("overlap_tokens")
+        else min(32, tokens_max // 2)
+    )
+    return CollectionSpec(
+        display_name=message.display_name,
+        embedding_model=embedding_model,
+        fingerprint=fingerprint,
+        dimensions=dimensions,
+        metric=METRICS[message.metric],
+        language=message.language or "en",
+        chunk_tokens_max=tokens_max,
+        chunk_overlap_tokens=overlap,
+        hnsw_m=message.hnsw.m or 16,
+        hnsw_ef_construction=message.hnsw.ef_construction or 100,
+        hnsw_ef_search=message.hnsw.ef_search or 64,
+    )
+
+
+def payload_value(message: struct_pb2.Struct) -> Payload:
+    """A payload as plain values. Whole numbers come back as integers, as JSON writes them."""
+    if not message.fields:
+        return {}
+    value: dict[str, Any] = MessageToDict(message)
+    return value
+
+
+def payload_message(payload: Payload) -> struct_pb2.Struct | None:
+    """A payload as the contract says it."""
+    if not payload:
+        return None
+    message = struct_pb2.Struct()
+    message.update(dict(payload))
+    return message
+
+
+def payload_json(payload: Payload) -> str:
+    """A payload in a canonical form, for comparing."""
+    return json.dumps(payload, sort_keys=True, separators=(",", ":"))
+
+
+def point_message(
+    point: Point,
+    collection: str,
+    *,
+    vectors: bool = False,
+    sentences: bool = False,
+    bare: bool = False,
+) -> point_pb2.Point:
+    """A point of the collection with id `collection`. `bare` leaves text and payload out."""
+    message = point_pb2.Point(id=point.id)
+    if point.document:
+        message.document = names.document_name(collection, point.document)
+        message.passage_index = point.passage_index
+        if point.span is not None:
+            message.span.start, message.span.end = point.span.start, point.span.end
+    if bare:
+        return message
+    message.text = point.text
+    if point.payload:
+        message.payload.update(dict(point.payload))
+    if vectors and point.vector is not None:
+        message.vector.CopyFrom(vector_message(point.vector))
+    if sentences:
+        message.sentences.extend(sentence_messages(point.sentences))
+    return message
+
+
+def hit_message(hit: Hit, collection: str, request: pb.SearchCollectionRequest) -> pb.SearchHit:
+    """A hit, with what the request asked to come along."""
+    message = pb.SearchHit(
+        point=point_message(
+            hit.point,
+            collection,
+            vectors=request.include_vectors,
+            sentences=request.include_sentences,
+            bare=request.ids_only,
+        ),
+        score=hit.score,
+    )
+    if hit.dense_score is not None:
+        message.dense_score = hit.dense_score
+    if hit.lexical_score is not None:
+        message.lexical_score = hit.lexical_score
+    return message
+
+
+def plan_message(explain: Explain, points: int) -> pb.SearchPlan:
+    """How a search was done."""
+    legs = []
+    if explain.mode is not Mode.LEXICAL:
+        if explain.walked:
+            legs.append("hnsw")
+        if explain.scanned or not explain.walked:
+            legs.append("exact" if explain.matches is None else "filtered_exact")
+    if explain.mode is not Mode.DENSE:
+        legs.append("lexical")
+    return pb.SearchPlan(
+        strategy="+".join(legs),
+        matching_points=points if explain.matches is None else explain.matches,
+        dense_candidates=explain.dense_candidates,
+        lexical_candidates=explain.lexical_candidates,
+        segments=explain.segments,
+    )
+
+
+def filter_value(message: filter_pb2.Filter) -> filters.Filter:
+    """A filter as the engine reads it. Raises InvalidFilter; the engine checks its bounds."""
+    kind = message.WhichOneof("condition")
+    if kind == "all_of":
+        return filters.And(tuple(filter_value(f) for f in message.all_of.filters))
+    if kind == "any_of":
+        return filters.Or(tuple(filter_value(f) for f in message.any_of.filters))
+    if kind == "none_of":
+        return filters.Not(filters.Or(tuple(filter_value(f) for f in message.none_of.filters)))
+    if kind == "equals":
+        return filters.Equals(message.equals.field, _scalar(message.equals.value))
+    if kind == "one_of":
+        return filters.In(message.one_of.field, tuple(map(_scalar, message.one_of.values)))
+    if kind == "range":
+        bounds = {
+            name: _bound(getattr(message.range, name))
+            for name in ("gt", "gte", "lt", "lte")
+            if message.range.HasField(name)
+        }
+        return filters.Range(message.range.field, **bounds)
+    if kind == "exists":
+        return filters.Exists(message.exists.field)
+    raise InvalidFilter("A filter has no condition. Set exactly one.", field="filter")
+
+
+def _scalar(value: struct_pb2.Value) -> Scalar:
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        return value.string_value
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "number_value":
+        return value.number_value
+    raise InvalidFilter(
+        f"A filter compares with {kind or 'nothing'}; it takes strings, numbers and booleans.",
+        field="filter",
+        metadata={"kind": kind or ""},
+    )
+
+
+def _bound(value: struct_pb2.Value) -> float | str:
+    scalar = _scalar(value)
+    if isinstance(scalar, bool):
+        raise InvalidFilter("A range takes numbers or strings, not booleans.", field="filter")
+    return scalar

@@ -1,0 +1,360 @@
+"""The retrieval service's handlers: check, call, translate, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+
+from engine.errors import InvalidField
+from engine.index import view as views
+from engine.index.search import Query
+from services.embedding.convert import vector_value
+from services.mesh.mesh import Mesh
+from services.retrieval import convert
+from services.retrieval.checks import CHECKS
+from services.retrieval.core import RetrievalCore, Search
+from services.retrieval.indexes import Indexes
+from services.rpc import fields, names, paging
+from services.rpc.call import Call
+from services.store import collections as rows
+from services.store.collections import Collection
+from services.store.once import once
+from services.store.points import Commit, PointRow, apply_batch
+from services.store.store import Store, Tx
+
+DELETE_BY_FILTER_MAX = 100_000
+"""Points that one DeletePoints with a filter removes; more need several calls."""
+
+UPDATABLE = ("display_name", "chunking", "hnsw")
+
+
+class RetrievalServicer:
+    """Serves all collections of all tenants from indexes in this process."""
+
+    checks = CHECKS
+
+    def __init__(self, store: Store, mesh: Mesh, threads: Executor) -> None:
+        self._store = store
+        self._threads = threads
+        self._indexes = Indexes(store, threads)
+        self._core = RetrievalCore(self._indexes, mesh, threads)
+
+    async def start(self) -> None:
+        """Starts to follow the log."""
+        await self._indexes.start()
+
+    async def drain(self) -> None:
+        """Indexes are followed until the end: calls in flight may wait for a watermark."""
+
+    async def close(self) -> None:
+        """Stops following."""
+        await self._indexes.close()
+
+    async def CreateCollection(
+        self, request: pb.CreateCollectionRequest, call: Call
+    ) -> pb.CreateCollectionResponse:
+        """Makes a collection."""
+        asked = request.collection
+        model, fingerprint, dimensions = "", "", asked.dimensions
+        if asked.embedding_model or not asked.dimensions:
+            model, fingerprint, dimensions = await self._core.model_of(
+                asked.embedding_model or "embeddingModels/default", call
+            )
+            if asked.dimensions not in (0, dimensions):
+                raise InvalidField(
+                    f"collection.dimensions is {asked.dimensions}, but {model} makes vectors of "
+                    f"{dimensions}. Leave it out.",
+                    field="collection.dimensions",
+                    metadata={"dimensions": asked.dimensions, "model_dimensions": dimensions},
+                )
+        spec = convert.collection_spec(asked, model, fingerprint, dimensions)
+
+        async def work(tx: Tx) -> pb.CreateCollectionResponse:
+            row = await rows.create_collection(tx, request.collection_id or names.new_id(), spec)
+            return pb.CreateCollectionResponse(collection=convert.collection_message(row))
+
+        response = await once(
+            self._store,
+            call.tenant,
+            request.request_id,
+            request,
+            pb.CreateCollectionResponse,
+            work,
+            timeout_s=call.remaining_s(),
+        )
+        self._indexes.nudge()
+        return response
+
+    async def GetCollection(
+        self, request: pb.GetCollectionRequest, call: Call
+    ) -> pb.GetCollectionResponse:
+        """Returns one collection."""
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            row = await rows.get_collection(tx, names.collection_id(request.name))
+        return pb.GetCollectionResponse(collection=convert.collection_message(row))
+
+    async def ListCollections(
+        self, request: pb.ListCollectionsRequest, call: Call
+    ) -> pb.ListCollectionsResponse:
+        """Lists collections by name."""
+        size = paging.page_size(request.page_size)
+        after = paging.read_token("collections", request.page_token) or ""
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            found = await rows.list_collections(tx, after=after, limit=size + 1)
+        response = pb.ListCollectionsResponse(
+            collections=[convert.collection_message(r) for r in found[:size]]
+        )
+        if len(found) > size:
+            response.next_page_token = paging.write_token("collections", found[size - 1].id)
+        return response
+
+    async def UpdateCollection(
+        self, request: pb.UpdateCollectionRequest, call: Call
+    ) -> pb.UpdateCollectionResponse:
+        """Changes what may change."""
+        changed, new = _changed_fields(request), request.collection
+        chunking, hnsw = "chunking" in changed, "hnsw" in changed
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            row = await rows.update_collection(
+                tx,
+                names.collection_id(new.name, "collection.name"),
+                display_name=new.display_name if "display_name" in changed else None,
+                chunk_tokens_max=(new.chunking.tokens_max or 200) if chunking else None,
+                chunk_overlap_tokens=_overlap(new) if chunking else None,
+                hnsw_m=(new.hnsw.m or 16) if hnsw else None,
+                hnsw_ef_construction=(new.hnsw.ef_construction or 100) if hnsw else None,
+                hnsw_ef_search=(new.hnsw.ef_search or 64) if hnsw else None,
+            )
+        self._indexes.nudge(changed=True)
+        return pb.UpdateCollectionResponse(collection=convert.collection_message(row))
+
+    async def DeleteCollection(
+        self, request: pb.DeleteCollectionRequest, call: Call
+    ) -> pb.DeleteCollectionResponse:
+        """Deletes a collection."""
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            row = await rows.delete_collection(tx, names.collection_id(request.name))
+        self._indexes.forget(row)
+        return pb.DeleteCollectionResponse()
+
+    async def GetCollectionStats(
+        self, request: pb.GetCollectionStatsRequest, call: Call
+    ) -> pb.GetCollectionStatsResponse:
+        """Figures of this node's index."""
+        collection = await self._collection(request.name, call, "name")
+        view = await self._indexes.view(collection, fields.watermark(call.min_watermark), call)
+        stats = views.stats(view)
+        return pb.GetCollectionStatsResponse(
+            points=stats.points,
+            passages=views.count_passages(view),
+            tombstones=stats.tombstones,
+            segments=stats.graphs,
+            buffered_points=stats.buffered,
+            memory_kib=stats.bytes >> 10,
+            watermark=str(stats.watermark),
+            lag_commits=self._indexes.lag_commits(collection),
+        )
+
+    async def UpsertPoints(
+        self, request: pb.UpsertPointsRequest, call: Call
+    ) -> pb.UpsertPointsResponse:
+        """Writes points."""
+        collection = await self._collection(request.collection, call)
+        given = [
+            PointRow(
+                id=point.id,
+                vector=(
+                    vector_value(point.vector, f"points[{index}].vector")
+                    if point.HasField("vector")
+                    else None
+                ),
+                text=point.text,
+                payload=convert.payload_value(point.payload),
+            )
+            for index, point in enumerate(request.points)
+        ]
+        batch = await self._core.complete(collection, given, request.fingerprint, call)
+
+        async def work(tx: Tx) -> pb.UpsertPointsResponse:
+            commit = await apply_batch(tx, collection, batch)
+            return pb.UpsertPointsResponse(watermark=str(commit.seq), upserted=commit.upserted)
+
+        response = await once(
+            self._store,
+            call.tenant,
+            request.request_id,
+            request,
+            pb.UpsertPointsResponse,
+            work,
+            timeout_s=call.remaining_s(),
+        )
+        await self._after_write(collection, int(response.watermark), request.wait, call)
+        return response
+
+    async def DeletePoints(
+        self, request: pb.DeletePointsRequest, call: Call
+    ) -> pb.DeletePointsResponse:
+        """Deletes points."""
+        collection = await self._collection(request.collection, call)
+        ids, unchanged_since = list(request.ids), None
+        if request.HasField("filter"):
+            ids, unchanged_since = await self._core.matching_ids(
+                collection,
+                convert.filter_value(request.filter),
+                fields.watermark(call.min_watermark),
+                call,
+                DELETE_BY_FILTER_MAX,
+            )
+
+        async def work(tx: Tx) -> pb.DeletePointsResponse:
+            commit: Commit = await apply_batch(
+                tx, collection, deletes=ids, unchanged_since=unchanged_since
+            )
+            return pb.DeletePointsResponse(watermark=str(commit.seq), deleted=commit.deleted)
+
+        response = await once(
+            self._store,
+            call.tenant,
+            request.request_id,
+            request,
+            pb.DeletePointsResponse,
+            work,
+            timeout_s=call.remaining_s(),
+        )
+        await self._after_write(collection, int(response.watermark), request.wait, call)
+        return response
+
+    async def GetPoints(self, request: pb.GetPointsRequest, call: Call) -> pb.GetPointsResponse:
+        """Returns points by id."""
+        collection, view = await self._view(request.collection, request.min_watermark, call)
+        found = views.get(view, request.ids, with_vectors=request.include_vectors)
+        return pb.GetPointsResponse(
+            points=[
+                convert.point_message(p, collection.id, vectors=request.include_vectors)
+                for p in found
+            ],
+            watermark=str(view.watermark),
+        )
+
+    async def ListPoints(self, request: pb.ListPointsRequest, call: Call) -> pb.ListPointsResponse:
+        """Lists points by id."""
+        collection, view = await self._view(request.collection, request.min_watermark, call)
+        size = paging.page_size(request.page_size)
+        filter_key = request.filter.SerializeToString(deterministic=True).hex()
+        listing = f"points/{collection.uid}/{filter_key}"
+        after = paging.read_token(listing, request.page_token) or ""
+        condition = convert.filter_value(request.filter) if request.HasField("filter") else None
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            lambda: views.list_points(
+                view,
+                after_id=after,
+                limit=size + 1,
+                filter=condition,
+                with_vectors=request.include_vectors,
+            ),
+        )
+        response = pb.ListPointsResponse(
+            points=[
+                convert.point_message(p, collection.id, vectors=request.include_vectors)
+                for p in found[:size]
+            ]
+        )
+        if len(found) > size:
+            response.next_page_token = paging.write_token(listing, found[size - 1].id)
+        return response
+
+    async def CountPoints(
+        self, request: pb.CountPointsRequest, call: Call
+    ) -> pb.CountPointsResponse:
+        """Counts points."""
+        _, view = await self._view(request.collection, request.min_watermark, call)
+        condition = convert.filter_value(request.filter) if request.HasField("filter") else None
+        number = await asyncio.get_running_loop().run_in_executor(
+            self._threads, views.count, view, condition
+        )
+        return pb.CountPointsResponse(count=number, watermark=str(view.watermark))
+
+    async def SearchCollection(
+        self, request: pb.SearchCollectionRequest, call: Call
+    ) -> pb.SearchCollectionResponse:
+        """Finds points."""
+        collection = await self._collection(request.collection, call)
+        found = await self._core.search(collection, _search_value(request, call), call)
+        response = pb.SearchCollectionResponse(
+            hits=[convert.hit_message(h, collection.id, request) for h in found.results.hits],
+            watermark=str(found.results.watermark),
+        )
+        response.timings.embed_ms = found.embed_ms
+        response.timings.watermark_wait_ms = found.watermark_wait_ms
+        response.timings.search_ms = found.search_ms
+        if request.explain:
+            response.plan.CopyFrom(convert.plan_message(found.results.explain, found.points))
+        return response
+
+    async def _collection(self, name: str, call: Call, field: str = "collection") -> Collection:
+        return await self._indexes.collection(call.tenant, names.collection_id(name, field), call)
+
+    async def _view(
+        self, name: str, min_watermark: str, call: Call
+    ) -> tuple[Collection, views.View]:
+        collection = await self._collection(name, call)
+        least = fields.watermark(min_watermark or call.min_watermark)
+        return collection, await self._indexes.view(collection, least, call)
+
+    async def _after_write(self, collection: Collection, seq: int, wait: bool, call: Call) -> None:
+        self._indexes.nudge()
+        if wait:
+            await self._indexes.view(collection, seq, call)
+
+
+def _search_value(request: pb.SearchCollectionRequest, call: Call) -> Search:
+    fusion = request.fusion
+    query = Query(
+        filter=convert.filter_value(request.filter) if request.HasField("filter") else None,
+        limit=request.limit or 10,
+        mode=convert.MODES[request.mode],
+        rrf_k=fusion.k or 10,
+        dense_weight=fusion.dense_weight if fusion.HasField("dense_weight") else 1.0,
+        lexical_weight=fusion.lexical_weight if fusion.HasField("lexical_weight") else 1.0,
+        ef=request.ef_search or None,
+        exact=request.exact,
+        score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
+        with_vectors=request.include_vectors,
+    )
+    kind = request.WhichOneof("query")
+    return Search(
+        query,
+        text=request.text,
+        vector=vector_value(request.vector, "vector") if kind == "vector" else None,
+        point_id=request.point_id,
+        fingerprint=request.fingerprint,
+        min_seq=fields.watermark(request.min_watermark or call.min_watermark),
+    )
+
+
+def _changed_fields(request: pb.UpdateCollectionRequest) -> set[str]:
+    paths = {p.split(".")[0] for p in request.update_mask.paths}
+    if "*" in paths:
+        return set(UPDATABLE)
+    if not paths:
+        present = {f.name for f, _ in request.collection.ListFields()} - {"name"}
+        paths = present
+    fixed = paths - set(UPDATABLE)
+    if fixed or not paths:
+        shown = ", ".join(sorted(fixed)) or "nothing"
+        raise InvalidField(
+            f"The change names {shown}; what may change is {', '.join(UPDATABLE)}.",
+            field="update_mask",
+            metadata={"fields": shown},
+        )
+    return paths
+
+
+def _overlap(collection: pb.collection__pb2.Collection) -> int:  # type: ignore[name-defined]
+    chunking = collection.chunking
+    if chunking.HasField("overlap_tokens"):
+        return int(chunking.overlap_tokens)
+    return min(32, (chunking.tokens_max or 200) // 2)
