@@ -97,7 +97,7 @@ def next_batch(
     """The next batch out of `waiting`, which is in any order and is not changed.
 
     `bulk_served_s` is when the last batch with a bulk item was taken, or when the queue began.
-    `items` is empty only if nothing waits that has not expired. Takes about 2 ms for 5,000 items.
+    `items` is empty only if nothing waits that has not expired. Takes about 7 ms for 5,000 items.
     """
     expired = tuple(i for i in waiting if i.deadline_s is not None and i.deadline_s <= now_s)
     live = [i for i in waiting if i.deadline_s is None or i.deadline_s > now_s]

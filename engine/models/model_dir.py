@@ -66,6 +66,17 @@ def read(path: Path) -> ModelDir:
             "config.json, tokenizer.json and model.safetensors or model.onnx",
             metadata={"path": str(path)},
         )
+    try:
+        return _read(path)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataLoss(
+            f"a JSON file of the model directory {path} holds a value of another kind than "
+            f"expected ({error}); copy the model again",
+            metadata={"path": str(path), "error": str(error)},
+        ) from error
+
+
+def _read(path: Path) -> ModelDir:
     config = _json(path / "config.json", required=True)
     _must_exist(path / "tokenizer.json")
     weights, onnx = _find_weights(path)

@@ -57,6 +57,29 @@ def test_a_damaged_config_is_refused(tiny_model: TinyModel, content: str) -> Non
         model_dir.read(path)
 
 
+@pytest.mark.parametrize(
+    ("config", "files"),
+    [
+        ({"matryoshka_dimensions": ["many"]}, {}),
+        ({"matryoshka_dimensions": 4}, {}),
+        ({"model_type": "roberta", "pad_token_id": None}, {}),
+        ({}, {"modules.json": ["Transformer"]}),
+        ({}, {"config_sentence_transformers.json": {"prompts": ["query: "]}}),
+        ({}, {"sentence_bert_config.json": {"max_seq_length": "256"}}),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_refused(
+    tiny_model: TinyModel, config: dict[str, Any], files: dict[str, Any]
+) -> None:
+    with pytest.raises(DataLoss):
+        model_dir.read(tiny_model(config, files))
+
+
+def test_the_fingerprint_that_collections_pin_does_not_change(encoder: Encoder) -> None:
+    """If this fails, every collection made before refuses new texts: see D11."""
+    assert encoder.fingerprint.text == "53aa51172d142c89/fp32/mean/5e253af5/384"
+
+
 def test_a_damaged_tokenizer_is_refused(tiny_model: TinyModel, tmp_path: Path) -> None:
     path = tiny_model()
     (path / "tokenizer.json").write_text('{"version": "1.0"')
