@@ -24,16 +24,17 @@ from tests.services.local.running import gone
 ORPHANER = """
 import os, subprocess, sys
 from services.local.process import launch_argv
-child = subprocess.Popen(launch_argv(["sleep", "60"]), start_new_session=True)
-while b"sleep" not in open(f"/proc/{child.pid}/cmdline", "rb").read():
-    pass
+child = subprocess.Popen(launch_argv(["sleep", "20"]),
+    stdout=subprocess.DEVNULL, start_new_session=True)
+while not open(f"/proc/{child.pid}/cmdline", "rb").read().startswith(b"sleep"):
+    pass  # until it has become the program
 print(child.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
 
 
 def test_a_child_goes_when_its_parent_is_killed() -> None:
-    done = subprocess.run([sys.executable, "-c", ORPHANER], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", ORPHANER], stdout=subprocess.PIPE, text=True)
     assert gone([int(done.stdout)], 2.0) == []
 
 
