@@ -1,0 +1,91 @@
+"""Markdown: CommonMark with tables; YAML front matter gives the title; HTML inside is read too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from engine.documents.clean import clean
+from engine.documents.detect import MARKDOWN, decode
+from engine.documents.parse import text
+from engine.documents.parse.html import drafts_of
+from engine.documents.parsed import BlockKind, Draft, Parsed, assemble
+
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_NESTING_MAX = 60
+"""The parser recurses four frames a level, and drops the rest of a file that nests deeper: such
+a file is read as plain text."""
+
+_TITLE = re.compile(r"^title:[ \t]*(.+)$", re.MULTILINE)
+
+
+def parse(data: bytes) -> Parsed:
+    """Read `data` as Markdown; the title is the front matter's, or else the first heading."""
+    source = decode(data).replace("\r\n", "\n").replace("\r", "\n")
+    title = ""
+    front = _FRONT_MATTER.match(source)
+    if front:
+        named = _TITLE.search(front.group(1))
+        title = named.group(1).strip().strip("\"'") if named else ""
+        source = source[front.end() :]
+    tokens = MarkdownIt("commonmark", {"maxNesting": _NESTING_MAX}).enable("table").parse(source)
+    if any(token.level >= _NESTING_MAX - 1 for token in tokens):
+        return assemble(clean(title), MARKDOWN, text.drafts_of(source))
+    return assemble(clean(title), MARKDOWN, _drafts(tokens))
+
+
+def _drafts(tokens: Sequence[Token]) -> Iterator[Draft]:
+    list_depth = level = 0
+    rows: list[list[str]] | None = None
+    for token in tokens:
+        match token.type:
+            case "heading_open":
+                level = int(token.tag[1])
+            case "heading_close":
+                level = 0
+            case "list_item_open":
+                list_depth += 1
+            case "list_item_close":
+                list_depth -= 1
+            case "fence" | "code_block":
+                yield Draft("code", clean(token.content, keep_layout=True))
+            case "html_block":
+                yield from drafts_of(token.content)
+            case "table_open":
+                rows = []
+            case "tr_open" if rows is not None:
+                rows.append([])
+            case "table_close" if rows is not None:
+                lines = "\n".join(" | ".join(row) for row in rows)
+                yield Draft("table", clean(lines, keep_layout=True))
+                rows = None
+            case "inline":
+                line = clean(_inline(token.children or []))
+                if rows:
+                    rows[-1].append(line.replace("\n", " "))
+                    continue
+                kind: BlockKind = "paragraph"
+                if level:
+                    kind, line = "heading", line.replace("\n", " ")
+                elif list_depth:
+                    kind = "list_item"
+                yield Draft(kind, line, level=level)
+
+
+def _inline(children: Sequence[Token]) -> str:
+    """What a reader sees of inline tokens; a soft line break is a space."""
+    pieces = []
+    for token in children:
+        match token.type:
+            case "text" | "code_inline" | "text_special":
+                pieces.append(token.content)
+            case "softbreak":
+                pieces.append(" ")
+            case "hardbreak":
+                pieces.append("\n")
+            case "image":
+                pieces.append(_inline(token.children or []))
+    return "".join(pieces)

@@ -1,0 +1,51 @@
+"""Documents of every shape, and a counter of tokens that behaves like a model's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+from engine.documents.clean import clean
+from engine.documents.parsed import BlockKind, Draft, Parsed, assemble
+
+_ALPHABET = st.one_of(
+    st.sampled_from("abc de. fgh! ijk? (l) m, 1.2"),
+    st.sampled_from("é\u0301\u200d👩🏽👨\U0001f1e9\U0001f1ea漢字。アイ ß\u00a0\t\n한ᄀ"),
+    st.characters(codec="utf-8"),
+)
+_LONG_WORD = st.integers(1, 1500).map(lambda n: "x" * n)
+_PROSE = st.lists(
+    st.one_of(st.text(_ALPHABET, min_size=1, max_size=60), _LONG_WORD), max_size=12
+).map(" ".join)
+_KINDS: list[BlockKind] = ["heading", "heading", "paragraph", "list_item", "table", "code"]
+
+
+@st.composite
+def drafts(draw: st.DrawFn) -> Draft:
+    kind = draw(st.sampled_from(_KINDS))
+    text = clean(draw(_PROSE), keep_layout=kind in ("table", "code"))
+    level = draw(st.integers(1, 6)) if kind == "heading" else 0
+    return Draft(kind, text, level=level, page=draw(st.integers(0, 3)))
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Parsed:
+    title = draw(st.sampled_from(["", "A title", "Ein Titel " * 40]))
+    return assemble(title, "text/plain", draw(st.lists(drafts(), max_size=14)))
+
+
+def word_pieces(texts: Sequence[str]) -> list[int]:
+    """Two special tokens, and a token for each four letters of a word and each other sign."""
+    return [2 + _pieces(text) for text in texts]
+
+
+def merging(texts: Sequence[str]) -> list[int]:
+    """A counter for which parts count less than the whole, as where a word is cut."""
+    return [2 + _pieces(text) + len(text) // 100 for text in texts]
+
+
+def _pieces(text: str) -> int:
+    words = sum(-(-len(word) // 4) for word in re.findall(r"\w+", text))
+    return words + len(re.findall(r"[^\w\s]", text))
