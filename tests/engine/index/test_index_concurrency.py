@@ -1,0 +1,201 @@
+"""What users may rely on while others write: each search sees a whole state, never half a batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from engine.errors import Cancelled
+from engine.index import (
+    CollectionIndex,
+    IndexSettings,
+    MaintenanceSettings,
+    Mode,
+    Query,
+    View,
+    count,
+    list_points,
+    search,
+    stats,
+)
+from engine.index.filters import Equals, Range
+from engine.types import Point
+
+DIMENSIONS = 8
+PAIRS = 40
+ROUNDS = 60
+
+
+def _vectors(rows: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    return np.random.default_rng(5).normal(size=(rows, DIMENSIONS)).astype(np.float32)
+
+
+def _pair(
+    number: int, round: int, vector: np.ndarray[tuple[int], np.dtype[np.float32]]
+) -> list[Point]:
+    """Two points that are only ever written together, with the round in payload and text."""
+    return [
+        Point(f"{side}{number:03d}", vector, f"everything round{round}", {"round": round})
+        for side in ("left", "right")
+    ]
+
+
+def _check_pairs(found: dict[str, str]) -> None:
+    for id, round in found.items():
+        other = (
+            id.replace("left", "right") if id.startswith("left") else id.replace("right", "left")
+        )
+        assert found.get(other) == round, f"{id} is of round {round}, {other} of {found.get(other)}"
+
+
+def _read_all(view: View) -> None:
+    query = np.ones(DIMENSIONS, np.float32)
+    reads: list[Callable[[], list[Point]]] = [
+        lambda: list_points(view, limit=1_000),
+        lambda: [h.point for h in search(view, Query(query, limit=1_000)).hits],
+        lambda: [h.point for h in search(view, Query(text="everything", limit=1_000)).hits],
+        lambda: [
+            h.point
+            for h in search(
+                view,
+                Query(query, "everything", Range("round", gte=0), limit=1_000, candidates=1_000),
+            ).hits
+        ],
+    ]
+    expected = count(view)
+    for read in reads:
+        points = read()
+        assert len(points) == expected
+        _check_pairs({point.id: str(point.payload["round"]) for point in points})
+        for point in points:
+            assert point.text == f"everything round{point.payload['round']}"
+    assert count(view, Range("round", gte=0)) == expected
+    newest = view.watermark
+    hits = search(view, Query(text=f"round{newest}", limit=10, filter=Equals("round", newest))).hits
+    assert count(view, Equals("round", newest)) == len(hits)
+
+
+def test_readers_see_each_batch_whole_while_a_writer_and_a_builder_work() -> None:
+    bounds = MaintenanceSettings(seal_rows=30, segments_max=3, merge_width=2)
+    index = CollectionIndex(IndexSettings(DIMENSIONS, maintenance=bounds))
+    vectors = _vectors(PAIRS)
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def guarded(body: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            try:
+                body()
+            except BaseException as error:
+                failures.append(error)
+                done.set()
+
+        return threading.Thread(target=run)
+
+    def write() -> None:
+        rng = np.random.default_rng(7)
+        for round in range(1, ROUNDS + 1):
+            numbers = rng.choice(PAIRS, 3, replace=False).tolist()
+            upserts = [point for n in numbers[:2] for point in _pair(n, round, vectors[n])]
+            deletes = [f"{side}{numbers[2]:03d}" for side in ("left", "right")]
+            index.apply(upserts, deletes, round, f"change {round}")
+        done.set()
+
+    def build() -> None:
+        while not done.is_set():
+            work = index.pending_work()
+            if work is not None:
+                index.install(work.build())
+
+    def read() -> None:
+        seen = 0
+        while not done.is_set():
+            view = index.view
+            assert view.watermark >= seen
+            seen = view.watermark
+            _read_all(view)
+
+    threads = [guarded(body) for body in (write, build, read, read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures, failures[0]
+    _read_all(index.view)
+    assert stats(index.view).watermark == ROUNDS
+
+
+def test_writes_during_a_build_are_in_what_is_installed() -> None:
+    bounds = MaintenanceSettings(seal_rows=20)
+    index = CollectionIndex(IndexSettings(DIMENSIONS, maintenance=bounds))
+    vectors = _vectors(30)
+    index.apply([Point(f"{n:02d}", vectors[n]) for n in range(20)], [], 1, "a")
+    work = index.pending_work()
+    assert work is not None
+    assert index.pending_work() is None
+    built = work.build()
+    index.apply([Point("20", vectors[20]), Point("03", vectors[4])], ["07"], 2, "b")
+    index.install(built)
+    view = index.view
+    assert (view.watermark, view.change_id) == (2, "b")
+    assert stats(view).graphs == 1
+    best = search(view, Query(vectors[4], limit=2)).hits
+    assert [hit.point.id for hit in best] == ["03", "04"]
+    assert best[0].score == best[1].score  # one in the graph, one scanned
+    assert "07" not in {hit.point.id for hit in search(view, Query(vectors[7], limit=100)).hits}
+    with pytest.raises(ValueError, match="not under way"):
+        index.install(built)
+
+
+def test_segments_stay_few_and_tombstones_bounded_under_churn() -> None:
+    bounds = MaintenanceSettings(seal_rows=16, segments_max=4, merge_width=2)
+    index = CollectionIndex(IndexSettings(DIMENSIONS, maintenance=bounds))
+    vectors = _vectors(60)
+    for round in range(1, 80):
+        rows = [(round * 5 + n) % 60 for n in range(8)]
+        index.apply([Point(f"{row}", vectors[row], "word") for row in rows], [], round, "c")
+        while (work := index.pending_work()) is not None:
+            index.install(work.build())
+    numbers = stats(index.view)
+    assert numbers.points == 60
+    assert numbers.segments <= 5  # four sealed and the buffer
+    assert numbers.buffered < 16
+    assert numbers.tombstones <= 0.3 * (numbers.points + numbers.tombstones) + numbers.buffered
+
+
+def test_building_stops_when_told_and_the_work_is_offered_again() -> None:
+    index = CollectionIndex(
+        IndexSettings(DIMENSIONS, maintenance=MaintenanceSettings(seal_rows=10))
+    )
+    index.apply([Point(f"{n}", v, "w") for n, v in enumerate(_vectors(10))], [], 1, "a")
+    work = index.pending_work()
+    assert work is not None
+    with pytest.raises(Cancelled):
+        work.build(stop=lambda: True)
+    index.abandon(work)
+    again = index.pending_work()
+    assert again is not None
+    index.install(again.build())
+    assert search(index.view, Query(text="w", mode=Mode.LEXICAL, limit=100)).explain.segments == 1
+    assert stats(index.view).graphs == 1
+
+
+def test_a_bulk_load_that_is_stopped_leaves_an_empty_index_that_can_be_loaded() -> None:
+    bounds = MaintenanceSettings(seal_rows=10, segment_rows_max=25)
+    index = CollectionIndex(IndexSettings(DIMENSIONS, maintenance=bounds))
+    vectors = _vectors(60)
+    points = [Point(f"{n:02d}", vector, "word") for n, vector in enumerate(vectors)]
+    with pytest.raises(Cancelled):
+        index.bulk_load(points, 3, "x", stop=lambda: True)
+    assert index.view.points == 0
+    index.bulk_load([*points, Point("00", vectors[59], "other")], 3, "x")
+    numbers = stats(index.view)
+    assert (numbers.points, numbers.segments, numbers.graphs) == (60, 3, 3)
+    assert (numbers.watermark, numbers.change_id) == (3, "x")
+    assert [h.point.id for h in search(index.view, Query(text="other")).hits] == ["00"]
+    assert len(search(index.view, Query(text="word", limit=100)).hits) == 59
+    with pytest.raises(ValueError, match="empty index"):
+        index.bulk_load(points, 4, "y")
