@@ -49,7 +49,7 @@ QUERY_WORDS_MAX = 256
 """Distinct words of a query that are looked up: the first ones. A clause costs about 10 µs."""
 
 ROW_SET_MAX = 1_000
-"""Up to so many rows a filter is handed to tantivy as a set (1.6 ms); above, hits are filtered."""
+"""Most rows that a filter is handed to tantivy as a set (1.6 ms); else hits are filtered."""
 
 _WORD_BYTES_MAX = 40  # longer words are no words: tantivy's own default analyzers say the same
 _WRITER_HEAP_BYTES = 15_000_000  # tantivy's least

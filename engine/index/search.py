@@ -295,7 +295,8 @@ def _lexical_leg(run: _Search, k: int) -> Leg:
     keep: Callable[[Positions], Mask] | None = None
     if masks is not None:
         matches = run.explain.matches or 0
-        if matches <= ROW_SET_MAX:
+        overfetched = int(plan.OVERFETCH * wanted * view.points / matches)
+        if matches <= min(ROW_SET_MAX, overfetched):
             rows = [
                 segment.rows[np.flatnonzero(mask)]
                 for segment, mask in zip(view.segments, masks, strict=True)
@@ -303,7 +304,7 @@ def _lexical_leg(run: _Search, k: int) -> Leg:
             query = lexical.among(query, np.concatenate(rows).tolist())
         else:
             keep = _row_filter(view, masks)
-            wanted = int(plan.OVERFETCH * wanted * view.points / matches)
+            wanted = overfetched
     while True:
         rows_found, values = lexical.top(query, wanted)
         exhausted = len(rows_found) < wanted or wanted >= total
@@ -325,18 +326,26 @@ def _lexical_leg(run: _Search, k: int) -> Leg:
 
 def _row_filter(view: View, masks: list[Mask]) -> Callable[[Positions], Mask]:
     def keep(rows: Positions) -> Mask:
-        return np.array([masks[index][position] for index, position in _places(view, rows)], bool)
+        indexes, positions = _locate(view, rows)
+        out = np.zeros(len(rows), np.bool_)
+        for index, mask in enumerate(masks):
+            chosen = indexes == index
+            out[chosen] = mask[positions[chosen]]
+        return out
 
     return keep
 
 
 def _places(view: View, rows: Positions) -> list[Place]:
-    """Where row numbers of a view are; all of them are in it."""
-    places: list[Place] = []
+    indexes, positions = _locate(view, rows)
+    return list(zip(indexes.tolist(), positions.tolist(), strict=True))
+
+
+def _locate(view: View, rows: Positions) -> tuple[Positions, Positions]:
+    """Segment indexes and positions of row numbers of a view; all of them are in it."""
     indexes = np.searchsorted(view.first_rows, rows, "right") - 1
     positions = np.empty(len(rows), np.int64)
-    for index in np.unique(indexes).tolist():
+    for index, segment in enumerate(view.segments):
         chosen = indexes == index
-        positions[chosen] = view.segments[index].positions_of(rows[chosen])
-    places.extend(zip(indexes.tolist(), positions.tolist(), strict=True))
-    return places
+        positions[chosen] = segment.positions_of(rows[chosen])
+    return indexes, positions
