@@ -1,0 +1,180 @@
+"""Calls of the document service about documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ragmesh import _rpcs as rpcs
+from ragmesh._convert import documents as convert
+from ragmesh._names import collection as collection_name
+from ragmesh._names import collection_of, plain_id, refuse
+from ragmesh._names import document as document_name
+from ragmesh._plan import Pages, Plan, paged, send
+from ragmesh._session import Lane, Session, write_id
+from ragmesh._types import documents as types
+from ragmesh._upload import UploadFeed, UploadSource, prepare
+from ragmesh._values import to_struct
+from ragmesh.api.documents.v1 import document_pb2
+from ragmesh.api.documents.v1 import document_service_pb2 as pb
+
+# A large file on a slow line; the limit of a call without it is the client's own.
+UPLOAD_TIMEOUT_S = 300.0
+
+
+def create_document(
+    session: Session,
+    collection: str,
+    *,
+    text: str | None = None,
+    data: bytes | None = None,
+    document_id: str = "",
+    display_name: str = "",
+    media_type: str = "",
+    source_uri: str = "",
+    payload: Mapping[str, object] | None = None,
+    request_id: str | None = None,
+    timeout_s: float | None = None,
+    lane: Lane | None = None,
+) -> Plan[types.StoredDocument]:
+    """Stores a text or a file of up to 16 MiB; its ingest job makes it searchable.
+
+    Give exactly one of `text` and `data`. Larger files: `upload_document`. Raises
+    CollectionNotFound, DocumentExists, NoEmbeddingModel, UnsupportedMediaType, MessageTooLarge,
+    QueueFull or RequestIdReused.
+    """
+    if (text is None) == (data is None):
+        raise refuse("content", "is not one thing: give exactly one of text and data.")
+    request = pb.CreateDocumentRequest(
+        parent=collection_name(collection),
+        document=_described(display_name, media_type, source_uri, payload),
+        document_id=plain_id("documents", document_id, "document_id"),
+        request_id=write_id(request_id),
+    )
+    if text is not None:
+        request.text = text
+    if data is not None:
+        request.data = data
+    response = yield from send(
+        session, rpcs.CREATE_DOCUMENT, request, timeout_s=timeout_s, lane=lane
+    )
+    return convert.stored(response)
+
+
+def upload_document(
+    session: Session,
+    collection: str,
+    source: UploadSource,
+    *,
+    document_id: str = "",
+    display_name: str = "",
+    media_type: str = "",
+    source_uri: str = "",
+    payload: Mapping[str, object] | None = None,
+    request_id: str | None = None,
+    timeout_s: float | None = UPLOAD_TIMEOUT_S,
+    lane: Lane | None = None,
+) -> Plan[types.StoredDocument]:
+    """Stores a file of up to 256 MiB, sent in pieces of 512 KiB.
+
+    `source` is a path, bytes or a binary file object, which is read from where it stands (and
+    read again if the call is retried; one that cannot seek is sent once). A path gives
+    `display_name` and `media_type` where they are empty. Raises as `create_document` does, and
+    OSError if the file cannot be read.
+    """
+    upload = prepare(source)
+    header = pb.UploadHeader(
+        parent=collection_name(collection),
+        document=_described(
+            display_name or upload.file_name,
+            media_type or upload.media_type,
+            source_uri,
+            payload,
+        ),
+        document_id=plain_id("documents", document_id, "document_id"),
+        request_id=write_id(request_id),
+    )
+    response = yield from send(
+        session,
+        rpcs.UPLOAD_DOCUMENT,
+        UploadFeed(header, upload),
+        timeout_s=timeout_s,
+        lane=lane,
+        repeatable=upload.repeatable,
+    )
+    return convert.stored(response)
+
+
+def get_document(
+    session: Session,
+    name: str,
+    *,
+    collection: str | None = None,
+    timeout_s: float | None = None,
+) -> Plan[types.Document]:
+    """Returns one document, by its whole name or by its id in `collection`.
+
+    Raises DocumentNotFound.
+    """
+    request = pb.GetDocumentRequest(name=document_name(name, collection))
+    response = yield from send(session, rpcs.GET_DOCUMENT, request, timeout_s=timeout_s)
+    return convert.document(response.document)
+
+
+def list_documents(
+    session: Session, collection: str, *, page_size: int = 0, timeout_s: float | None = None
+) -> Pages[types.Document]:
+    """Lists a collection's documents by name."""
+    return paged(
+        session,
+        rpcs.LIST_DOCUMENTS,
+        pb.ListDocumentsRequest(parent=collection_name(collection), page_size=page_size),
+        lambda response: map(convert.document, response.documents),
+        timeout_s=timeout_s,
+    )
+
+
+def delete_document(
+    session: Session,
+    name: str,
+    *,
+    collection: str | None = None,
+    timeout_s: float | None = None,
+) -> Plan[str]:
+    """Deletes a document in any state, with its passages and points.
+
+    Returns the collection's commit that took its points away. Raises DocumentNotFound.
+    """
+    request = pb.DeleteDocumentRequest(name=document_name(name, collection))
+    response = yield from send(session, rpcs.DELETE_DOCUMENT, request, timeout_s=timeout_s)
+    session.remember(collection_of(request.name), response.watermark)
+    return response.watermark
+
+
+def list_passages(
+    session: Session,
+    document: str,
+    *,
+    collection: str | None = None,
+    page_size: int = 0,
+    timeout_s: float | None = None,
+) -> Pages[types.Passage]:
+    """Lists a document's passages in the order of its text."""
+    parent = document_name(document, collection, "document")
+    return paged(
+        session,
+        rpcs.LIST_PASSAGES,
+        pb.ListPassagesRequest(parent=parent, page_size=page_size),
+        lambda response: map(convert.passage, response.passages),
+        timeout_s=timeout_s,
+    )
+
+
+def _described(
+    display_name: str, media_type: str, source_uri: str, payload: Mapping[str, object] | None
+) -> document_pb2.Document:
+    return document_pb2.Document(
+        display_name=display_name,
+        media_type=media_type,
+        source_uri=source_uri,
+        payload=to_struct(payload) if payload else None,
+    )

@@ -1,0 +1,91 @@
+"""The client that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from ragmesh._calls import answers, collections, documents, embedding, jobs, points
+from ragmesh._session import TIMEOUT_S, Lane, Session
+from ragmesh._sync import Runner, call, listing, stream
+
+
+class Client(Runner):
+    """A connection to ragmesh; every method waits for its answer. Safe to share among threads.
+
+        with Client("localhost:50051") as client:
+            client.search_collection("papers", "how fast is it?")
+
+    `address` is `host:port`, `unix:/path` or `xds:///name`. `timeout_s` bounds every request that
+    does not say otherwise. `metadata` goes with every request. `lane="bulk"` lets callers who wait
+    for an answer go first. With `consistent_reads`, searches, gets, lists and counts see what
+    this client wrote before.
+    """
+
+    def __init__(
+        self,
+        address: str = "localhost:50051",
+        *,
+        timeout_s: float = TIMEOUT_S,
+        metadata: Mapping[str, str] | None = None,
+        lane: Lane = "interactive",
+        consistent_reads: bool = True,
+    ) -> None:
+        super().__init__(
+            Session(
+                address,
+                timeout_s=timeout_s,
+                metadata=metadata,
+                lane=lane,
+                consistent_reads=consistent_reads,
+            )
+        )
+
+    embed_texts = call(embedding.embed_texts)
+    count_tokens = call(embedding.count_tokens)
+    list_embedding_models = listing(embedding.list_embedding_models)
+    get_embedding_model = call(embedding.get_embedding_model)
+
+    create_collection = call(collections.create_collection)
+    get_collection = call(collections.get_collection)
+    list_collections = listing(collections.list_collections)
+    update_collection = call(collections.update_collection)
+    delete_collection = call(collections.delete_collection)
+    get_collection_stats = call(collections.get_collection_stats)
+    search_collection = call(collections.search_collection)
+
+    upsert_points = call(points.upsert_points)
+    delete_points = call(points.delete_points)
+    get_points = call(points.get_points)
+    list_points = listing(points.list_points)
+    count_points = call(points.count_points)
+
+    create_document = call(documents.create_document)
+    upload_document = call(documents.upload_document)
+    get_document = call(documents.get_document)
+    list_documents = listing(documents.list_documents)
+    delete_document = call(documents.delete_document)
+    list_passages = listing(documents.list_passages)
+
+    get_ingest_job = call(jobs.get_ingest_job)
+    list_ingest_jobs = listing(jobs.list_ingest_jobs)
+    watch_ingest_job = stream(jobs.watch_ingest_job)
+    wait_for_ingest_job = call(jobs.wait_for_ingest_job)
+
+    generate_text = call(answers.generate_text)
+    stream_generate_text = stream(answers.stream_generate_text)
+    list_generation_models = listing(answers.list_generation_models)
+    get_generation_model = call(answers.get_generation_model)
+    ask_question = call(answers.ask_question)
+    stream_answer = stream(answers.stream_answer)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""From the contract's messages to results, and from arguments to messages."""

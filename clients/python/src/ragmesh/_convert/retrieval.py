@@ -1,0 +1,113 @@
+"""Messages of the retrieval service."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from ragmesh._convert import embedding as vectors
+from ragmesh._types import retrieval as types
+from ragmesh._values import from_enum, from_struct, from_time, to_struct
+from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2, retrieval_service_pb2
+
+
+def collection(message: collection_pb2.Collection) -> types.Collection:
+    chunking, hnsw = message.chunking, message.hnsw
+    overlap = chunking.overlap_tokens if chunking.HasField("overlap_tokens") else None
+    return types.Collection(
+        name=message.name,
+        display_name=message.display_name,
+        embedding_model=message.embedding_model,
+        fingerprint=message.fingerprint,
+        dimensions=message.dimensions,
+        metric=cast(types.Metric, from_enum(collection_pb2.Metric.DESCRIPTOR, message.metric)),
+        language=message.language,
+        chunking=types.Chunking(chunking.tokens_max, overlap),
+        hnsw=types.HnswSettings(hnsw.m, hnsw.ef_construction, hnsw.ef_search),
+        create_time=from_time(message.create_time),
+        update_time=from_time(message.update_time),
+    )
+
+
+def to_chunking(value: types.Chunking | None) -> collection_pb2.Chunking | None:
+    if value is None:
+        return None
+    return collection_pb2.Chunking(tokens_max=value.tokens_max, overlap_tokens=value.overlap_tokens)
+
+
+def to_hnsw(value: types.HnswSettings | None) -> collection_pb2.HnswSettings | None:
+    if value is None:
+        return None
+    return collection_pb2.HnswSettings(
+        m=value.m, ef_construction=value.ef_construction, ef_search=value.ef_search
+    )
+
+
+def to_fusion(value: types.RankFusion | None) -> retrieval_service_pb2.RankFusion | None:
+    if value is None:
+        return None
+    return retrieval_service_pb2.RankFusion(
+        k=value.k, dense_weight=value.dense_weight, lexical_weight=value.lexical_weight
+    )
+
+
+def stats(message: retrieval_service_pb2.GetCollectionStatsResponse) -> types.CollectionStats:
+    return types.CollectionStats(
+        points=message.points,
+        passages=message.passages,
+        tombstones=message.tombstones,
+        segments=message.segments,
+        buffered_points=message.buffered_points,
+        memory_kib=message.memory_kib,
+        watermark=message.watermark,
+        lag_commits=message.lag_commits,
+    )
+
+
+def point(message: point_pb2.Point) -> types.Point:
+    return types.Point(
+        id=message.id,
+        vector=vectors.vector(message.vector) if message.HasField("vector") else None,
+        text=message.text,
+        payload=from_struct(message.payload),
+        document=message.document,
+        passage_index=message.passage_index,
+        span=vectors.span(message.span) if message.HasField("span") else None,
+        sentences=vectors.sentences(message.sentences),
+    )
+
+
+def to_point(value: types.Point) -> point_pb2.Point:
+    """What a caller may write of a point; the server's own fields are left out."""
+    return point_pb2.Point(
+        id=value.id,
+        vector=vectors.to_vector(value.vector),
+        text=value.text,
+        payload=to_struct(value.payload) if value.payload else None,
+    )
+
+
+def search_result(message: retrieval_service_pb2.SearchCollectionResponse) -> types.SearchResult:
+    timings, plan = message.timings, message.plan
+    return types.SearchResult(
+        hits=tuple(_hit(hit) for hit in message.hits),
+        watermark=message.watermark,
+        timings=types.SearchTimings(timings.embed_ms, timings.watermark_wait_ms, timings.search_ms),
+        plan=types.SearchPlan(
+            strategy=plan.strategy,
+            matching_points=plan.matching_points,
+            dense_candidates=plan.dense_candidates,
+            lexical_candidates=plan.lexical_candidates,
+            segments=plan.segments,
+        )
+        if message.HasField("plan")
+        else None,
+    )
+
+
+def _hit(message: retrieval_service_pb2.SearchHit) -> types.SearchHit:
+    return types.SearchHit(
+        point=point(message.point),
+        score=message.score,
+        dense_score=message.dense_score if message.HasField("dense_score") else None,
+        lexical_score=message.lexical_score if message.HasField("lexical_score") else None,
+    )

@@ -1,0 +1,87 @@
+"""The contract's RPCs as typed values: path, messages, and whether repeating one is harmless."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+
+from ragmesh.api.chat.v1 import chat_service_pb2 as chat
+from ragmesh.api.documents.v1 import document_service_pb2 as documents
+from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
+from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
+
+Req = TypeVar("Req", bound=Message)
+Res = TypeVar("Res", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc(Generic[Req, Res]):
+    """One RPC. `path` is gRPC's; `safe` is the descriptor's NO_SIDE_EFFECTS."""
+
+    path: str
+    request: type[Req]
+    response: type[Res]
+    safe: bool
+
+
+def _rpc(request: type[Req], response: type[Res]) -> Rpc[Req, Res]:
+    """The RPC whose request this is, found in the file that declares the message."""
+    (service,) = request.DESCRIPTOR.file.services_by_name.values()
+    method = service.methods_by_name[request.DESCRIPTOR.name.removesuffix("Request")]
+    return Rpc(
+        path=f"/{service.full_name}/{method.name}",
+        request=request,
+        response=response,
+        safe=method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
+    )
+
+
+EMBED_TEXTS = _rpc(embedding.EmbedTextsRequest, embedding.EmbedTextsResponse)
+COUNT_TOKENS = _rpc(embedding.CountTokensRequest, embedding.CountTokensResponse)
+LIST_EMBEDDING_MODELS = _rpc(
+    embedding.ListEmbeddingModelsRequest, embedding.ListEmbeddingModelsResponse
+)
+GET_EMBEDDING_MODEL = _rpc(embedding.GetEmbeddingModelRequest, embedding.GetEmbeddingModelResponse)
+
+CREATE_COLLECTION = _rpc(retrieval.CreateCollectionRequest, retrieval.CreateCollectionResponse)
+GET_COLLECTION = _rpc(retrieval.GetCollectionRequest, retrieval.GetCollectionResponse)
+LIST_COLLECTIONS = _rpc(retrieval.ListCollectionsRequest, retrieval.ListCollectionsResponse)
+UPDATE_COLLECTION = _rpc(retrieval.UpdateCollectionRequest, retrieval.UpdateCollectionResponse)
+DELETE_COLLECTION = _rpc(retrieval.DeleteCollectionRequest, retrieval.DeleteCollectionResponse)
+GET_COLLECTION_STATS = _rpc(
+    retrieval.GetCollectionStatsRequest, retrieval.GetCollectionStatsResponse
+)
+UPSERT_POINTS = _rpc(retrieval.UpsertPointsRequest, retrieval.UpsertPointsResponse)
+DELETE_POINTS = _rpc(retrieval.DeletePointsRequest, retrieval.DeletePointsResponse)
+GET_POINTS = _rpc(retrieval.GetPointsRequest, retrieval.GetPointsResponse)
+LIST_POINTS = _rpc(retrieval.ListPointsRequest, retrieval.ListPointsResponse)
+COUNT_POINTS = _rpc(retrieval.CountPointsRequest, retrieval.CountPointsResponse)
+SEARCH_COLLECTION = _rpc(retrieval.SearchCollectionRequest, retrieval.SearchCollectionResponse)
+
+CREATE_DOCUMENT = _rpc(documents.CreateDocumentRequest, documents.CreateDocumentResponse)
+UPLOAD_DOCUMENT = _rpc(documents.UploadDocumentRequest, documents.UploadDocumentResponse)
+GET_DOCUMENT = _rpc(documents.GetDocumentRequest, documents.GetDocumentResponse)
+LIST_DOCUMENTS = _rpc(documents.ListDocumentsRequest, documents.ListDocumentsResponse)
+DELETE_DOCUMENT = _rpc(documents.DeleteDocumentRequest, documents.DeleteDocumentResponse)
+LIST_PASSAGES = _rpc(documents.ListPassagesRequest, documents.ListPassagesResponse)
+GET_INGEST_JOB = _rpc(documents.GetIngestJobRequest, documents.GetIngestJobResponse)
+LIST_INGEST_JOBS = _rpc(documents.ListIngestJobsRequest, documents.ListIngestJobsResponse)
+WATCH_INGEST_JOB = _rpc(documents.WatchIngestJobRequest, documents.WatchIngestJobResponse)
+
+GENERATE_TEXT = _rpc(generation.GenerateTextRequest, generation.GenerateTextResponse)
+STREAM_GENERATE_TEXT = _rpc(
+    generation.StreamGenerateTextRequest, generation.StreamGenerateTextResponse
+)
+LIST_GENERATION_MODELS = _rpc(
+    generation.ListGenerationModelsRequest, generation.ListGenerationModelsResponse
+)
+GET_GENERATION_MODEL = _rpc(
+    generation.GetGenerationModelRequest, generation.GetGenerationModelResponse
+)
+
+ASK_QUESTION = _rpc(chat.AskQuestionRequest, chat.AskQuestionResponse)
+STREAM_ANSWER = _rpc(chat.StreamAnswerRequest, chat.StreamAnswerResponse)

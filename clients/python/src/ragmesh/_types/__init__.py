@@ -1,0 +1,1 @@
+"""Results: frozen values, one module an area of the contract."""

@@ -1,0 +1,130 @@
+"""Values of the generation and chat services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ragmesh._types.embedding import SentenceVector, TextSpan
+
+Backend = Literal["unspecified", "extractive", "openai"]
+AbstentionReason = Literal["no_passage", "low_support", "unverified"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePassage:
+    """A passage that an answer may rest on; `text` is what counts, the rest names its place."""
+
+    text: str
+    collection: str = ""
+    point_id: str = ""
+    document: str = ""
+    passage_index: int = 0
+    span: TextSpan | None = None
+    score: float = 0.0
+    sentences: tuple[SentenceVector, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """The place that a piece of an answer rests on; the quote was checked to stand there.
+
+    `span` is counted in the document's stored text (the point's text where there is no
+    document), `answer_span` in the answer. `score` is 0 to 1.
+    """
+
+    collection: str
+    point_id: str
+    document: str
+    passage_index: int
+    span: TextSpan
+    quote: str
+    answer_span: TextSpan
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens in the model's own count; 0 for the extractive model."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedText:
+    """A text and what it rests on. `abstention_reason` says why `text` is empty, if it is.
+
+    `confidence` is 0 to 1; `cut` tells that it stopped at `output_tokens_max`.
+    """
+
+    text: str
+    citations: tuple[Citation, ...]
+    confidence: float
+    abstention_reason: AbstentionReason | None
+    usage: Usage
+    cut: bool
+    generate_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTimings:
+    """Milliseconds of one answer."""
+
+    search_ms: float
+    context_ms: float
+    generate_ms: float
+    check_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and what it rests on. `abstention_reason` says why `text` is empty, if it is."""
+
+    question: str
+    text: str
+    citations: tuple[Citation, ...]
+    confidence: float
+    abstention_reason: AbstentionReason | None
+    timings: AnswerTimings
+    usage: Usage
+    generation_model: str
+    context_passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationModel:
+    """A model that writes answers. `upstream_model` is the endpoint's name for it."""
+
+    name: str
+    display_name: str
+    backend: Backend
+    upstream_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStarted:
+    """The first event of a generated text."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStarted:
+    """The first event of an answer: the search is done and the model has begun."""
+
+    generation_model: str
+    context_passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text, to be appended."""
+
+    text: str
+
+
+# What streams give, in order; the last one is the whole.
+GenerationEvent = GenerationStarted | TextDelta | Citation | GeneratedText
+AnswerEvent = AnswerStarted | TextDelta | Citation | Answer
