@@ -28,7 +28,7 @@ from services.rpc.chain import Chain, Check, Gate
 from services.rpc.methods import AREAS
 from services.rpc.server import Server
 from services.rpc.service import Service
-from services.store.redis import open_redis
+from services.store.redis import connect
 from services.store.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -88,10 +88,10 @@ class Node:
                     field="store.postgres_url",
                 )
             self.store = await Store.open(
-                store.postgres_url.get_secret_value(), pool_max=store.pool_max
+                store.postgres_url.get_secret_value(), connections_max=store.pool_max
             )
         if store.redis_url.get_secret_value():
-            self.redis = open_redis(store.redis_url.get_secret_value())
+            self.redis = connect(store.redis_url.get_secret_value())
         for area in self.settings.node.services:
             service = self._build(area)
             self.checks.update(service.checks)

@@ -1,0 +1,1 @@
+"""The document service: files in, passages out, nothing lost on the way."""

@@ -1,0 +1,109 @@
+"""The process that reads foreign files: `python -m services.documents.parse_worker`.
+
+It has no secrets in its environment, limits on memory, CPU time, open files and file sizes, and
+dies with its parent. Frames on standard input and output are a 4-byte little-endian length and
+that many bytes. A job is a frame of JSON {"name", "media_type", "cpu_s"} and a frame with the
+file; the answer is one frame of JSON: {"parsed": …} or {"error", "message", "field", "metadata"}.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+from typing import BinaryIO
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def read_frame(source: BinaryIO) -> bytes | None:
+    """The next frame; None at the end."""
+    head = source.read(4)
+    if len(head) < 4:
+        return None
+    size: int = struct.unpack("<I", head)[0]
+    data = source.read(size)
+    return data if len(data) == size else None
+
+
+def write_frame(target: BinaryIO, data: bytes) -> None:
+    """Writes one frame."""
+    target.write(struct.pack("<I", len(data)))
+    target.write(data)
+    target.flush()
+
+
+def confine(memory_bytes: int, parent: int) -> None:
+    """Takes away what a parser does not need. Exits if the parent is gone already."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the node, which drains
+
+
+def allow_cpu(cpu_s: int) -> None:
+    """Limits the CPU time of the next job; the kernel ends the process after it."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used_s = int(usage.ru_utime + usage.ru_stime) + 1
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (used_s + cpu_s, hard))
+
+
+def serve(source: BinaryIO, target: BinaryIO) -> None:
+    """Answers jobs until the input ends."""
+    from engine.documents.parse import parse_document
+    from engine.errors import DocumentUnreadable, ParserLimitExceeded, RagmeshError
+
+    while (head := read_frame(source)) is not None and (data := read_frame(source)) is not None:
+        job = json.loads(head)
+        allow_cpu(job["cpu_s"])
+        try:
+            parsed = parse_document(data, job["name"], job["media_type"])
+            answer = b'{"parsed":' + parsed.to_json().encode() + b"}"
+        except MemoryError:
+            answer = _failure(
+                ParserLimitExceeded("The file needs more memory than a parser may use.")
+            )
+        except RagmeshError as error:
+            answer = _failure(error)
+        except Exception as error:
+            # A parser library met something it did not expect: the file's fault, not the caller's.
+            answer = _failure(
+                DocumentUnreadable(
+                    f"The file cannot be read: {type(error).__name__}.",
+                    metadata={"error": type(error).__name__},
+                )
+            )
+        write_frame(target, answer)
+
+
+def _failure(error: Exception) -> bytes:
+    return json.dumps(
+        {
+            "error": type(error).__name__,
+            "message": getattr(error, "message", ""),
+            "field": getattr(error, "field", ""),
+            "metadata": getattr(error, "metadata", {}),
+        }
+    ).encode()
+
+
+def main() -> None:
+    """Runs until standard input ends. Arguments: memory in bytes, the parent's process id."""
+    confine(int(sys.argv[1]), int(sys.argv[2]))
+    source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    # What a parser library prints must not end up among the frames.
+    os.dup2(2, 1)
+    serve(source, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Parses files in confined processes that are replaced when they misbehave or have served long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import struct
+import sys
+
+from engine import errors
+from engine.documents.parsed import Parsed
+from engine.errors import DocumentUnreadable, ParserLimitExceeded, RagmeshError
+from services.config import DocumentSettings
+
+ANSWER_BYTES_MAX = 256 << 20
+"""The largest answer taken from a parser: 20,000,000 characters as escaped JSON are 240 MB at
+the most."""
+
+
+class Parser:
+    """One confined process at a time, started when it is first needed. For one job at a time."""
+
+    def __init__(self, settings: DocumentSettings) -> None:
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+        self._jobs = 0
+        self._lock = asyncio.Lock()
+
+    async def parse(self, data: bytes, name: str, media_type: str) -> Parsed:
+        """Parses a file. Raises DocumentUnreadable, ParserLimitExceeded, UnsupportedMediaType."""
+        async with self._lock:
+            try:
+                answer = await self._ask(data, name, media_type)
+            except BaseException:
+                await self._end()
+                raise
+            self._jobs += 1
+            if self._jobs >= self._settings.parser_jobs_max:
+                await self._end()
+        if "error" in answer:
+            raise _error(answer)
+        return Parsed.from_json(json.dumps(answer["parsed"]))
+
+    async def close(self) -> None:
+        """Ends the process, and the job in it."""
+        await self._end()
+
+    async def _ask(self, data: bytes, name: str, media_type: str) -> dict[str, object]:
+        process = await self._running()
+        head = {"name": name, "media_type": media_type, "cpu_s": self._settings.parser_cpu_s}
+        try:
+            async with asyncio.timeout(self._settings.parser_wall_s):
+                return await _exchange(process, json.dumps(head).encode(), data)
+        except TimeoutError as error:
+            seconds = self._settings.parser_wall_s
+            raise ParserLimitExceeded(
+                f"The file was not parsed within {seconds:g} s.",
+                metadata={"wall_s": seconds},
+            ) from error
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            code = await process.wait()
+            raise ParserLimitExceeded(
+                f"The parser was ended by the system (exit status {code}): the file needs more "
+                f"than {self._settings.parser_cpu_s} s of CPU time or "
+                f"{self._settings.parser_memory_bytes >> 20} MiB of memory.",
+                metadata={
+                    "exit_status": code,
+                    "cpu_s": self._settings.parser_cpu_s,
+                    "memory_bytes": self._settings.parser_memory_bytes,
+                },
+            ) from error
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            self._jobs = 0
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "services.documents.parse_worker"),
+                *(str(self._settings.parser_memory_bytes), str(os.getpid())),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                limit=1 << 20,
+                # Nothing of ours: the environment holds URLs with passwords.
+                env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"},
+            )
+        return self._process
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def _exchange(
+    process: asyncio.subprocess.Process, head: bytes, data: bytes
+) -> dict[str, object]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for frame in (head, data):
+        process.stdin.write(struct.pack("<I", len(frame)))
+        process.stdin.write(frame)
+    await process.stdin.drain()
+    (size,) = struct.unpack("<I", await process.stdout.readexactly(4))
+    if size > ANSWER_BYTES_MAX:
+        raise ParserLimitExceeded(
+            f"The file's text takes {size:,} bytes; at most {ANSWER_BYTES_MAX:,} are taken.",
+            metadata={"bytes": size, "bytes_max": ANSWER_BYTES_MAX},
+        )
+    try:
+        answer: dict[str, object] = json.loads(await process.stdout.readexactly(size))
+    except ValueError as error:
+        raise DocumentUnreadable("The parser gave no answer that can be read.") from error
+    return answer
+
+
+def _error(answer: dict[str, object]) -> RagmeshError:
+    kind = getattr(errors, str(answer["error"]), DocumentUnreadable)
+    metadata = answer.get("metadata")
+    return_kind = kind if issubclass(kind, RagmeshError) else DocumentUnreadable
+    error: RagmeshError = return_kind(
+        str(answer["message"]),
+        field=str(answer.get("field", "")),
+        metadata=metadata if isinstance(metadata, dict) else {},
+    )
+    return error

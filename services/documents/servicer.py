@@ -1,0 +1,326 @@
+"""The document service's handlers: check, call, translate, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from typing import IO
+
+from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
+from ragmesh.api.documents.v1 import document_service_pb2 as pb
+
+from engine.documents.detect import detect
+from engine.errors import InvalidField, MessageTooLarge, NoEmbeddingModel, QueueFull
+from services.config import DocumentSettings
+from services.documents import convert
+from services.documents.checks import CHECKS, PIECE_BYTES_MAX
+from services.documents.pipeline import Pipeline
+from services.mesh.mesh import Mesh
+from services.retrieval.convert import payload_value
+from services.rpc import names, paging
+from services.rpc.call import Call
+from services.store import collections, documents, jobs, passages
+from services.store.collections import Collection
+from services.store.contents import Content
+from services.store.documents import NewDocument
+from services.store.jobs import IngestJob
+from services.store.once import once
+from services.store.store import Store, Tx
+
+WATCH_POLL_S = 0.2
+"""How often a watched job is looked at: a small read by key."""
+
+SAMPLE_BYTES = 64 << 10
+"""What the kind of a file is found from."""
+
+SPOOL_BYTES_MAX = 4 << 20
+"""Uploads up to this size stay in memory until they are stored."""
+
+
+class DocumentServicer:
+    """Stores documents and runs this node's ingest workers."""
+
+    checks = CHECKS
+
+    def __init__(self, settings: DocumentSettings, store: Store, mesh: Mesh, owner: str) -> None:
+        self._settings = settings
+        self._store = store
+        self._pipeline = Pipeline(settings, store, mesh, owner)
+
+    async def start(self) -> None:
+        """Starts the ingest workers."""
+        self._pipeline.start()
+
+    async def drain(self) -> None:
+        """Gives running jobs back, for other nodes."""
+        await self._pipeline.stop()
+
+    async def close(self) -> None:
+        """Stops the workers if they run."""
+        await self._pipeline.stop()
+
+    async def CreateDocument(
+        self, request: pb.CreateDocumentRequest, call: Call
+    ) -> pb.CreateDocumentResponse:
+        """Stores a document that came with the request."""
+        inline = request.WhichOneof("content") == "text"
+        data = request.text.encode() if inline else request.data
+        content = _content(request.document, data, hashlib.sha256(data).digest(), len(data))
+
+        async def work(tx: Tx) -> pb.CreateDocumentResponse:
+            document, job = await self._store_document(
+                tx, request.parent, request.document_id, request.document, content, [data]
+            )
+            return pb.CreateDocumentResponse(document=document, ingest_job=job)
+
+        response = await once(
+            self._store,
+            call.tenant,
+            request.request_id,
+            request,
+            pb.CreateDocumentResponse,
+            work,
+            timeout_s=call.remaining_s(),
+        )
+        self._pipeline.nudge()
+        return response
+
+    async def UploadDocument(
+        self, requests: AsyncIterator[pb.UploadDocumentRequest], call: Call
+    ) -> pb.UploadDocumentResponse:
+        """Stores a document that comes in pieces. An upload that is cut leaves nothing."""
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("piece") != "header":
+            raise InvalidField("An upload begins with its header.", field="header")
+        header = first.header
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES_MAX) as spool:
+            digest, size = await self._receive(requests, spool)
+            spool.seek(0)
+            sample = spool.read(SAMPLE_BYTES)
+            content = _content(header.document, sample, digest, size)
+
+            async def work(tx: Tx) -> pb.UploadDocumentResponse:
+                document, job = await self._store_document(
+                    tx, header.parent, header.document_id, header.document, content, _read(spool)
+                )
+                return pb.UploadDocumentResponse(document=document, ingest_job=job)
+
+            response = await once(
+                self._store,
+                call.tenant,
+                header.request_id,
+                first,
+                pb.UploadDocumentResponse,
+                work,
+                timeout_s=call.remaining_s(),
+                payload=header.SerializeToString(deterministic=True) + digest,
+            )
+        self._pipeline.nudge()
+        return response
+
+    async def _receive(
+        self, requests: AsyncIterator[pb.UploadDocumentRequest], spool: IO[bytes]
+    ) -> tuple[bytes, int]:
+        digest, size = hashlib.sha256(), 0
+        most = self._settings.file_bytes_max
+        async for request in requests:
+            if request.WhichOneof("piece") != "data":
+                raise InvalidField("An upload has one header.", field="header")
+            size += len(request.data)
+            if size > most:
+                raise MessageTooLarge(
+                    f"The file has more than {most:,} bytes ({most >> 20} MiB), which is the "
+                    "most that is taken. Split it.",
+                    metadata={"limit_bytes": most},
+                )
+            digest.update(request.data)
+            await asyncio.get_running_loop().run_in_executor(None, spool.write, request.data)
+        return digest.digest(), size
+
+    async def _store_document(
+        self,
+        tx: Tx,
+        parent: str,
+        document_id: str,
+        asked: document_pb2.Document,
+        content: Content,
+        data: list[bytes] | Iterator[bytes],
+    ) -> tuple[document_pb2.Document, ingest_job_pb2.IngestJob]:
+        collection = await collections.get_collection(tx, names.collection_id(parent, "parent"))
+        if not collection.embedding_model:
+            raise NoEmbeddingModel(
+                f"Collection {collection.id!r} has no embedding model, so it takes points but no "
+                "documents. Make one with a model.",
+                field="parent",
+                metadata={"collection": collection.id},
+            )
+        waiting = await jobs.count_waiting(tx)
+        if waiting >= self._settings.jobs_waiting_max:
+            raise QueueFull(
+                f"{waiting:,} documents wait to be ingested; at most "
+                f"{self._settings.jobs_waiting_max:,} may. Try again later.",
+                metadata={"waiting": waiting, "waiting_max": self._settings.jobs_waiting_max},
+                retry_after_s=5.0,
+            )
+        document, job = await documents.create_document(
+            tx,
+            collection,
+            NewDocument(
+                id=document_id or names.new_id(),
+                display_name=asked.display_name,
+                source_uri=asked.source_uri,
+                payload=payload_value(asked.payload),
+            ),
+            content,
+            data,
+            job_id=names.new_id(),
+        )
+        return convert.document_message(document, collection.id), convert.job_message(job)
+
+    async def GetDocument(
+        self, request: pb.GetDocumentRequest, call: Call
+    ) -> pb.GetDocumentResponse:
+        """Returns one document."""
+        collection_id, document_id = names.document_ids(request.name)
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            collection = await collections.get_collection(tx, collection_id)
+            row = await documents.get_document(tx, collection, document_id)
+        return pb.GetDocumentResponse(document=convert.document_message(row, collection_id))
+
+    async def ListDocuments(
+        self, request: pb.ListDocumentsRequest, call: Call
+    ) -> pb.ListDocumentsResponse:
+        """Lists documents by name."""
+        size = paging.page_size(request.page_size)
+        collection_id = names.collection_id(request.parent, "parent")
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            collection = await collections.get_collection(tx, collection_id)
+            listing = f"documents/{collection.uid}"
+            after = paging.read_token(listing, request.page_token) or ""
+            found = await documents.list_documents(tx, collection, after=after, limit=size + 1)
+        response = pb.ListDocumentsResponse(
+            documents=[convert.document_message(r, collection_id) for r in found[:size]]
+        )
+        if len(found) > size:
+            response.next_page_token = paging.write_token(listing, found[size - 1].id)
+        return response
+
+    async def DeleteDocument(
+        self, request: pb.DeleteDocumentRequest, call: Call
+    ) -> pb.DeleteDocumentResponse:
+        """Deletes a document in any state."""
+        collection_id, document_id = names.document_ids(request.name)
+
+        async def work(tx: Tx) -> str:
+            collection = await collections.get_collection(tx, collection_id)
+            commit = await documents.delete_document(tx, collection, document_id)
+            return str(commit.seq)
+
+        watermark = await self._store.run(call.tenant, work, timeout_s=call.remaining_s())
+        return pb.DeleteDocumentResponse(watermark=watermark)
+
+    async def ListPassages(
+        self, request: pb.ListPassagesRequest, call: Call
+    ) -> pb.ListPassagesResponse:
+        """Lists a document's passages in the order of its text."""
+        size = paging.page_size(request.page_size)
+        collection_id, document_id = names.document_ids(request.parent, "parent")
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            collection = await collections.get_collection(tx, collection_id)
+            document = await documents.get_document(tx, collection, document_id)
+            key = document.passage_set_key
+            listing = f"passages/{collection.uid}/{document_id}/{key.hex() if key else ''}"
+            after = int(paging.read_token(listing, request.page_token) or -1)
+            found = (
+                await passages.list_passages(tx, key, after_index=after, limit=size + 1)
+                if key
+                else []
+            )
+        response = pb.ListPassagesResponse(
+            passages=[convert.passage_message(r, request.parent) for r in found[:size]]
+        )
+        if len(found) > size:
+            last = found[size - 1].passage_index
+            response.next_page_token = paging.write_token(listing, str(last))
+        return response
+
+    async def GetIngestJob(
+        self, request: pb.GetIngestJobRequest, call: Call
+    ) -> pb.GetIngestJobResponse:
+        """Returns one job."""
+        return pb.GetIngestJobResponse(
+            ingest_job=convert.job_message(await self._job(request, call))
+        )
+
+    async def ListIngestJobs(
+        self, request: pb.ListIngestJobsRequest, call: Call
+    ) -> pb.ListIngestJobsResponse:
+        """Lists jobs, the newest first."""
+        size = paging.page_size(request.page_size)
+        listing = f"ingestJobs/{request.collection}/{request.state}"
+        token = paging.read_token(listing, request.page_token)
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            collection: Collection | None = None
+            if request.collection:
+                collection_id = names.collection_id(request.collection, "collection")
+                collection = await collections.get_collection(tx, collection_id)
+            found = await jobs.list_jobs(
+                tx,
+                collection_uid=collection.uid if collection else None,
+                state=convert.JOB_STATES.get(request.state),
+                before=_read_job_key(token),
+                limit=size + 1,
+            )
+        response = pb.ListIngestJobsResponse(
+            ingest_jobs=[convert.job_message(r) for r in found[:size]]
+        )
+        if len(found) > size:
+            last = found[size - 1]
+            key = f"{last.create_time.isoformat()} {last.id}"
+            response.next_page_token = paging.write_token(listing, key)
+        return response
+
+    async def WatchIngestJob(
+        self, request: pb.WatchIngestJobRequest, call: Call
+    ) -> AsyncIterator[pb.WatchIngestJobResponse]:
+        """Sends the job now and after every change, until it is finished."""
+        seen: IngestJob | None = None
+        while True:
+            row = await self._job(request, call)
+            if row != seen:
+                yield pb.WatchIngestJobResponse(ingest_job=convert.job_message(row))
+                seen = row
+            if row.finished:
+                return
+            await asyncio.sleep(WATCH_POLL_S)
+
+    async def _job(
+        self, request: pb.GetIngestJobRequest | pb.WatchIngestJobRequest, call: Call
+    ) -> IngestJob:
+        (job_id,) = names.parse(request.name, "ingestJobs/*", "name")
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            return await jobs.get_job(tx, job_id)
+
+
+def _content(
+    document: document_pb2.Document, sample: bytes, sha256: bytes, size_bytes: int
+) -> Content:
+    """What a file is. Raises UnsupportedMediaType, or DocumentUnreadable for an empty one."""
+    media_type = detect(sample, document.display_name, document.media_type)
+    return Content(sha256, size_bytes, media_type)
+
+
+def _read(spool: IO[bytes]) -> Iterator[bytes]:
+    spool.seek(0)
+    while piece := spool.read(PIECE_BYTES_MAX):
+        yield piece
+
+
+def _read_job_key(token: str | None) -> tuple[datetime, str] | None:
+    if token is None:
+        return None
+    time, _, job_id = token.partition(" ")
+    return datetime.fromisoformat(time), job_id
