@@ -108,6 +108,15 @@ def count(view: View, filter: Filter | None = None) -> int:
     return sum(int(np.count_nonzero(one.matching(wanted))) for one in view.segments)
 
 
+def count_passages(view: View) -> int:
+    """How many points are passages of documents."""
+    return sum(
+        bool(segment.segment.points[position].document)
+        for segment in view.segments
+        for position in np.flatnonzero(segment.live).tolist()
+    )
+
+
 def get(view: View, ids: Iterable[str], *, with_vectors: bool = False) -> list[Point]:
     """The points with these ids, in the order asked for; those that do not exist are left out."""
     places = (view.find(id) for id in ids)

@@ -36,15 +36,15 @@ class Filter(_message.Message):
     EXISTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def all_of(self) -> Global___FilterList:
-        """True if all of them are; an empty list is true."""
+        """True if all of them are."""
 
     @_builtins.property
     def any_of(self) -> Global___FilterList:
-        """True if any of them is; an empty list is false."""
+        """True if any of them is."""
 
     @_builtins.property
     def none_of(self) -> Global___FilterList:
-        """True if none of them is; an empty list is true."""
+        """True if none of them is."""
 
     @_builtins.property
     def equals(self) -> Global___FieldEquals:
@@ -92,7 +92,7 @@ class FilterList(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filter]:
-        """At most 256."""
+        """1 to 256."""
 
     def __init__(
         self,

@@ -44,7 +44,9 @@ class Point(_message.Message):
     """Which passage of the document. Output only."""
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
-        """Its vector. Where it is missing and the collection has a model, `text` is embedded."""
+        """Its vector. Where it is missing and the collection has a model, `text` is embedded. What is
+        returned is normalized where the metric is cosine.
+        """
 
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
