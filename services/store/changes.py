@@ -1,0 +1,209 @@
+"""What an index reads: a whole collection, or what changed since a watermark.
+
+Both read one unchanging view, up to that view's head. An index stands at the head once it has
+applied every page of the feed, and nowhere in between: a row that was written twice is found under
+its later number only, so half of a feed is no state that the collection ever had. A feed that
+breaks off is started again from the old watermark; applying a page twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from engine.errors import DataLoss
+from engine.types import Point, Span
+from services.store.codec import unpack_sentences, unpack_vector
+from services.store.points import Watermark
+from services.store.store import Row, Store, Tx
+
+PAGE_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Head(Watermark):
+    """Where the log of one collection stands."""
+
+    tenant: str
+    collection_id: str
+    collection_uid: uuid.UUID
+    floor: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoint:
+    """A point as the table and its passage have it. `span` is set for passages."""
+
+    point: Point
+    seq: int
+    span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A page. An id is in one page of a feed only, and either written or deleted."""
+
+    upserts: tuple[StoredPoint, ...]
+    deletes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """The index cannot go on from where it stands and has to read the whole collection."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The collection does not exist any more."""
+
+
+class Feed:
+    """An open reading of one collection, at most once through. `head` is where it leads."""
+
+    def __init__(self, tx: Tx, head: Head, after_seq: int | None) -> None:
+        self.head = head
+        self._tx = tx
+        self._after_seq = after_seq
+
+    async def pages(self, rows_max: int = PAGE_ROWS) -> AsyncIterator[Changes]:
+        """First what was written, by number, then what was deleted."""
+        params = {
+            "tenant": self.head.tenant,
+            "uid": self.head.collection_uid,
+            "after": -1 if self._after_seq is None else self._after_seq,
+        }
+        async for rows in _chunks(self._tx, _POINTS, params, rows_max):
+            yield Changes(tuple(_stored(row) for row in rows), ())
+        if self._after_seq is not None:
+            async for rows in _chunks(self._tx, _TOMBSTONES, params, rows_max):
+                yield Changes((), tuple(row[0] for row in rows))
+
+
+Reading: TypeAlias = Feed | Rebuild | Gone
+
+_HEAD = (
+    "SELECT h.seq, h.change_id, h.tenant, c.id AS collection_id, h.collection_uid, h.floor "
+    "FROM heads h JOIN collections c ON c.tenant = h.tenant AND c.uid = h.collection_uid"
+)
+_POINTS = """
+SELECT p.id, p.seq, coalesce(s.vector, p.vector), coalesce(s.text, p.text), p.payload,
+    coalesce(s.sentences, p.sentences), p.document, p.passage_index, s.span_start, s.span_end,
+    p.passage_set_key IS NOT NULL
+FROM points p LEFT JOIN passages s ON s.tenant = p.tenant
+    AND s.passage_set_key = p.passage_set_key AND s.passage_index = p.passage_index
+WHERE p.tenant = %(tenant)s AND p.collection_uid = %(uid)s AND p.seq > %(after)s AND p.seq > 0
+ORDER BY p.seq
+"""
+_TOMBSTONES = (
+    "SELECT id FROM tombstones WHERE tenant = %(tenant)s AND collection_uid = %(uid)s "
+    "AND seq > %(after)s AND seq > 0 ORDER BY seq"
+)
+
+
+async def heads(tx: Tx) -> list[Head]:
+    """Of every collection that the transaction sees."""
+    return await tx.all(Head, _HEAD)
+
+
+async def heads_since(tx: Tx, seen: Mapping[uuid.UUID, int]) -> list[Head]:
+    """The heads of collections that are new or have moved beyond `seen`: their numbers by uid."""
+    return [head for head in await heads(tx) if seen.get(head.collection_uid) != head.seq]
+
+
+async def get_head(tx: Tx, tenant: str, collection_uid: uuid.UUID) -> Head | None:
+    """None where the collection does not exist."""
+    return await tx.one(
+        Head,
+        f"{_HEAD} WHERE h.tenant = %s AND h.collection_uid = %s",
+        (tenant, collection_uid),
+    )
+
+
+async def verify(tx: Tx, head: Head, at: Watermark) -> Rebuild | None:
+    """None where an index that stands at `at` may go on; otherwise why it may not.
+
+    Call it on every attach and reconnect, in the view that `head` was read in.
+    """
+    if at.seq < head.floor:
+        return Rebuild(f"the log is trimmed below {head.floor} and the index stands at {at.seq}")
+    found = await tx.row(
+        "SELECT 1 FROM commits WHERE tenant = %s AND collection_uid = %s AND seq = %s "
+        "AND change_id = %s",
+        (head.tenant, head.collection_uid, at.seq, at.change_id),
+    )
+    if found is None:
+        return Rebuild(
+            f"commit {at.seq} is not the one that the index applied: the database was restored "
+            "or has failed over"
+        )
+    return None
+
+
+@contextlib.asynccontextmanager
+async def snapshot_scan(
+    store: Store, tenant: str, collection_uid: uuid.UUID
+) -> AsyncIterator[Feed | Gone]:
+    """The whole collection as it is now."""
+    async with store.snapshot() as tx:
+        head = await _open(tx, tenant, collection_uid)
+        yield Gone() if head is None else Feed(tx, head, None)
+
+
+@contextlib.asynccontextmanager
+async def read_changes(
+    store: Store, tenant: str, collection_uid: uuid.UUID, after: Watermark
+) -> AsyncIterator[Reading]:
+    """What changed since `after`, verified in the same view."""
+    async with store.snapshot() as tx:
+        head = await _open(tx, tenant, collection_uid)
+        if head is None:
+            yield Gone()
+            return
+        broken = await verify(tx, head, after)
+        yield Feed(tx, head, after.seq) if broken is None else broken
+
+
+async def _open(tx: Tx, tenant: str, collection_uid: uuid.UUID) -> Head | None:
+    async with tx.connection.pipeline():
+        # Without statistics, which a young table lacks, PostgreSQL would read the whole collection
+        # and sort it to find one changed row. The index has the rows in this order.
+        await tx.run("SET LOCAL enable_sort = off")
+        return await get_head(tx, tenant, collection_uid)
+
+
+async def _chunks(
+    tx: Tx, query: str, params: Mapping[str, Any], rows_max: int
+) -> AsyncIterator[list[Row]]:
+    # Mostly a few rows changed, and one statement has them all; a cursor takes three.
+    first = await tx.rows(f"{query} LIMIT %(limit)s", {**params, "limit": rows_max})
+    if len(first) < rows_max:
+        if first:
+            yield first
+        return
+    async with tx.connection.cursor(name="feed") as cursor:
+        await cursor.execute(query.encode(), params, binary=True)
+        while rows := await cursor.fetchmany(rows_max):
+            yield rows
+
+
+def _stored(row: Row) -> StoredPoint:
+    point_id, seq, vector, text, payload, sentences, document, index, start, end, passage = row
+    if passage and start is None:
+        raise DataLoss(
+            f"point {point_id!r} names a passage that is not stored", metadata={"id": point_id}
+        )
+    point = Point(
+        id=point_id,
+        vector=unpack_vector(vector),
+        text=text,
+        payload=payload,
+        sentences=unpack_sentences(sentences),
+        document=document or "",
+        passage_index=index,
+    )
+    return StoredPoint(point, seq, None if start is None else Span(start, end))

@@ -1,0 +1,223 @@
+"""Ingest jobs: a queue whose truth is rows. A worker holds a job by a lease that it extends.
+
+A worker that lost its lease can write nothing: every change names the owner and the attempt.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from engine.errors import FailedPrecondition, IngestJobNotFound
+from engine.types import JsonValue
+from services.store.store import Tx
+
+JobState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+JobStage: TypeAlias = Literal["", "parse", "chunk", "embed", "publish"]
+
+_COLUMNS = (
+    "tenant, id, collection_uid, collection_id, document_id, state, stage, passages_done, "
+    "passages_total, error, attempts, lease_owner, lease_until, create_time, update_time, "
+    "finish_time, watermark"
+)
+_MINE = (
+    "tenant = %(tenant)s AND id = %(id)s AND state = 'running' "
+    "AND lease_owner = %(owner)s AND attempts = %(attempts)s"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestJob:
+    """A row. `error` is what the service put there; `watermark` the commit that published it."""
+
+    tenant: str
+    id: str
+    collection_uid: uuid.UUID
+    collection_id: str
+    document_id: str
+    state: JobState
+    stage: JobStage
+    passages_done: int
+    passages_total: int
+    error: Mapping[str, JsonValue] | None
+    attempts: int
+    lease_owner: str
+    lease_until: datetime
+    create_time: datetime
+    update_time: datetime
+    finish_time: datetime | None
+    watermark: int | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it will not change any more."""
+        return self.state in ("succeeded", "failed", "cancelled")
+
+
+async def create_job(
+    tx: Tx, collection_uid: uuid.UUID, collection_id: str, document_id: str, job_id: str
+) -> IngestJob:
+    """Queue a document. `job_id` is new."""
+    job = await tx.one(
+        IngestJob,
+        "INSERT INTO ingest_jobs (tenant, id, collection_uid, collection_id, document_id, state, "
+        f"stage) VALUES (%s, %s, %s, %s, %s, 'queued', '') RETURNING {_COLUMNS}",
+        (tx.tenant, job_id, collection_uid, collection_id, document_id),
+    )
+    assert job is not None
+    return job
+
+
+async def get_job(tx: Tx, job_id: str) -> IngestJob:
+    """Raises IngestJobNotFound."""
+    job = await tx.one(
+        IngestJob,
+        f"SELECT {_COLUMNS} FROM ingest_jobs WHERE tenant = %s AND id = %s",
+        (tx.tenant, job_id),
+    )
+    if job is None:
+        raise IngestJobNotFound(
+            f"ingest job {job_id!r} does not exist", metadata={"ingest_job": job_id}
+        )
+    return job
+
+
+async def list_jobs(
+    tx: Tx,
+    *,
+    collection_uid: uuid.UUID | None = None,
+    state: JobState | None = None,
+    before: tuple[datetime, str] | None = None,
+    limit: int = 1000,
+) -> list[IngestJob]:
+    """The newest first; the next page is `before` the last one's `create_time` and `id`."""
+    where = ["tenant = %(tenant)s"]
+    if collection_uid is not None:
+        where.append("collection_uid = %(uid)s")
+    if state is not None:
+        where.append("state = %(state)s")
+    if before is not None:
+        where.append("(create_time, id) < (%(time)s, %(id)s)")
+    time, job_id = before or (None, None)
+    return await tx.all(
+        IngestJob,
+        f"SELECT {_COLUMNS} FROM ingest_jobs WHERE {' AND '.join(where)} "
+        "ORDER BY create_time DESC, id DESC LIMIT %(limit)s",
+        {
+            "tenant": tx.tenant,
+            "uid": collection_uid,
+            "state": state,
+            "time": time,
+            "id": job_id,
+            "limit": limit,
+        },
+    )
+
+
+async def count_waiting(tx: Tx) -> int:
+    """Jobs that are queued or running, of what the transaction sees: for admission."""
+    row = await tx.row("SELECT count(*) FROM ingest_jobs WHERE state IN ('queued', 'running')")
+    return int(row[0]) if row else 0
+
+
+async def claim_jobs(tx: Tx, owner: str, *, lease_s: float, limit: int) -> list[IngestJob]:
+    """Take up to `limit` jobs, the oldest first: queued ones, and those whose lease ran out.
+
+    For `Store.system`. `attempts` counts this start.
+    """
+    return await tx.all(
+        IngestJob,
+        "UPDATE ingest_jobs SET state = 'running', attempts = attempts + 1, "
+        "lease_owner = %(owner)s, update_time = clock_timestamp(), passages_done = 0, "
+        "lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s) "
+        "WHERE (tenant, id) IN (SELECT tenant, id FROM ingest_jobs "
+        "  WHERE state IN ('queued', 'running') AND lease_until <= clock_timestamp() "
+        f"  ORDER BY create_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED) RETURNING {_COLUMNS}",
+        {"owner": owner, "lease_s": lease_s, "limit": limit},
+    )
+
+
+async def advance_job(
+    tx: Tx, job: IngestJob, stage: JobStage, *, done: int = 0, total: int = 0, lease_s: float
+) -> bool:
+    """Say how far a job is, and extend its lease. False where it is not ours any more: stop."""
+    return bool(
+        await tx.run(
+            "UPDATE ingest_jobs SET stage = %(stage)s, passages_done = %(done)s, "
+            "passages_total = %(total)s, update_time = clock_timestamp(), "
+            "lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s) "
+            f"WHERE {_MINE}",
+            {**_held(job), "stage": stage, "done": done, "total": total, "lease_s": lease_s},
+        )
+    )
+
+
+async def requeue_job(tx: Tx, job: IngestJob, *, delay_s: float) -> bool:
+    """Give a job back, to be taken again after `delay_s`. False where it is not ours any more."""
+    return bool(
+        await tx.run(
+            "UPDATE ingest_jobs SET state = 'queued', stage = '', lease_owner = '', "
+            "update_time = clock_timestamp(), "
+            "lease_until = clock_timestamp() + make_interval(secs => %(delay_s)s) "
+            f"WHERE {_MINE}",
+            {**_held(job), "delay_s": delay_s},
+        )
+    )
+
+
+async def fail_job(tx: Tx, job: IngestJob, error: Mapping[str, JsonValue]) -> bool:
+    """End a job with why. False where it is not ours any more."""
+    return bool(
+        await tx.run(
+            "UPDATE ingest_jobs SET state = 'failed', error = %(error)s::json, lease_owner = '', "
+            "update_time = clock_timestamp(), finish_time = clock_timestamp() "
+            f"WHERE {_MINE}",
+            {**_held(job), "error": json.dumps(error)},
+        )
+    )
+
+
+async def hold_job(tx: Tx, job: IngestJob) -> None:
+    """Lock a job's row until the commit. Raises FailedPrecondition where it is not ours."""
+    row = await tx.row(f"SELECT 1 FROM ingest_jobs WHERE {_MINE} FOR UPDATE", _held(job))
+    if row is None:
+        raise FailedPrecondition(
+            f"ingest job {job.id!r} was given to another worker or cancelled",
+            metadata={"ingest_job": job.id},
+        )
+
+
+async def succeed_job(tx: Tx, job: IngestJob, passages: int, seq: int) -> None:
+    """End a job that `hold_job` holds; `seq` is the commit that made the document searchable."""
+    await tx.run(
+        "UPDATE ingest_jobs SET state = 'succeeded', stage = 'publish', lease_owner = '', "
+        "passages_done = %(passages)s, passages_total = %(passages)s, watermark = %(seq)s, "
+        "update_time = clock_timestamp(), finish_time = clock_timestamp() "
+        f"WHERE {_MINE}",
+        {**_held(job), "passages": passages, "seq": seq},
+    )
+
+
+async def cancel_jobs(tx: Tx, collection_uid: uuid.UUID, document_id: str | None = None) -> None:
+    """Cancel what is unfinished of a document, or of the whole collection."""
+    await tx.run(
+        "UPDATE ingest_jobs SET state = 'cancelled', lease_owner = '', "
+        "update_time = clock_timestamp(), finish_time = clock_timestamp() "
+        "WHERE tenant = %(tenant)s AND collection_uid = %(uid)s "
+        "AND document_id = coalesce(%(document)s, document_id) "
+        "AND state IN ('queued', 'running')",
+        {"tenant": tx.tenant, "uid": collection_uid, "document": document_id},
+    )
+
+
+def _held(job: IngestJob) -> dict[str, object]:
+    return {
+        "tenant": job.tenant,
+        "id": job.id,
+        "owner": job.lease_owner,
+        "attempts": job.attempts,
+    }
