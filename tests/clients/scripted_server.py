@@ -95,12 +95,12 @@ class ScriptedServer(grpc.GenericRpcHandler):
         return handler
 
 
-def start() -> tuple[grpc.Server, ScriptedServer]:
-    """A server on a port of its own."""
+def start(address: str = "localhost:0") -> tuple[grpc.Server, ScriptedServer]:
+    """A server on a port of its own, or where it is told."""
     script = ScriptedServer()
     options = [("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)]
     server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[script], options=options)
-    script.address = f"localhost:{server.add_insecure_port('localhost:0')}"
+    script.address = f"localhost:{server.add_insecure_port(address)}"
     server.start()
     return server, script
 

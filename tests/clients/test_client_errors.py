@@ -131,9 +131,11 @@ async def test_a_stream_that_fails_or_is_cut_gives_what_came_and_then_the_error(
     script.on("StreamAnswer", streaming(DELTA, failed), streaming(DELTA), cut)
     for error in (ragmesh.UpstreamFailed, ragmesh.StreamCut, ragmesh.Unavailable):
         seen: list[Any] = []
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             await client.collect_into(seen, "stream_answer", "why?", "papers")
         assert seen == [ragmesh.TextDelta("so ")]
+        sent = script.seen["StreamAnswer"][-1].metadata["x-request-id"]
+        assert caught.value.request_id == sent
     assert len(script.seen["StreamAnswer"]) == 3  # what had begun is not begun again
 
 

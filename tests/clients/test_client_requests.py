@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 import ragmesh
+import scripted_server
 from either_client import EitherClient
 from ragmesh import _split
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
@@ -339,6 +340,16 @@ async def test_a_file_that_cannot_be_read_raises_its_own_error_and_is_never_stor
     assert not stored.is_set()
     with pytest.raises(FileNotFoundError):
         await client.call("upload_document", "papers", "/nowhere/at/all.txt")
+
+
+@pytest.mark.parametrize("form", ["unix:{}", "unix://{}"])
+async def test_a_unix_socket_is_an_address(kind: str, tmp_path: Path, form: str) -> None:
+    server, script = scripted_server.start(f"unix:{tmp_path}/s")
+    script.on("CountPoints", pb.CountPointsResponse(count=3, watermark="1"))
+    client = EitherClient(kind, form.format(tmp_path / "s"))
+    assert (await client.call("count_points", "a")).count == 3
+    await client.close()
+    server.stop(None).wait()
 
 
 async def test_lane_and_metadata_go_out_as_headers(

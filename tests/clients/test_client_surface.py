@@ -116,6 +116,10 @@ async def test_a_call_without_an_end_is_refused(kind: str, timeout_s: float) -> 
         ("update_collection", ("a",), {}),
         ("upload_document", ("a", 5), {}),
         ("get_ingest_job", ("collections/a",), {}),
+        ("search_collection", ("a", "x"), {"limit": 2**40}),
+        ("search_collection", ("a", "\ud800"), {}),
+        ("embed_texts", (["\ud800"],), {}),
+        ("embed_texts", (["a"],), {"dimensions": -(2**40)}),
     ],
 )
 async def test_arguments_that_cannot_be_meant_are_refused_before_sending(
@@ -124,6 +128,17 @@ async def test_arguments_that_cannot_be_meant_are_refused_before_sending(
     client = EitherClient(kind, "localhost:1")
     with pytest.raises(ragmesh.InvalidField):
         await client.call(method, *arguments, **options)
+    await client.close()
+
+
+@pytest.mark.parametrize("method", ["list_collections", "list_points", "stream_answer"])
+async def test_streams_and_lists_refuse_what_cannot_be_sent_too(kind: str, method: str) -> None:
+    client = EitherClient(kind, "localhost:1")
+    with pytest.raises(ragmesh.InvalidField, match="cannot be sent"):
+        if method == "stream_answer":
+            await client.collect(method, "\ud800", "a")
+        else:
+            await client.collect(method, *(["a"] * (method == "list_points")), page_size=2**40)
     await client.close()
 
 

@@ -13,7 +13,8 @@ from grpc import aio
 from ragmesh import _status
 from ragmesh._channel import OPTIONS
 from ragmesh._errors import Cancelled, ClientClosed, RagmeshError
-from ragmesh._face import dressed
+from ragmesh._face import checked, dressed
+from ragmesh._names import refused, unholdable
 from ragmesh._plan import Effect, Open, Page, Pages, Pause, Plan, Receive, Source, Wire
 from ragmesh._session import Session
 
@@ -46,6 +47,10 @@ class AsyncRunner:
                     effect = step(value)
                 except StopIteration as done:
                     return cast(R, done.value)
+                except ValueError as error:
+                    if unholdable(error):
+                        raise refused(error) from error
+                    raise
                 try:
                     step, value = plan.send, await self._perform(effect)
                 except RagmeshError as error:
@@ -203,7 +208,7 @@ def stream(
     """The method that opens a stream."""
 
     def method(self: AsyncRunner, /, *args: P.args, **kwargs: P.kwargs) -> AsyncStream[T]:
-        return AsyncStream(self, source(self._session, *args, **kwargs))
+        return AsyncStream(self, checked(source)(self._session, *args, **kwargs))
 
     return dressed(method, source, "AsyncStream[{}]")
 
@@ -214,6 +219,6 @@ def listing(
     """The method that lists."""
 
     def method(self: AsyncRunner, /, *args: P.args, **kwargs: P.kwargs) -> AsyncListing[T]:
-        return AsyncListing(self, pages(self._session, *args, **kwargs))
+        return AsyncListing(self, checked(pages)(self._session, *args, **kwargs))
 
     return dressed(method, pages, "AsyncListing[{}]")

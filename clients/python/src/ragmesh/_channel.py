@@ -25,8 +25,6 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 0),
-    # Retries are ours: gRPC's own would repeat writes that have no request_id.
-    ("grpc.enable_retries", 0),
     # A server that came back is found again in a second, not after a minute of backoff.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),

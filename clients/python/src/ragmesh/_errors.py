@@ -59,8 +59,8 @@ class FieldViolation:
 class RagmeshError(Exception):
     """The base of every failure of this package.
 
-    `reason` is the server's reason (`COLLECTION_NOT_FOUND`; empty if a transport failed before
-    ragmesh answered). `metadata` holds every variable of the message. `retry_after_s` is set
+    `reason` is the contract's reason (`COLLECTION_NOT_FOUND`; empty where only a transport's code
+    is known). `metadata` holds every variable of the message. `retry_after_s` is set
     where the server says when to come back, in seconds. `request_id` finds the call in the
     server's logs; it is empty if nothing was sent. `__cause__` is the transport's own exception,
     if there was one.

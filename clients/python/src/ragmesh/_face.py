@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+from ragmesh._names import refused, unholdable
 
 M = TypeVar("M", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def checked(make: Callable[P, R]) -> Callable[P, R]:
+    """`make`, raising InvalidField for values that no message can hold."""
+
+    def made(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return make(*args, **kwargs)
+        except ValueError as error:
+            if unholdable(error):
+                raise refused(error) from error
+            raise
+
+    return made
 
 
 def dressed(method: M, plan: Callable[..., Any], result: str) -> M:

@@ -14,6 +14,21 @@ def refuse(field: str, description: str) -> InvalidField:
     )
 
 
+def unholdable(error: ValueError) -> bool:
+    """Whether Protobuf refused a value: a number beyond its field, or text that is no UTF-8.
+
+    Protobuf has no class of its own for these; other ValueErrors are a caller's, and pass.
+    """
+    return isinstance(error, UnicodeEncodeError) or "out of range" in str(error)
+
+
+def refused(error: ValueError) -> InvalidField:
+    """The error for a value that no message can hold."""
+    return InvalidField(
+        f"An argument cannot be sent ({error}): give a smaller number, or valid text."
+    )
+
+
 def resource(kind: str, name: str, field: str) -> str:
     """`{kind}/{id}` from itself or from the id; raises InvalidField for any other form."""
     prefix, _, tail = name.rpartition("/")

@@ -216,8 +216,9 @@ class Source(Generic[T]):
             self._started, self._tries = True, 0
             try:
                 value = self._read(message)
-            except errors.RagmeshError:
+            except errors.RagmeshError as error:
                 self.cancel()
+                error.request_id = error.request_id or budget.request_id
                 raise
             if value is not None:
                 self._ended = self._is_last(value)

@@ -18,6 +18,7 @@ TIMEOUT_S = 30.0
 WATERMARKS_MAX = 10_000
 LANE_KEY = "x-ragmesh-lane"
 REQUEST_ID_KEY = "x-request-id"
+_SCHEMES = ("unix:", "xds:", "dns:")
 # gRPC's own and ours: a caller's metadata may not set them.
 _RESERVED = (LANE_KEY, REQUEST_ID_KEY)
 
@@ -38,7 +39,7 @@ class Session:
         lane: Lane = "interactive",
         consistent_reads: bool = True,
     ) -> None:
-        if not address or "://" in address.removeprefix("xds:///").removeprefix("dns://"):
+        if not address or ("://" in address and not address.startswith(_SCHEMES)):
             raise refuse(
                 "address",
                 f"is {address!r}; give `host:port`, `unix:/path` or `xds:///name`, not a URL.",

@@ -13,7 +13,8 @@ from google.protobuf.message import Message
 from ragmesh import _status
 from ragmesh._channel import OPTIONS
 from ragmesh._errors import ClientClosed, RagmeshError
-from ragmesh._face import dressed
+from ragmesh._face import checked, dressed
+from ragmesh._names import refused, unholdable
 from ragmesh._plan import Effect, Open, Page, Pages, Pause, Plan, Receive, Source, Wire
 from ragmesh._session import Session
 
@@ -44,6 +45,10 @@ class Runner:
                     step, value = plan.throw, error
         except StopIteration as done:
             return cast(R, done.value)
+        except ValueError as error:
+            if unholdable(error):
+                raise refused(error) from error
+            raise
         finally:
             plan.close()
 
@@ -181,7 +186,7 @@ def stream(
     """The method that opens a stream."""
 
     def method(self: Runner, /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
-        return Stream(self, source(self._session, *args, **kwargs))
+        return Stream(self, checked(source)(self._session, *args, **kwargs))
 
     return dressed(method, source, "Stream[{}]")
 
@@ -192,6 +197,6 @@ def listing(
     """The method that lists."""
 
     def method(self: Runner, /, *args: P.args, **kwargs: P.kwargs) -> Listing[T]:
-        return Listing(self, pages(self._session, *args, **kwargs))
+        return Listing(self, checked(pages)(self._session, *args, **kwargs))
 
     return dressed(method, pages, "Listing[{}]")
