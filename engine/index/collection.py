@@ -259,18 +259,23 @@ class CollectionIndex:
         )
         return SegmentView.of(segment.segment, segment.live, graph)
 
-    def pending_work(self) -> Work | None:
+    def pending_work(self, *, quiet: bool = False) -> Work | None:
         """The next graph to build or segments to merge; None if all is well, or one is under way.
 
-        Hand it to `install` (built) or `abandon` in the end, or there will be no other.
+        `quiet` says that nobody writes, so that more is worth doing. Hand the work to `install`
+        (built) or `abandon` in the end, or there will be no other.
         """
         with self._lock:
             if self._working is not None:
                 return None
-            frozen = [one for one in self._view.segments if one.segment is not self._buffer]
             settings = self.settings
+            if quiet and self._buffer.count >= settings.maintenance.quiet_seal_rows:
+                old = self._view
+                segments = [*old.segments[:-1], self._freeze(old.segments[-1])]
+                self._view = self._new_view(segments, old.watermark, old.change_id)
+            frozen = [one for one in self._view.segments if one.segment is not self._buffer]
             self._working = choose_work(
-                frozen, settings.maintenance, settings.metric, settings.graph
+                frozen, settings.maintenance, settings.metric, settings.graph, quiet=quiet
             )
             return self._working
 

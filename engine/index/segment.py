@@ -116,7 +116,7 @@ class Segment:
         """The distinct ids of the first `count` rows, and maybe newer ones, in order."""
         ids = self._sorted_ids
         if len(self.positions_by_id) != len(ids):
-            ids = sorted(list(self.positions_by_id))
+            ids = sorted(self.positions_by_id)
             self._sorted_ids = ids  # one assignment: racing readers both win
         return ids
 

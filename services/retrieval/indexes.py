@@ -51,6 +51,9 @@ REFRESH_S = 2.0
 WATERMARK_WAIT_MAX_S = 30.0
 """How long a call without a deadline waits for a watermark."""
 
+QUIET_S = 1.0
+"""How long nobody may have written before segments are merged more than they must."""
+
 CATCH_UPS_MAX = 4
 """Collections that are read from PostgreSQL at once."""
 
@@ -65,11 +68,14 @@ class Followed:
     change_id: uuid.UUID | None = None
     error: RagmeshError | None = None
     moved: asyncio.Event = field(default_factory=asyncio.Event)
+    moved_s: float = 0.0
+    settled: bool = False
     work: asyncio.Task[None] | None = None
     upkeep: asyncio.Task[None] | None = None
 
     def notify(self) -> None:
         """Wakes who waits for the index to move."""
+        self.moved_s, self.settled = time.monotonic(), False
         self.moved.set()
         self.moved = asyncio.Event()
 
@@ -229,7 +235,12 @@ class Indexes:
             and followed.change_id == head.change_id
         )
         settled = index is not None and index.settings == _settings(followed.collection)
-        if not (at_head and settled):
+        if at_head and settled:
+            quiet = time.monotonic() - followed.moved_s >= QUIET_S
+            if quiet and not followed.settled:
+                followed.settled = True
+                self._keep_up(followed, quiet=True)
+        else:
             followed.work = asyncio.create_task(
                 self._catch_up(followed, rebuild=not settled), name=f"index {head.collection_id}"
             )
@@ -292,16 +303,17 @@ class Indexes:
         )
         followed.index, followed.change_id = index, head.change_id
 
-    def _keep_up(self, followed: Followed) -> None:
+    def _keep_up(self, followed: Followed, *, quiet: bool = False) -> None:
         """Builds the graphs that are due, one at a time in this process."""
         if followed.index is None or (followed.upkeep and not followed.upkeep.done()):
+            followed.settled = False
             return
         followed.upkeep = asyncio.create_task(
-            self._maintain(followed.index), name=f"segments {followed.collection.id}"
+            self._maintain(followed.index, quiet), name=f"segments {followed.collection.id}"
         )
 
-    async def _maintain(self, index: CollectionIndex) -> None:
-        while (work := index.pending_work()) is not None:
+    async def _maintain(self, index: CollectionIndex, quiet: bool) -> None:
+        while (work := index.pending_work(quiet=quiet)) is not None:
             try:
                 async with self._building:
                     built = await self._in_thread(

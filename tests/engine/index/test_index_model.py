@@ -67,7 +67,7 @@ class IndexMachine(RuleBasedStateMachine):
     )
     def start(self, metric: Metric, bulk: list[Point], loads: bool) -> None:
         bounds = MaintenanceSettings(
-            seal_rows=6, segments_max=2, merge_width=2, segment_rows_max=20
+            seal_rows=6, segments_max=2, merge_width=2, segment_rows_max=20, quiet_seal_rows=2
         )
         self.index = CollectionIndex(IndexSettings(3, metric, maintenance=bounds))
         if loads:
@@ -87,9 +87,9 @@ class IndexMachine(RuleBasedStateMachine):
         if len(self.old) < 3:
             self.old.append((self.index.view, self.model))
 
-    @rule()
-    def choose(self) -> None:
-        work = self.index.pending_work()
+    @rule(quiet=st.booleans())
+    def choose(self, quiet: bool) -> None:
+        work = self.index.pending_work(quiet=quiet)
         if work is not None:
             assert self.work is None, "one piece of work at a time"
             self.work = work
@@ -111,12 +111,12 @@ class IndexMachine(RuleBasedStateMachine):
             return
         self.work = self.built = None
 
-    @rule()
-    def maintain_until_all_is_well(self) -> None:
+    @rule(quiet=st.booleans())
+    def maintain_until_all_is_well(self, quiet: bool) -> None:
         if self.work is not None:
             return
         for _ in range(100):
-            work = self.index.pending_work()
+            work = self.index.pending_work(quiet=quiet)
             if work is None:
                 return
             self.index.install(work.build())
@@ -194,3 +194,21 @@ def score(metric: Metric, vector: np.ndarray[Any, Any]) -> float:
 
 TestIndexModel = IndexMachine.TestCase
 TestIndexModel.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
+
+
+def test_an_index_written_in_parts_becomes_one_graph_when_nobody_writes() -> None:
+    bounds = MaintenanceSettings(seal_rows=40, segments_max=8, quiet_seal_rows=5)
+    index = CollectionIndex(IndexSettings(4, maintenance=bounds))
+    vectors = np.random.default_rng(0).normal(size=(250, 4)).astype(np.float32)
+    for start in range(0, 250, 10):
+        part = [Point(f"{n:03d}", vectors[n]) for n in range(start, start + 10)]
+        index.apply(part, [], start + 1, "")
+        if (work := index.pending_work()) is not None:
+            index.install(work.build())
+    busy = stats(index.view)
+    assert busy.graphs > 1
+    while (work := index.pending_work(quiet=True)) is not None:
+        index.install(work.build())
+    quiet = stats(index.view)
+    assert (quiet.graphs, quiet.buffered, quiet.points) == (1, 0, 250)
+    assert quiet.watermark == busy.watermark
