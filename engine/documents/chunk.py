@@ -50,7 +50,7 @@ class Chunk:
     """A passage: the characters `span` of the document's text, `tokens` long by itself.
 
     `heading_path` and `page` are those of its first unit that is not a heading (or of the first
-    unit). `context` is what `embedding_text` puts before the passage, possibly nothing.
+    unit). `context` is what `embedding.embedding_text` puts before it, possibly nothing.
     """
 
     span: Span
@@ -58,15 +58,6 @@ class Chunk:
     page: int
     tokens: int
     context: str = ""
-
-
-def embedding_text(text: str, context: str) -> str:
-    """What the embedding model reads of a passage: its place in the document, then the passage.
-
-    The passage starts at `len(embedding_text(text, context)) - len(text)`: sentence spans that
-    the model reports are to be shifted by this, and those before it dropped.
-    """
-    return f"{context}\n{text}" if context else text
 
 
 def chunk(

@@ -123,14 +123,14 @@ def _is_data_table(table: Tag) -> bool:
 
 
 def _table(table: Tag) -> str:
-    """A line per row, cells parted by " | "."""
+    """A line per row, as Markdown writes it: every row is a sentence of its own that way."""
     rows = []
     for row in table.find_all("tr"):
         cells = [
             re.sub(r"\s+", " ", cell.get_text(" ")).strip() for cell in row.find_all(["td", "th"])
         ]
         if any(cells):
-            rows.append(clean(" | ".join(cells)))
+            rows.append(clean(f"| {' | '.join(cells)} |"))
     if not rows:
         rows = [re.sub(r"\s+", " ", table.get_text(" ")).strip()]
     return clean("\n".join(rows), keep_layout=True)

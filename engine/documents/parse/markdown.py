@@ -59,7 +59,7 @@ def _drafts(tokens: Sequence[Token]) -> Iterator[Draft]:
             case "tr_open" if rows is not None:
                 rows.append([])
             case "table_close" if rows is not None:
-                lines = "\n".join(" | ".join(row) for row in rows)
+                lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
                 yield Draft("table", clean(lines, keep_layout=True))
                 rows = None
             case "inline":

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.documents.chunk import chunk, embedding_text
+from engine.documents.chunk import chunk
+from engine.documents.embedding import embedding_text, passage_sentences
 from engine.documents.parse import parse_document
 from engine.documents.parsed import Draft, Parsed, assemble
 from engine.documents.units import is_grapheme_boundary, split_units
 from engine.errors import InvalidField
+from engine.models import sentences
+from engine.types import Sentences
 from tests.engine.documents.strategies import documents, merging, word_pieces
 
 _COUNTERS = st.sampled_from([word_pieces, merging])
@@ -124,3 +128,15 @@ def test_bounds_that_cannot_be_met_are_refused_by_name(field: str, bounds: dict[
         chunk(parsed, word_pieces, **bounds)
     assert caught.value.field == field
     assert str(bounds[field]) in caught.value.message
+
+
+def test_sentences_of_the_embedded_text_come_back_as_sentences_of_the_passage() -> None:
+    text, context = "First one here. Second one there.", "A title without a stop > Part 1. More"
+    read = embedding_text(text, context)
+    found = sentences.split(read)
+    spans = np.array([(span.start, span.end) for span in found], np.int32)
+    vectors = np.arange(len(found) * 2, dtype=np.int8).reshape(-1, 2)
+    own = passage_sentences(Sentences(spans, vectors), text, context)
+    assert [text[a:b] for a, b in own.spans] == ["First one here.", "Second one there."]
+    assert own.vectors.tolist() == vectors[-2:].tolist()
+    assert passage_sentences(own, text, "").spans.tolist() == own.spans.tolist()

@@ -41,7 +41,7 @@ def test_markdown_gives_headings_lists_tables_and_code() -> None:
         ("list_item", "first"),
         ("list_item", "second"),
         ("heading", "Deeper"),
-        ("table", "a | b\n1 | 2"),
+        ("table", "| a | b |\n| 1 | 2 |"),
         ("code", "if x:\n    y"),
         ("paragraph", "raw html"),
     ]
@@ -65,7 +65,7 @@ def test_html_gives_what_is_seen_and_leaves_out_what_is_not() -> None:
         ("paragraph", "loose"),
         ("list_item", "a"),
         ("list_item", "b"),
-        ("table", "k | v\n1 | 2"),
+        ("table", "| k | v |\n| 1 | 2 |"),
         ("code", "x\n  y"),
     ]
 
