@@ -10,7 +10,6 @@ from ragmesh.api.documents.v1 import document_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as pb
 
 from engine.errors import InvalidField
-from services.retrieval.checks import payload
 from services.rpc import fields, names, paging
 from services.rpc.chain import Check
 
@@ -28,7 +27,7 @@ def _document(document: document_pb2.Document, field: str) -> None:
     for name in ("display_name", "source_uri"):
         if "\0" in getattr(document, name):
             raise InvalidField(f"{field}.{name} has a NUL character.", field=f"{field}.{name}")
-    payload(document.payload, f"{field}.payload", PAYLOAD_BYTES_MAX)
+    fields.payload(document.payload, f"{field}.payload", PAYLOAD_BYTES_MAX)
 
 
 def _create(request: pb.CreateDocumentRequest) -> None:

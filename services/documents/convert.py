@@ -13,8 +13,8 @@ from ragmesh.api.embedding.v1 import vector_pb2
 from engine.errors import RagmeshError
 from engine.types import JsonValue
 from services.errors import DOMAIN, row_of
-from services.retrieval.convert import payload_message, timestamp
 from services.rpc import names
+from services.rpc.values import payload_message, timestamp
 from services.store.documents import Document, DocumentState
 from services.store.jobs import IngestJob, JobStage, JobState
 from services.store.passages import PassageRow

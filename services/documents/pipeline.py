@@ -34,10 +34,10 @@ from engine.errors import (
 from services.config import DocumentSettings
 from services.documents.convert import error_value
 from services.documents.parser import Parser
-from services.embedding.convert import sentences_value, vector_value
 from services.mesh.mesh import Mesh
 from services.rpc import metrics
 from services.rpc.call import Call
+from services.rpc.values import sentences_value, vector_value
 from services.store import collections, contents, documents, jobs, passages
 from services.store.collections import Collection
 from services.store.documents import Document

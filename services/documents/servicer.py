@@ -19,9 +19,9 @@ from services.documents import convert
 from services.documents.checks import CHECKS, PIECE_BYTES_MAX
 from services.documents.pipeline import Pipeline
 from services.mesh.mesh import Mesh
-from services.retrieval.convert import payload_value
 from services.rpc import names, paging
 from services.rpc.call import Call
+from services.rpc.values import payload_value
 from services.store import collections, documents, jobs, passages
 from services.store.collections import Collection
 from services.store.contents import Content

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from google.protobuf import struct_pb2
 from google.protobuf.message import Message
 from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
@@ -22,35 +21,6 @@ PAYLOAD_BYTES_MAX = 64 << 10
 QUERY_CHARACTERS_MAX = 10_000
 DIMENSIONS_MAX = 4_096
 LIMIT_MAX = 1_000
-
-
-def payload(value: struct_pb2.Struct, field: str, bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
-    """A payload: at most `bytes_max` bytes, and only numbers that JSON has."""
-    size = value.ByteSize()
-    if size > bytes_max:
-        raise InvalidField(
-            f"{field} has {size:,} bytes; at most {bytes_max:,} are kept. Keep large things "
-            "elsewhere, and a reference here.",
-            field=field,
-            metadata={"field": field, "bytes": size, "bytes_max": bytes_max},
-        )
-    if size and not _finite(value):
-        raise InvalidField(
-            f"{field} has a number that is not finite, which JSON cannot say.", field=field
-        )
-
-
-def _finite(value: struct_pb2.Struct | struct_pb2.ListValue) -> bool:
-    values = value.fields.values() if isinstance(value, struct_pb2.Struct) else value.values
-    for item in values:
-        kind = item.WhichOneof("kind")
-        if kind == "number_value" and not math.isfinite(item.number_value):
-            return False
-        if kind == "struct_value" and not _finite(item.struct_value):
-            return False
-        if kind == "list_value" and not _finite(item.list_value):
-            return False
-    return True
 
 
 def _settings(collection: collection_pb2.Collection, field: str) -> None:
@@ -118,7 +88,7 @@ def _point_id(value: str, field: str) -> None:
 def _point(point: point_pb2.Point, field: str) -> None:
     _point_id(point.id, f"{field}.id")
     fields.characters(point.text, f"{field}.text", POINT_TEXT_CHARACTERS_MAX)
-    payload(point.payload, f"{field}.payload")
+    fields.payload(point.payload, f"{field}.payload", PAYLOAD_BYTES_MAX)
     if not point.HasField("vector") and not point.text:
         raise InvalidField(
             f"{field} has neither vector nor text; it could never be found.",

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
 
-from google.protobuf import struct_pb2, timestamp_pb2
-from google.protobuf.json_format import MessageToDict
+from google.protobuf import struct_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
@@ -16,8 +13,8 @@ from engine.errors import InvalidFilter
 from engine.index import filters
 from engine.index.search import Explain, Mode
 from engine.types import Hit, Payload, Point, Scalar
-from services.embedding.convert import sentence_messages, vector_message
 from services.rpc import names
+from services.rpc.values import sentence_messages, timestamp, vector_message
 from services.store.collections import Collection, CollectionSpec, Metric
 
 METRICS: Mapping[int, Metric] = {
@@ -37,15 +34,6 @@ MODES: Mapping[int, Mode | None] = {
     pb.SEARCH_MODE_LEXICAL: Mode.LEXICAL,
     pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
 }
-
-
-def timestamp(value: datetime | None) -> timestamp_pb2.Timestamp | None:
-    """A time of the store as the contract says it."""
-    if value is None:
-        return None
-    message = timestamp_pb2.Timestamp()
-    message.FromDatetime(value)
-    return message
 
 
 def collection_message(row: Collection) -> collection_pb2.Collection:
@@ -92,23 +80,6 @@ def collection_spec(
         hnsw_ef_construction=message.hnsw.ef_construction or 100,
         hnsw_ef_search=message.hnsw.ef_search or 64,
     )
-
-
-def payload_value(message: struct_pb2.Struct) -> Payload:
-    """A payload as plain values. Whole numbers come back as integers, as JSON writes them."""
-    if not message.fields:
-        return {}
-    value: dict[str, Any] = MessageToDict(message)
-    return value
-
-
-def payload_message(payload: Payload) -> struct_pb2.Struct | None:
-    """A payload as the contract says it."""
-    if not payload:
-        return None
-    message = struct_pb2.Struct()
-    message.update(dict(payload))
-    return message
 
 
 def payload_json(payload: Payload) -> str:

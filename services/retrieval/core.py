@@ -21,10 +21,10 @@ from engine.index.exact import Metric, prepare
 from engine.index.filters import Filter
 from engine.index.search import Mode, Query, Results, search
 from engine.types import Sentences, Vector
-from services.embedding.convert import sentences_value, vector_value
 from services.mesh.mesh import Mesh
 from services.retrieval.indexes import Indexes
 from services.rpc.call import Call
+from services.rpc.values import sentences_value, vector_value
 from services.store.collections import Collection
 from services.store.points import PointRow
 

@@ -10,7 +10,6 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from engine.errors import InvalidField
 from engine.index import view as views
 from engine.index.search import Query
-from services.embedding.convert import vector_value
 from services.mesh.mesh import Mesh
 from services.retrieval import convert
 from services.retrieval.checks import CHECKS
@@ -18,6 +17,7 @@ from services.retrieval.core import RetrievalCore, Search
 from services.retrieval.indexes import Indexes
 from services.rpc import fields, names, paging
 from services.rpc.call import Call
+from services.rpc.values import payload_value, vector_value
 from services.store import collections as rows
 from services.store.collections import Collection
 from services.store.once import once
@@ -171,7 +171,7 @@ class RetrievalServicer:
                     else None
                 ),
                 text=point.text,
-                payload=convert.payload_value(point.payload),
+                payload=payload_value(point.payload),
             )
             for index, point in enumerate(request.points)
         ]

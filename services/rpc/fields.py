@@ -3,9 +3,11 @@ field, whatever the state."""
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sized
 
+from google.protobuf import struct_pb2
 from google.protobuf.message import Message
 
 from engine.errors import InvalidField
@@ -88,3 +90,32 @@ def enum(message: Message, field: str) -> None:
             field=field,
             metadata={"field": field, "value": value},
         )
+
+
+def payload(value: struct_pb2.Struct, field: str, bytes_max: int) -> None:
+    """A payload: at most `bytes_max` bytes, and only numbers that JSON has."""
+    size = value.ByteSize()
+    if size > bytes_max:
+        raise InvalidField(
+            f"{field} has {size:,} bytes; at most {bytes_max:,} are kept. Keep large things "
+            "elsewhere, and a reference here.",
+            field=field,
+            metadata={"field": field, "bytes": size, "bytes_max": bytes_max},
+        )
+    if size and not _finite(value):
+        raise InvalidField(
+            f"{field} has a number that is not finite, which JSON cannot say.", field=field
+        )
+
+
+def _finite(value: struct_pb2.Struct | struct_pb2.ListValue) -> bool:
+    values = value.fields.values() if isinstance(value, struct_pb2.Struct) else value.values
+    for item in values:
+        kind = item.WhichOneof("kind")
+        if kind == "number_value" and not math.isfinite(item.number_value):
+            return False
+        if kind == "struct_value" and not _finite(item.struct_value):
+            return False
+        if kind == "list_value" and not _finite(item.list_value):
+            return False
+    return True

@@ -1,0 +1,90 @@
+"""Values that several services say the same way: vectors, sentences, payloads and times, between
+the contract's messages and the engine's values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from google.protobuf import struct_pb2, timestamp_pb2
+from google.protobuf.json_format import MessageToDict
+from ragmesh.api.embedding.v1 import vector_pb2
+
+from engine.errors import InvalidVector
+from engine.types import Payload, Sentences, Vector
+
+
+def vector_message(vector: Vector) -> vector_pb2.Vector:
+    """A vector in its packed form."""
+    return vector_pb2.Vector(packed=np.ascontiguousarray(vector, dtype="<f4").tobytes())
+
+
+def vector_value(message: vector_pb2.Vector, field: str) -> Vector:
+    """A vector in either form as float32. Raises InvalidVector when it is empty, not finite or of
+    norm zero; its length is checked against a collection elsewhere."""
+    if message.WhichOneof("form") == "packed":
+        if len(message.packed) % 4:
+            raise InvalidVector(
+                f"{field}.packed has {len(message.packed)} bytes; float32 values take 4 each.",
+                field=field,
+                metadata={"field": field, "bytes": len(message.packed)},
+            )
+        vector = np.frombuffer(message.packed, dtype="<f4").astype(np.float32, copy=False)
+    else:
+        vector = np.asarray(message.dense.values, dtype=np.float32)
+    if vector.size == 0:
+        raise InvalidVector(f"{field} is empty.", field=field, metadata={"field": field})
+    # A sum of squares is NaN or infinite if any value is, and zero for the zero vector only.
+    norm = float(np.dot(vector, vector))
+    if not np.isfinite(norm) or norm == 0.0:
+        what = "is the zero vector" if norm == 0.0 else "has values that are not finite"
+        raise InvalidVector(f"{field} {what}.", field=field, metadata={"field": field})
+    return vector
+
+
+def sentence_messages(sentences: Sentences | None) -> Iterable[vector_pb2.SentenceVector]:
+    """The sentences of a text."""
+    if sentences is None:
+        return
+    for (start, end), vector in zip(sentences.spans.tolist(), sentences.vectors, strict=True):
+        yield vector_pb2.SentenceVector(
+            span=vector_pb2.TextSpan(start=start, end=end), int8_vector=vector.tobytes()
+        )
+
+
+def sentences_value(messages: Iterable[vector_pb2.SentenceVector]) -> Sentences | None:
+    """The sentences of a text; None for none."""
+    listed = list(messages)
+    if not listed:
+        return None
+    spans = np.array([(m.span.start, m.span.end) for m in listed], dtype=np.int32)
+    vectors = np.stack([np.frombuffer(m.int8_vector, dtype=np.int8) for m in listed])
+    return Sentences(spans, vectors)
+
+
+def payload_value(message: struct_pb2.Struct) -> Payload:
+    """A payload as plain values. Whole numbers come back as integers, as JSON writes them."""
+    if not message.fields:
+        return {}
+    value: dict[str, Any] = MessageToDict(message)
+    return value
+
+
+def payload_message(payload: Payload) -> struct_pb2.Struct | None:
+    """A payload as the contract says it."""
+    if not payload:
+        return None
+    message = struct_pb2.Struct()
+    message.update(dict(payload))
+    return message
+
+
+def timestamp(value: datetime | None) -> timestamp_pb2.Timestamp | None:
+    """A time of the store as the contract says it."""
+    if value is None:
+        return None
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(value)
+    return message
