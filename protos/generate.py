@@ -1,4 +1,5 @@
-"""Writes everything that is generated from the contract: the SDK's stubs and `api.binpb`.
+"""Writes everything that is generated from the contract: the SDK's stubs, `api.binpb` and
+`openapi.json`.
 
     python protos/generate.py            write into clients/python
     python protos/generate.py --out DIR  write there instead (the test that compares uses it)
@@ -10,16 +11,22 @@ Python package, so that nothing is rewritten.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import files
 from pathlib import Path
+
+from services.gateway.openapi import openapi
 
 PROTOS = Path(__file__).resolve().parent
 THIRD_PARTY = PROTOS / "third_party"
 BIN = Path(sys.executable).parent
 DESCRIPTOR = Path("ragmesh/api/api.binpb")
+OPENAPI = Path("ragmesh/api/openapi.json")
+API_VERSION = "v1"
 
 
 def copy_third_party() -> None:
@@ -43,19 +50,30 @@ def generate(out: Path) -> None:
     """Writes stubs, their types and the descriptor below `out`."""
     shutil.rmtree(out / "ragmesh" / "api", ignore_errors=True)
     subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{THIRD_PARTY}"]
-        + [f"--python_out={out}", f"--grpc_python_out={out}"]
-        + [f"--plugin={BIN / 'protoc-gen-mypy'}", f"--plugin={BIN / 'protoc-gen-mypy_grpc'}"]
-        + [f"--mypy_out=quiet:{out}", f"--mypy_grpc_out=quiet:{out}", *sources()],
+        [
+            *(sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{THIRD_PARTY}"),
+            *(f"--python_out={out}", f"--grpc_python_out={out}"),
+            *(f"--plugin={BIN / 'protoc-gen-mypy'}", f"--plugin={BIN / 'protoc-gen-mypy_grpc'}"),
+            *(f"--mypy_out=quiet:{out}", f"--mypy_grpc_out=quiet:{out}", *sources()),
+        ],
         check=True,
     )
     for directory in [out / "ragmesh" / "api", *(out / "ragmesh" / "api").rglob("*")]:
         if directory.is_dir():
             (directory / "__init__.py").touch()
     # error_details belongs to no import of ours, but Envoy needs it to print details as JSON.
-    subprocess.run(
-        [BIN / "buf", "build", PROTOS.parent, "--exclude-source-info", "-o", out / DESCRIPTOR], check=True
-    )
+    build_descriptor(out / DESCRIPTOR, "--exclude-source-info")
+    with tempfile.TemporaryDirectory() as scratch:
+        commented = Path(scratch) / "commented.binpb"
+        build_descriptor(commented)
+        document = openapi(commented.read_bytes(), API_VERSION)
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    (out / OPENAPI).write_text(text + "\n", encoding="utf-8")
+
+
+def build_descriptor(target: Path, *options: str) -> None:
+    """Writes the contract as one serialized FileDescriptorSet."""
+    subprocess.run([BIN / "buf", "build", PROTOS.parent, *options, "-o", target], check=True)
 
 
 def main() -> None:
