@@ -1,0 +1,1 @@
+"""The chat service: questions answered from collections, with citations that were checked."""

@@ -1,0 +1,145 @@
+"""The chat service's handlers: check, call, translate, answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from ragmesh.api.chat.v1 import chat_service_pb2 as pb
+from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+
+from engine.errors import UpstreamFailed
+from services.chat import convert
+from services.chat.checks import CHECKS
+from services.chat.core import Ask, Context, Found, gather_context, verified
+from services.config import GenerationSettings
+from services.errors import from_status
+from services.mesh.mesh import Mesh
+from services.rpc.call import Call
+from services.rpc.events import told
+
+
+class ChatServicer:
+    """Answers questions with the help of retrieval, embedding and generation."""
+
+    checks = CHECKS
+
+    def __init__(self, settings: GenerationSettings, mesh: Mesh) -> None:
+        self._default_model = settings.default
+        self._mesh = mesh
+
+    async def start(self) -> None:
+        """Nothing to get ready: siblings are found when they are asked."""
+
+    async def drain(self) -> None:
+        """Nothing runs in the background that callers do not wait for."""
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    async def AskQuestion(
+        self, request: pb.AskQuestionRequest, call: Call
+    ) -> pb.AskQuestionResponse:
+        """Answers a question."""
+        begin_s = time.perf_counter()
+        ask = convert.ask_value(request)
+        model = request.generation_model or self._default_model
+        context = await gather_context(ask, _Siblings(self._mesh, request, ask, call))
+        if context.passages:
+            written = await self._mesh.generation.GenerateText(
+                convert.generate_request(model, ask, context), call
+            )
+        else:
+            written = await self._nothing_found(model, call)
+        return pb.AskQuestionResponse(answer=_answer(ask, model, context, written, begin_s))
+
+    def StreamAnswer(
+        self, request: pb.StreamAnswerRequest, call: Call
+    ) -> AsyncGenerator[pb.StreamAnswerResponse, None]:
+        """Answers a question as events."""
+        return told(self._events(request, call), call, convert.failed)
+
+    async def _events(
+        self, request: pb.StreamAnswerRequest, call: Call
+    ) -> AsyncGenerator[pb.StreamAnswerResponse, None]:
+        begin_s = time.perf_counter()
+        ask = convert.ask_value(request)
+        model = request.generation_model or self._default_model
+        context = await gather_context(ask, _Siblings(self._mesh, request, ask, call))
+        if not context.passages:
+            written = await self._nothing_found(model, call)
+            yield convert.started(model, context)
+            yield pb.StreamAnswerResponse(finished=_answer(ask, model, context, written, begin_s))
+            return
+        stream = self._mesh.generation.StreamGenerateText(
+            convert.stream_request(model, ask, context), call
+        )
+        async with aclosing(stream):
+            async for event in stream:
+                match event.WhichOneof("event"):
+                    case "started":
+                        yield convert.started(model, context)
+                    case "delta":
+                        yield pb.StreamAnswerResponse(delta=event.delta)
+                    case "citation":
+                        if verified(context, [convert.citation_value(event.citation)])[0]:
+                            yield pb.StreamAnswerResponse(citation=event.citation)
+                    case "finished":
+                        answer = _answer(ask, model, context, event.finished, begin_s)
+                        yield pb.StreamAnswerResponse(finished=answer)
+                        return
+                    case "failed":
+                        raise from_status(event.failed)
+        raise UpstreamFailed(
+            f"The stream of {model} was cut before its last event.", metadata={"model": model}
+        )
+
+    async def _nothing_found(self, model: str, call: Call) -> generation.GenerateTextResponse:
+        """The abstention for want of passages. A model that does not exist is still an error:
+        whether a question fails must not depend on what is in the collection."""
+        get = self._mesh.method("generation", "GetGenerationModel")
+        await get(generation.GetGenerationModelRequest(name=model), call)
+        return convert.nothing_found()
+
+
+class _Siblings:
+    """The siblings as the core sees them, for one question."""
+
+    def __init__(self, mesh: Mesh, request: convert.Request, ask: Ask, call: Call) -> None:
+        self._mesh = mesh
+        self._request = request
+        self._ask = ask
+        self._call = call
+
+    async def search(self, collection: str) -> Sequence[Found]:
+        """Searches a collection."""
+        response = await self._mesh.retrieval.SearchCollection(
+            convert.search_request(self._request, self._ask, collection), self._call
+        )
+        return convert.found_values(response, collection)
+
+    async def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:
+        """Counts tokens as the default embedding model does."""
+        response = await self._mesh.embedding.CountTokens(convert.count_request(texts), self._call)
+        return response.tokens
+
+
+def _answer(
+    ask: Ask,
+    model: str,
+    context: Context,
+    written: generation.GenerateTextResponse,
+    begin_s: float,
+) -> pb.Answer:
+    check_s = time.perf_counter()
+    holds = verified(context, [convert.citation_value(c) for c in written.citations])
+    done_s = time.perf_counter()
+    timings = pb.AnswerTimings(
+        search_ms=context.search_ms,
+        context_ms=context.context_ms,
+        generate_ms=written.generate_ms,
+        check_ms=(done_s - check_s) * 1000,
+        total_ms=(done_s - begin_s) * 1000,
+    )
+    return convert.answer(ask, model, context, written, holds, timings)

@@ -1,0 +1,1 @@
+"""The generation service: answers from passages, with citations."""
