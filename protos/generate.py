@@ -47,8 +47,7 @@ def sources() -> list[str]:
 
 
 def generate(out: Path) -> None:
-    """Writes stubs, their types and the descriptor below `out`."""
-    shutil.rmtree(out / "ragmesh" / "api", ignore_errors=True)
+    """Writes stubs, their types, the descriptor and the OpenAPI document below `out`."""
     subprocess.run(
         [
             *(sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{THIRD_PARTY}"),
@@ -82,8 +81,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PROTOS.parent / "clients" / "python" / "src")
     out = parser.parse_args().out.resolve()
     copy_third_party()
-    out.mkdir(parents=True, exist_ok=True)
-    generate(out)
+    # Made aside and then swapped in, so that whoever imports the stubs meanwhile finds them.
+    with tempfile.TemporaryDirectory() as scratch:
+        generate(Path(scratch))
+        shutil.rmtree(out / "ragmesh" / "api", ignore_errors=True)
+        shutil.copytree(Path(scratch) / "ragmesh" / "api", out / "ragmesh" / "api")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ class _Client:
     def __init__(self) -> None:
         self.node_id = ""
         self.group: Group | None = None
+        self.unknown_group: str | None = None
         self.version = ""
         self.state = StreamState()
         self.wake = asyncio.Event()
@@ -121,6 +122,9 @@ class AdsServer:
             while not client.ended:
                 await client.wake.wait()
                 client.wake.clear()
+                if client.unknown_group is not None:
+                    sentence = f"node.cluster {client.unknown_group!r} is none of {list(_GROUPS)}"
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, sentence)
                 if client.group is None or client.group not in self._snapshots:
                     continue
                 snapshot = self._snapshots[client.group]
@@ -156,7 +160,7 @@ class AdsServer:
         client.node_id = node.id
         client.group = _GROUPS.get(node.cluster)
         if client.group is None:
-            _LOG.error("node %s is of the unknown group %r; ignored", node.id, node.cluster)
+            client.unknown_group = node.cluster
 
 
 def _request(message: Any) -> Request:

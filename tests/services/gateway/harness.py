@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import httpx
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from ragmesh.api.chat.v1 import chat_service_pb2 as chat
 from ragmesh.api.chat.v1 import chat_service_pb2_grpc as chat_grpc
@@ -53,6 +55,15 @@ async def until(
     return time.monotonic() - start_s
 
 
+async def _fail(context: Any, reason: str, message: str) -> None:
+    """NOT_FOUND with an ErrorInfo, as services fail."""
+    status = status_pb2.Status(code=5, message=message)
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="ragmesh")
+    status.details.add().Pack(info)
+    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+    await context.abort(grpc.StatusCode.NOT_FOUND, message)
+
+
 class Embedding(embedding_grpc.EmbeddingServiceServicer):
     """Says which node answered, in the display name of its one model."""
 
@@ -76,6 +87,8 @@ class Embedding(embedding_grpc.EmbeddingServiceServicer):
         return embedding.ListEmbeddingModelsResponse(embedding_models=[model])
 
     async def GetEmbeddingModel(self, request: Any, context: Any) -> Any:
+        if request.name.endswith("missing"):
+            await _fail(context, "EMBEDDING_MODEL_NOT_FOUND", f"no model {request.name!r}")
         return embedding.GetEmbeddingModelResponse(
             embedding_model=models.EmbeddingModel(name=request.name)
         )

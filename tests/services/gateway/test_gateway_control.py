@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 
 from services.gateway.control import ControlPlane
 from services.gateway.settings import GatewaySettings
+from services.gateway.xds import LISTENER, DiscoveryRequest, DiscoveryResponse
 from services.mesh.lease import NodeLease, RegistryView
 from tests.services.gateway.harness import (
     ControlRun,
@@ -147,6 +150,24 @@ async def test_an_inconsistent_snapshot_is_reported_and_never_published(
     assert status.versions["gateway"] == good["gateway"]
     assert status.versions["mesh"] != good["mesh"]
     assert "gateway: there are no clusters" in status.problems
+
+
+async def test_a_client_of_an_unknown_group_is_refused() -> None:
+    plane = ControlPlane(GatewaySettings(ads_address=f"127.0.0.1:{free_port()}"))
+    port = await plane.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call: Any = channel.stream_stream(
+                "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+                request_serializer=DiscoveryRequest.SerializeToString,
+                response_deserializer=DiscoveryResponse.FromString,
+            )()
+            node = {"id": "x", "cluster": "nobody"}
+            await call.write(DiscoveryRequest(node=node, type_url=LISTENER))
+            assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "'nobody'" in await call.details()
+    finally:
+        await plane.stop()
 
 
 async def test_a_taken_address_fails_loudly() -> None:

@@ -75,6 +75,15 @@ async def test_bad_requests_get_json_with_a_reason(
     assert said in answer.json()["message"]
 
 
+async def test_a_failure_of_a_service_keeps_its_details_over_rest(gateway: Gateway) -> None:
+    answer = await gateway.http.get("/v1/embeddingModels/missing")
+    assert answer.status_code == 404
+    body = answer.json()
+    assert (body["code"], body["message"]) == (5, "no model 'embeddingModels/missing'")
+    assert body["details"][0]["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+    assert body["details"][0]["reason"] == "EMBEDDING_MODEL_NOT_FOUND"
+
+
 async def _pieces(size: int) -> AsyncIterator[bytes]:
     yield b'{"texts": ["'
     for _ in range(size // MIB):

@@ -89,6 +89,28 @@ async def test_a_rolling_restart_under_load_drops_nothing(make_gateway: MakeGate
     await answered_by(gateway, "new-0", "new-1")
 
 
+async def test_a_stream_outlives_the_draining_of_its_node(make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway("old")
+    old = gateway.nodes[0]
+    request = {"question": "a b c d e f g h i j", "collections": ["collections/x"]}
+    async with gateway.http.stream("POST", "/v1/chat:stream", json=request) as answer:
+        lines = answer.aiter_lines()
+        await anext(lines)
+        await gateway.add_node("new")
+        draining = asyncio.create_task(_drain(gateway, old))
+        await answered_by(gateway, "new")
+        rest = [line async for line in lines if line]
+        await draining
+    assert len(rest) == 10
+    assert "finished" in rest[-1]
+
+
+async def test_a_trusted_proxy_may_say_the_tenant(make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway("a", tenant_header_trusted=True)
+    await gateway.http.get("/v1/embeddingModels", headers={"x-ragmesh-tenant": "someone"})
+    assert gateway.nodes[0].embedding.metadata["x-ragmesh-tenant"] == "someone"
+
+
 async def _drain(gateway: Gateway, node: Node) -> None:
     """What a node does when it stops: NOT_SERVING, DRAINING, finish, exit."""
     await node.set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
