@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import socket
@@ -19,7 +18,7 @@ from prometheus_client import start_http_server
 from redis.asyncio import Redis
 
 from engine.errors import InvalidField, ServiceUnavailable
-from services.config import NodeSettings, Settings
+from services.config import NodeSettings, Settings, check_exposure
 from services.mesh.lease import LeaseState, NodeLease
 from services.mesh.mesh import Mesh
 from services.mesh.registry import BEATS_PER_TTL, Registry
@@ -28,6 +27,7 @@ from services.rpc.chain import Chain, Check, Gate
 from services.rpc.methods import AREAS
 from services.rpc.server import Server
 from services.rpc.service import Service
+from services.store.housekeeping import keep_house
 from services.store.redis import connect
 from services.store.store import Store
 
@@ -45,9 +45,10 @@ class Node:
     """One process of the mesh: hosts services, serves them, holds a lease, drains and stops."""
 
     def __init__(self, settings: Settings) -> None:
-        _check_exposure(settings.node)
         self.settings = settings
         node = settings.node
+        for name in ("listen", "metrics_listen"):
+            check_exposure(f"node.{name}", getattr(node, name), node.allow_unauthenticated)
         unknown = set(node.services) - set(AREAS)
         if unknown or not node.services:
             raise InvalidField(
@@ -71,6 +72,7 @@ class Node:
         self.metrics_address = ""
         self._metrics: WSGIServer | None = None
         self._beat: asyncio.Task[None] | None = None
+        self._house: asyncio.Task[None] | None = None
         self._state: LeaseState = "SERVING"
 
     async def open(self) -> None:
@@ -90,6 +92,7 @@ class Node:
             self.store = await Store.open(
                 store.postgres_url.get_secret_value(), connections_max=store.pool_max
             )
+            self._house = asyncio.create_task(keep_house(self.store), name="housekeeping")
         if store.redis_url.get_secret_value():
             self.redis = connect(store.redis_url.get_secret_value())
         for area in self.settings.node.services:
@@ -106,7 +109,8 @@ class Node:
         if area == "embedding":
             from services.embedding.servicer import EmbeddingServicer
 
-            return EmbeddingServicer(settings.models, settings.data_dir / "models", self.threads)
+            cache_dir = settings.models.cache_dir or settings.data_dir / "models"
+            return EmbeddingServicer(settings.models, cache_dir, self.threads)
         if area == "retrieval":
             from services.retrieval.servicer import RetrievalServicer
 
@@ -193,9 +197,10 @@ class Node:
 
     async def close(self) -> None:
         """Stops everything; call `drain` first unless nobody calls any more."""
-        if self._beat is not None:
-            self._beat.cancel()
-            await asyncio.gather(self._beat, return_exceptions=True)
+        for task in (self._beat, self._house):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self.server is not None:
             await self.server.stop(0.1)
         for service in reversed(self.services.values()):
@@ -216,21 +221,3 @@ class Node:
 
 def _siblings(node: NodeSettings) -> dict[str, str]:
     return {"*": "xds:///{service}"} if node.control_plane else {}
-
-
-def _check_exposure(node: NodeSettings) -> None:
-    """Refuses to bind beyond loopback while nothing checks who calls."""
-    if node.allow_unauthenticated:
-        return
-    for address in (node.listen, node.metrics_listen):
-        host = address.rpartition(":")[0].strip("[]")
-        if address.startswith("unix:") or not address or host == "localhost":
-            continue
-        if not ipaddress.ip_address(host).is_loopback:
-            raise InvalidField(
-                f"{address} can be reached from other machines, and nothing checks who calls. "
-                "Listen on 127.0.0.1, or say --allow-unauthenticated where the network is "
-                "trusted.",
-                field="node.listen",
-                metadata={"listen": address},
-            )

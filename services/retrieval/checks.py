@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -70,9 +71,8 @@ def _list(request: pb.ListCollectionsRequest) -> None:
     paging.page_size(request.page_size)
 
 
-def point_ids(ids: Sequence[str], field: str = "ids", least: int = 1) -> None:
-    """Ids of points, as callers may choose them."""
-    fields.items(ids, field, POINTS_MAX, least)
+def _point_ids(ids: Sequence[str], field: str) -> None:
+    fields.items(ids, field, POINTS_MAX)
     for index, value in enumerate(ids):
         _point_id(value, f"{field}[{index}]")
 
@@ -85,8 +85,23 @@ def _point_id(value: str, field: str) -> None:
         )
 
 
+_PASSAGE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?#[0-9]+")
+
+
+def _own_id(value: str, field: str) -> None:
+    """An id that is not of the form that passages of documents have."""
+    _point_id(value, field)
+    if _PASSAGE_ID.fullmatch(value):
+        raise InvalidField(
+            f"{field} is {value!r}, the form of a passage's id. Passages come and go with their "
+            "documents: use CreateDocument and DeleteDocument, or choose another id.",
+            field=field,
+            metadata={"field": field, "id": value},
+        )
+
+
 def _point(point: point_pb2.Point, field: str) -> None:
-    _point_id(point.id, f"{field}.id")
+    _own_id(point.id, f"{field}.id")
     fields.characters(point.text, f"{field}.text", POINT_TEXT_CHARACTERS_MAX)
     fields.payload(point.payload, f"{field}.payload", PAYLOAD_BYTES_MAX)
     if not point.HasField("vector") and not point.text:
@@ -117,12 +132,14 @@ def _delete(request: pb.DeletePointsRequest) -> None:
     if request.HasField("filter") == bool(request.ids):
         raise InvalidField("Give either ids or a filter.", field="ids")
     if request.ids:
-        point_ids(request.ids)
+        fields.items(request.ids, "ids", POINTS_MAX)
+        for index, value in enumerate(request.ids):
+            _own_id(value, f"ids[{index}]")
 
 
 def _get(request: pb.GetPointsRequest) -> None:
     names.collection_id(request.collection, "collection")
-    point_ids(request.ids)
+    _point_ids(request.ids, "ids")
     fields.watermark(request.min_watermark)
 
 

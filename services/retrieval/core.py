@@ -182,12 +182,13 @@ class RetrievalCore:
     async def matching_ids(
         self, collection: Collection, condition: Filter, min_seq: int, call: Call, limit: int
     ) -> tuple[list[str], int]:
-        """Ids that a filter lets through, at most `limit`, and the commit they were read at."""
+        """Ids of callers' own points that a filter lets through, at most `limit`, and the commit
+        they were read at. Passages are left out: they go with their documents."""
         view = await self._indexes.view(collection, min_seq, call)
         points = await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: views.list_points(view, limit=limit, filter=condition)
         )
-        return [p.id for p in points], view.watermark
+        return [p.id for p in points if not p.document], view.watermark
 
 
 def require_model(collection: Collection) -> None:

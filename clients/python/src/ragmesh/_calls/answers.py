@@ -123,13 +123,15 @@ def ask_question(
     no failure: its `text` is empty and `abstention_reason` says why. Raises CollectionNotFound,
     GenerationModelNotFound or UpstreamFailed.
     """
+    names = _collections(collections)
     request = chat_pb.AskQuestionRequest(
         question=question,
-        collections=_collections(collections),
+        collections=names,
         generation_model=optional("generationModels", generation_model, "generation_model"),
         filter=to_message(filter),
         passages_max=passages_max,
         context_tokens_max=context_tokens_max,
+        min_watermarks=_written(session, names),
     )
     response = yield from send(session, rpcs.ASK_QUESTION, request, timeout_s=timeout_s, lane=lane)
     return convert.answer(response.answer)
@@ -151,13 +153,15 @@ def stream_answer(
 
     Raises StreamCut if it ends without it.
     """
+    names = _collections(collections)
     request = chat_pb.StreamAnswerRequest(
         question=question,
-        collections=_collections(collections),
+        collections=names,
         generation_model=optional("generationModels", generation_model, "generation_model"),
         filter=to_message(filter),
         passages_max=passages_max,
         context_tokens_max=context_tokens_max,
+        min_watermarks=_written(session, names),
     )
     return Source(
         session,
@@ -168,6 +172,12 @@ def stream_answer(
         timeout_s=timeout_s,
         lane=lane,
     )
+
+
+def _written(session: Session, names: list[str]) -> dict[str, str]:
+    """What this client wrote to each collection, so that answers can rest on it."""
+    known = {name: session.min_watermark(name, None) for name in names}
+    return {name: watermark for name, watermark in known.items() if watermark}
 
 
 def _collections(names: str | Iterable[str]) -> list[str]:

@@ -28,12 +28,33 @@ class AskQuestionRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MinWatermarksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     QUESTION_FIELD_NUMBER: _builtins.int
     COLLECTIONS_FIELD_NUMBER: _builtins.int
     GENERATION_MODEL_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     PASSAGES_MAX_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    MIN_WATERMARKS_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     """1 to 10,000 characters."""
     generation_model: _builtins.str
@@ -50,6 +71,10 @@ class AskQuestionRequest(_message.Message):
     def filter(self) -> _filter_pb2.Filter:
         """Only passages it lets through."""
 
+    @_builtins.property
+    def min_watermarks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """For each collection by name, the watermark its index must have come to before it is searched."""
+
     def __init__(
         self,
         *,
@@ -59,10 +84,11 @@ class AskQuestionRequest(_message.Message):
         filter: _filter_pb2.Filter | None = ...,
         passages_max: _builtins.int = ...,
         context_tokens_max: _builtins.int = ...,
+        min_watermarks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "passages_max", b"passages_max", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -196,12 +222,33 @@ class StreamAnswerRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MinWatermarksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     QUESTION_FIELD_NUMBER: _builtins.int
     COLLECTIONS_FIELD_NUMBER: _builtins.int
     GENERATION_MODEL_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     PASSAGES_MAX_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    MIN_WATERMARKS_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     """1 to 10,000 characters."""
     generation_model: _builtins.str
@@ -218,6 +265,10 @@ class StreamAnswerRequest(_message.Message):
     def filter(self) -> _filter_pb2.Filter:
         """Only passages it lets through."""
 
+    @_builtins.property
+    def min_watermarks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """For each collection by name, the watermark its index must have come to before it is searched."""
+
     def __init__(
         self,
         *,
@@ -227,10 +278,11 @@ class StreamAnswerRequest(_message.Message):
         filter: _filter_pb2.Filter | None = ...,
         passages_max: _builtins.int = ...,
         context_tokens_max: _builtins.int = ...,
+        min_watermarks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "passages_max", b"passages_max", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

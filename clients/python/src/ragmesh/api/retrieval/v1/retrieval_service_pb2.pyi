@@ -462,7 +462,9 @@ class DeletePointsRequest(_message.Message):
 
     @_builtins.property
     def filter(self) -> _filter_pb2.Filter:
-        """Deletes what matches at the index's watermark, unless it changed since."""
+        """Deletes what matches at the index's watermark, unless it changed since. Passages are left
+        out: they go with their documents.
+        """
 
     def __init__(
         self,
