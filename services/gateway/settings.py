@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,15 @@ MIB = 1024 * 1024
 
 LOCAL_ORIGINS = (r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?",)
 """Origins that browsers may call from by default: this machine, any port."""
+
+
+def origin_pattern(origin: str) -> str:
+    """The regular expression of an origin in which `*` stands for any port:
+    `http://localhost:*` is also `http://localhost`, whose port is not written."""
+    fixed, any_port, rest = origin.partition(":*")
+    if rest or "*" in fixed:
+        raise ValueError(f"origin {origin!r}: `*` can only stand for the port, at the end")
+    return re.escape(fixed) + ("(:[0-9]+)?" if any_port else "")
 
 
 def committed_descriptor() -> bytes:

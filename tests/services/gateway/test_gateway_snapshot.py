@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from services.gateway.bootstrap import BootstrapValues, grpc_bootstrap, render
 from services.gateway.contract import Contract, HttpRule, read_contract
 from services.gateway.routes import retry_policy
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import GatewaySettings, origin_pattern
 from services.gateway.snapshot import Group, Resource, Snapshot, build, fixed_resources, problems
 from services.gateway.xds import CLUSTER, ENDPOINT, ROUTE, pack
 from services.mesh.lease import NodeLease
@@ -149,6 +150,16 @@ def test_the_bootstrap_template_renders_to_what_envoy_knows(tmp_path: Path) -> N
     broken.write_text('{"nope": 1}')
     with pytest.raises(ValueError, match="nope"):
         render(broken, {})
+
+
+def test_an_origin_with_any_port() -> None:
+    pattern = re.compile(origin_pattern("https://my-app.example:*"))
+    assert pattern.fullmatch("https://my-app.example:8443")
+    assert pattern.fullmatch("https://my-app.example")
+    assert not pattern.fullmatch("https://my-appxexample")
+    assert not re.fullmatch(origin_pattern("http://a.example"), "http://a.example:80")
+    with pytest.raises(ValueError, match="only stand for the port"):
+        origin_pattern("*")
 
 
 def test_grpc_clients_get_the_mesh_group() -> None:
