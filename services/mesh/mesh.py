@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any, cast
 
 import grpc
@@ -139,20 +140,24 @@ class Mesh:
         metrics.MESH_CALLS.labels(method.area, "local" if servicer else "remote").inc()
         if servicer is not None:
             handler = getattr(servicer, method.name)
-            events = self._chain.stream(method, handler, _copy(request), call)
-            async for event in events:
-                yield event
+            async with aclosing(self._chain.stream(method, handler, _copy(request), call)) as own:
+                async for event in own:
+                    yield event
             return
         stub: Any = self.channel(method.area).unary_stream(
             method.path,
             request_serializer=method.request.SerializeToString,
             response_deserializer=method.response.FromString,
         )
+        events = stub(request, timeout=call.remaining_s(), metadata=call.headers())
         try:
-            async for event in stub(request, timeout=call.remaining_s(), metadata=call.headers()):
+            async for event in events:
                 yield event
         except grpc.aio.AioRpcError as error:
             raise _domain_error(error) from error
+        finally:
+            # A reader that leaves does not end the call by itself.
+            events.cancel()
 
 
 class _Peer:

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,7 +124,7 @@ class Chain:
 
     async def stream(
         self, method: Method, handler: Any, request: Message, call: Call
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Runs a server stream."""
         with Observed(method, call), admitted(self.gate):
             call.require_time()

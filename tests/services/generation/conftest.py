@@ -44,7 +44,7 @@ async def generation_node(
         embedding = EmbeddingServicer(ModelSettings(), tmp_path_factory.mktemp("models"), threads)
         mesh.host("embedding", embedding)
         await embedding.start()
-        yield GenerationNode(mesh, endpoint, threads)
+        yield GenerationNode(mesh, endpoint, threads, servicer)
         await servicer.close()
         await embedding.close()
         await endpoint.close()

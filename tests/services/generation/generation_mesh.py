@@ -10,6 +10,7 @@ from ragmesh.api.embedding.v1.vector_pb2 import TextSpan
 from ragmesh.api.generation.v1 import citation_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as pb
 
+from services.generation.servicer import GenerationServicer
 from services.mesh.mesh import Mesh
 from services.rpc.call import Call
 from tests.services.generation.openai_endpoint import Endpoint
@@ -29,6 +30,7 @@ class GenerationNode:
     mesh: Mesh
     endpoint: Endpoint
     threads: Executor
+    servicer: GenerationServicer
 
 
 def call(seconds: float | None = 20.0) -> Call:

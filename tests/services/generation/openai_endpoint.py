@@ -101,6 +101,8 @@ class Endpoint:
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             self.gone.set()
+        except asyncio.CancelledError:
+            return  # `close` ends it, and the stream's own callback would log that as an error
         finally:
             self._tasks.discard(task)
             writer.close()
