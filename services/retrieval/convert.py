@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from google.protobuf import struct_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
@@ -12,7 +11,7 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from engine.errors import InvalidFilter
 from engine.index import filters
 from engine.index.search import Explain, Mode
-from engine.types import Hit, Payload, Point, Scalar
+from engine.types import Hit, Point, Scalar
 from services.rpc import names
 from services.rpc.values import sentence_messages, timestamp, vector_message
 from services.store.collections import Collection, CollectionSpec, Metric
@@ -82,55 +81,61 @@ def collection_spec(
     )
 
 
-def payload_json(payload: Payload) -> str:
-    """A payload in a canonical form, for comparing."""
-    return json.dumps(payload, sort_keys=True, separators=(",", ":"))
+def point_message(point: Point, collection: str, *, vectors: bool = False) -> point_pb2.Point:
+    """A point of the collection with id `collection`."""
+    message = point_pb2.Point()
+    _fill_point(message, point, collection, vectors=vectors)
+    return message
 
 
-def point_message(
+def add_hits(
+    response: pb.SearchCollectionResponse,
+    hits: Iterable[Hit],
+    collection: str,
+    request: pb.SearchCollectionRequest,
+) -> None:
+    """Adds hits with what the request asked to come along. Messages are filled in place: making
+    and copying them took a tenth of a search's time."""
+    vectors, sentences = request.include_vectors, request.include_sentences
+    bare = request.ids_only
+    for hit in hits:
+        message = response.hits.add()
+        message.score = hit.score
+        if hit.dense_score is not None:
+            message.dense_score = hit.dense_score
+        if hit.lexical_score is not None:
+            message.lexical_score = hit.lexical_score
+        _fill_point(
+            message.point, hit.point, collection, vectors=vectors, sentences=sentences, bare=bare
+        )
+
+
+def _fill_point(
+    message: point_pb2.Point,
     point: Point,
     collection: str,
     *,
     vectors: bool = False,
     sentences: bool = False,
     bare: bool = False,
-) -> point_pb2.Point:
-    """A point of the collection with id `collection`. `bare` leaves text and payload out."""
-    message = point_pb2.Point(id=point.id)
+) -> None:
+    """`bare` leaves text and payload out."""
+    message.id = point.id
     if point.document:
         message.document = names.document_name(collection, point.document)
         message.passage_index = point.passage_index
         if point.span is not None:
             message.span.start, message.span.end = point.span.start, point.span.end
     if bare:
-        return message
-    message.text = point.text
+        return
+    if point.text:
+        message.text = point.text
     if point.payload:
         message.payload.update(dict(point.payload))
     if vectors and point.vector is not None:
         message.vector.CopyFrom(vector_message(point.vector))
     if sentences:
         message.sentences.extend(sentence_messages(point.sentences))
-    return message
-
-
-def hit_message(hit: Hit, collection: str, request: pb.SearchCollectionRequest) -> pb.SearchHit:
-    """A hit, with what the request asked to come along."""
-    message = pb.SearchHit(
-        point=point_message(
-            hit.point,
-            collection,
-            vectors=request.include_vectors,
-            sentences=request.include_sentences,
-            bare=request.ids_only,
-        ),
-        score=hit.score,
-    )
-    if hit.dense_score is not None:
-        message.dense_score = hit.dense_score
-    if hit.lexical_score is not None:
-        message.lexical_score = hit.lexical_score
-    return message
 
 
 def plan_message(explain: Explain, points: int) -> pb.SearchPlan:

@@ -283,10 +283,8 @@ class RetrievalServicer:
         """Finds points."""
         collection = await self._collection(request.collection, call)
         found = await self._core.search(collection, _search_value(request, call), call)
-        response = pb.SearchCollectionResponse(
-            hits=[convert.hit_message(h, collection.id, request) for h in found.results.hits],
-            watermark=str(found.results.watermark),
-        )
+        response = pb.SearchCollectionResponse(watermark=str(found.results.watermark))
+        convert.add_hits(response, found.results.hits, collection.id, request)
         response.timings.embed_ms = found.embed_ms
         response.timings.watermark_wait_ms = found.watermark_wait_ms
         response.timings.search_ms = found.search_ms

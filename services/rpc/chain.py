@@ -189,7 +189,7 @@ class Observed:
 
     def __enter__(self) -> None:
         self._begin_s = time.perf_counter()
-        metrics.RPC_IN_FLIGHT.labels(self._method.area, self._method.name).inc()
+        metrics.rpc_in_flight(self._method.area, self._method.name).inc()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, *_: object
@@ -199,8 +199,8 @@ class Observed:
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             error = Cancelled("The caller went away.")
         code = "OK" if error is None else row_of(error).code.name
-        metrics.RPC_IN_FLIGHT.labels(area, name).dec()
-        metrics.RPC_SECONDS.labels(area, name, code).observe(elapsed_s)
+        metrics.rpc_in_flight(area, name).dec()
+        metrics.rpc_seconds(area, name, code).observe(elapsed_s)
         level = logging.DEBUG if error is None else logging.INFO
         internal = error is not None and row_of(error) is INTERNAL
         if internal:

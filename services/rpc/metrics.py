@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
@@ -13,6 +15,20 @@ RPC_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 RPC_IN_FLIGHT = Gauge("ragmesh_rpc_in_flight", "Calls being worked on.", ["service", "rpc"])
+
+
+@cache
+def rpc_in_flight(service: str, rpc: str) -> Gauge:
+    """The gauge of one RPC; kept, because `labels` takes a lock and 5 µs each time."""
+    return RPC_IN_FLIGHT.labels(service, rpc)
+
+
+@cache
+def rpc_seconds(service: str, rpc: str, code: str) -> Histogram:
+    """The histogram of one RPC and outcome; as many as RPCs times gRPC codes at the most."""
+    return RPC_SECONDS.labels(service, rpc, code)
+
+
 QUEUE_WAITING = Gauge(
     "ragmesh_model_queue_waiting", "Texts waiting for a model.", ["model", "lane"]
 )
