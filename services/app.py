@@ -188,10 +188,10 @@ class Node:
             await service.drain()
         if self.server is None:
             return
+        await self.server.set_serving(False)
         if self.redis is not None:
             await Registry(self.redis, self.settings.node.lease_ttl_s).announce(self._lease())
             await asyncio.sleep(DRAIN_NOTICE_S)
-        await self.server.set_serving(False)
         await self.server.stop(max(0.1, grace_end_s - time.monotonic()))
         self.gate.draining = True
 

@@ -27,6 +27,9 @@ def _ask(request: pb.AskQuestionRequest | pb.StreamAnswerRequest) -> None:
     if request.generation_model:
         names.parse(request.generation_model, "generationModels/*", "generation_model")
     fields.number(request.passages_max, "passages_max", 0, PASSAGES_MAX)
+    for name, watermark in request.min_watermarks.items():
+        names.parse(name, "collections/*", "min_watermarks")
+        fields.watermark(watermark, "min_watermarks")
     if request.context_tokens_max:
         fields.number(
             request.context_tokens_max,

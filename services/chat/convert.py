@@ -49,6 +49,7 @@ def search_request(
         filter=request.filter if request.HasField("filter") else None,
         limit=ask.passages_max,
         include_sentences=True,
+        min_watermark=request.min_watermarks.get(collection, ""),
     )
 
 
