@@ -20,7 +20,12 @@ def cluster(service: Service) -> Json:
         "eds_cluster_config": {"eds_config": ADS, "service_name": service.area},
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": {
+            "healthy_panic_threshold": {"value": 0},
+            # Envoy's default holds changes of health back for up to 1 s to merge them: /readyz
+            # would say yes, and calls fail, and a draining node would get calls for that long.
+            "update_merge_window": "0s",
+        },
         # Nodes leave the set only for good reasons (membership.py), so a removal is obeyed at
         # once, whatever the health check says.
         "ignore_health_on_host_removal": True,
