@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import Executor
 
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
@@ -72,7 +73,8 @@ class RetrievalServicer:
         spec = convert.collection_spec(asked, model, fingerprint, dimensions)
 
         async def work(tx: Tx) -> pb.CreateCollectionResponse:
-            row = await rows.create_collection(tx, request.collection_id or names.new_id(), spec)
+            collection_id = request.collection_id or names.new_id()
+            row = await rows.create_collection(tx, collection_id, spec, first_seq=_first_seq())
             return pb.CreateCollectionResponse(collection=convert.collection_message(row))
 
         response = await once(
@@ -306,6 +308,13 @@ class RetrievalServicer:
         self._indexes.nudge()
         if wait:
             await self._indexes.view(collection, seq, call)
+
+
+def _first_seq() -> int:
+    """Where a new collection's commits begin to count: at the milliseconds since 1970, above where
+    an earlier collection of the name can have come, unless it took more than 1,000 commits in each
+    second of its life. So a watermark of that one, kept by some client, is not waited for."""
+    return time.time_ns() // 1_000_000
 
 
 def _search_value(request: pb.SearchCollectionRequest, call: Call) -> Search:

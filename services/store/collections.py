@@ -48,8 +48,10 @@ class Collection(CollectionSpec):
     update_time: datetime
 
 
-async def create_collection(tx: Tx, collection_id: str, spec: CollectionSpec) -> Collection:
-    """Make a collection and its counter row at 0. Raises CollectionExists."""
+async def create_collection(
+    tx: Tx, collection_id: str, spec: CollectionSpec, *, first_seq: int = 0
+) -> Collection:
+    """Make a collection and its counter row at `first_seq`. Raises CollectionExists."""
     params = {
         **{name: getattr(spec, name) for name in CollectionSpec.__dataclass_fields__},
         "tenant": tx.tenant,
@@ -72,10 +74,11 @@ async def create_collection(tx: Tx, collection_id: str, spec: CollectionSpec) ->
     await tx.run(
         "WITH head AS ("
         "  INSERT INTO heads (tenant, collection_uid, seq, change_id, floor) "
-        "  VALUES (%(tenant)s, %(uid)s, 0, gen_random_uuid(), 0) RETURNING change_id) "
+        "  VALUES (%(tenant)s, %(uid)s, %(seq)s, gen_random_uuid(), %(seq)s) "
+        "  RETURNING seq, change_id) "
         "INSERT INTO commits (tenant, collection_uid, seq, change_id, commit_time) "
-        "SELECT %(tenant)s, %(uid)s, 0, change_id, now() FROM head",
-        params,
+        "SELECT %(tenant)s, %(uid)s, seq, change_id, now() FROM head",
+        {**params, "seq": first_seq},
     )
     return made
 

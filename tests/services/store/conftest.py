@@ -13,12 +13,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import pytest_asyncio
-from stored import Database, create_database
 
 from services.local.directory import hold
 from services.local.postgres import Postgres, embedded_postgres
 from services.local.process import launch_argv
 from services.store.store import Store
+from tests.services.store.stored import Database, create_database
 
 
 @pytest.fixture(scope="session")

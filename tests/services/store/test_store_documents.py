@@ -7,7 +7,6 @@ import hashlib
 
 import numpy as np
 import pytest
-from stored import Replica, make_collection
 
 from engine.errors import (
     CollectionNotFound,
@@ -20,7 +19,7 @@ from engine.errors import (
 )
 from engine.types import Span
 from services.store import cleanup, jobs
-from services.store.changes import Feed, snapshot_scan
+from services.store.changes import Feed, get_head, snapshot_scan
 from services.store.collections import Collection, delete_collection
 from services.store.contents import PIECE_BYTES, Content, read_content
 from services.store.documents import (
@@ -35,6 +34,7 @@ from services.store.documents import (
 )
 from services.store.passages import PassageRow, PassageSet, StoredText, get_text, list_passages
 from services.store.store import Store
+from tests.services.store.stored import Replica, make_collection
 
 pytestmark = pytest.mark.asyncio
 
@@ -243,7 +243,9 @@ async def test_a_published_document_has_text_passages_and_a_finished_job(store: 
             (1, _TEXT[31:62], ("A", "B"))
         ]
         job = await jobs.get_job(tx, document.ingest_job)
-    assert (job.state, job.watermark, job.passages_done) == ("succeeded", 1, 3)
+        head = await get_head(tx, "one", collection.uid)
+    assert head is not None
+    assert (job.state, job.watermark, job.passages_done) == ("succeeded", head.seq, 3)
     assert job.finished and job.finish_time is not None
 
 

@@ -7,11 +7,11 @@ import contextlib
 
 import psycopg
 import pytest
-from stored import Database, Replica, make_collection, point
 
 from engine.errors import DeadlineExceeded, StoreUnavailable
 from services.store.points import apply_batch
 from services.store.store import Store, Tx
+from tests.services.store.stored import Database, Replica, make_collection, point
 
 pytestmark = pytest.mark.asyncio
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from stored import Database, make_collection, point
 
 from engine.errors import CollectionNotFound, FailedPrecondition
 from services.store.collections import get_collection, list_collections
 from services.store.points import apply_batch, count_points
 from services.store.requests import recall, remember
 from services.store.store import Store
+from tests.services.store.stored import Database, make_collection, point
 
 pytestmark = pytest.mark.asyncio
 

@@ -7,10 +7,10 @@ import sys
 
 import psycopg
 import pytest
-from stored import Database
 
 from engine.errors import FailedPrecondition
 from services.store.migrate import Migration, migrate, shipped
+from tests.services.store.stored import Database
 
 _OPEN = """
 import asyncio, sys

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from stored import make_collection, point
 
 from engine.errors import RequestIdReused
 from services.store import cleanup
@@ -13,6 +12,7 @@ from services.store.collections import Collection
 from services.store.points import apply_batch
 from services.store.requests import recall, remember
 from services.store.store import Store, Tx
+from tests.services.store.stored import make_collection, point
 
 pytestmark = pytest.mark.asyncio
 
