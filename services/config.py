@@ -6,12 +6,16 @@ most by a flag of the command that uses them. Secrets print as `**********`.
 
 from __future__ import annotations
 
+import ipaddress
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.errors import InvalidField
 
 MIB = 1 << 20
 
@@ -66,6 +70,8 @@ class ModelSettings(_Part):
 
     directory: Path | None = None
     """A Hugging Face directory; None for the model that comes with ragmesh."""
+    cache_dir: Path | None = None
+    """Where converted models are kept; None for `models` in the data directory."""
     provider: str = "auto"
     """`auto`, `cpu` or `cuda`; a missing one is an error, never a silent fallback."""
     threads: int = Field(0, ge=0)
@@ -137,6 +143,8 @@ class GatewaySettings(_Part):
     """Lets `x-ragmesh-tenant` of callers pass. Only where a proxy before it sets the header."""
     concurrency: int = Field(2, ge=1)
     """Envoy's worker threads."""
+    bootstrap: Path | None = None
+    """Template of Envoy's bootstrap; None for `deploy/envoy/bootstrap.json` of the checkout."""
 
 
 def _data_dir() -> Path:
@@ -152,6 +160,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=_data_dir)
     """Where converted models, and everything that `ragmesh up` embeds, is kept."""
+    address: str = ""
+    """Where `ragmesh ask` and the other callers find a mesh, `host:port`; empty for the one that
+    `ragmesh up` runs on the data directory."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """What is logged; DEBUG has a line for every call."""
     store: StoreSettings = StoreSettings()
@@ -160,3 +171,54 @@ class Settings(BaseSettings):
     generation: GenerationSettings = GenerationSettings()
     documents: DocumentSettings = DocumentSettings()
     gateway: GatewaySettings = GatewaySettings()
+
+
+def check_exposure(field: str, address: str, allowed: bool) -> None:
+    """Refuses to bind beyond loopback while nothing checks who calls. Raises InvalidField."""
+    host = address.rpartition(":")[0].strip("[]")
+    if allowed or address.startswith("unix:") or not address or host == "localhost":
+        return
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass  # a name: whatever it means, it may be reached from elsewhere
+    raise InvalidField(
+        f"{address} can be reached from other machines, and nothing checks who calls. Listen on "
+        "127.0.0.1, or say --allow-unauthenticated where the network is trusted.",
+        field=field,
+        metadata={"listen": address},
+    )
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The variables from which another process reads the same settings, secrets in the clear.
+
+    A field that is None is left out: that is every such field's default.
+    """
+    return dict(_variables("RAGMESH_", settings))
+
+
+def _variables(prefix: str, part: BaseModel) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name in type(part).model_fields:
+        value, key = getattr(part, name), f"{prefix}{name.upper()}"
+        if isinstance(value, BaseModel):
+            found += _variables(f"{key}__", value)
+        elif value is not None:
+            plain = _plain(value)
+            found.append((key, plain if isinstance(plain, str) else json.dumps(plain)))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's terms."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

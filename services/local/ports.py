@@ -35,7 +35,7 @@ def choose_ports(
     `wanted` gives each name the port asked for, or 0: then the remembered one if it is free,
     else a new one. Raises FailedPrecondition where a port asked for is taken, or none is free.
     """
-    remembered = _read(memory_file)
+    remembered = remembered_ports(memory_file)
     held: dict[str, socket.socket] = {}
     try:
         # All that are known first, so that a newcomer does not get the port of another name.
@@ -57,6 +57,15 @@ def choose_ports(
             server.close()
     _write(memory_file, {**remembered, **chosen})
     return chosen
+
+
+def remembered_ports(memory_file: Path) -> dict[str, int]:
+    """The ports of earlier starts by name; empty where the file is missing or cannot be read."""
+    try:
+        ports = json.loads(memory_file.read_text())
+        return {str(name): int(port) for name, port in ports.items() if 0 < int(port) < 65536}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def _listen_anywhere(host: str, memory_file: Path) -> socket.socket:
@@ -85,14 +94,6 @@ def _listen(host: str, port: int) -> socket.socket | None:
         pass
     server.close()
     return None
-
-
-def _read(memory_file: Path) -> dict[str, int]:
-    try:
-        ports = json.loads(memory_file.read_text())
-        return {str(name): int(port) for name, port in ports.items() if 0 < int(port) < 65536}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
 
 
 def _write(memory_file: Path, ports: Mapping[str, int]) -> None:

@@ -1,0 +1,58 @@
+"""The `ragmesh` program: every command, and how failures leave it."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from services.commands import (
+    ask,
+    collections,
+    control_plane,
+    demo,
+    doctor,
+    gateway,
+    ingest,
+    search,
+    serve,
+    status,
+    up,
+)
+from services.commands.output import complain
+
+app = typer.Typer(
+    name="ragmesh",
+    help="A mesh of gRPC services for retrieval-augmented generation, behind one gateway.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("up")(up.up)
+app.command("ingest")(ingest.ingest)
+app.command("search")(search.search)
+app.command("ask")(ask.ask)
+app.add_typer(collections.app, name="collections")
+app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
+app.command("serve")(serve.serve)
+app.command("gateway")(gateway.gateway)
+app.command("control-plane", hidden=True)(control_plane.control_plane)
+
+
+def main() -> None:
+    """Runs the command line; a failure that we expect is one sentence and exit code 1."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not complain(error, as_json="--json" in sys.argv[1:]):
+            raise
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

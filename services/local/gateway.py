@@ -1,0 +1,86 @@
+"""The gateway on one machine: our control plane, and the Envoy that it configures."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from engine.errors import FailedPrecondition
+from services.config import GatewaySettings, Settings, to_environment
+from services.local.directory import DataDirectory
+from services.local.envoy import envoy_part
+from services.local.supervisor import Part
+
+_TEMPLATE = Path(__file__).parents[2] / "deploy" / "envoy" / "bootstrap.json"
+
+
+def own_argv(command: str, *arguments: str) -> list[str]:
+    """The command line of one of our own commands, with this interpreter.
+
+    `-P` keeps a folder named `services` in the working directory from being taken for ours.
+    """
+    return [sys.executable, "-P", "-m", "services.cli", command, *arguments]
+
+
+def gateway_parts(
+    directory: DataDirectory, settings: Settings, *, depends_on: tuple[str, ...] = ()
+) -> tuple[Part, Part]:
+    """The parts `control-plane` and `envoy`; writes Envoy's bootstrap.
+
+    `settings.gateway` names the three addresses, `settings.store.redis_url` the registry. Raises
+    FailedPrecondition where the template or a binary is missing or cannot be used.
+    """
+    gateway = settings.gateway
+    bootstrap = directory.run / "envoy.json"
+    bootstrap.write_text(_bootstrap(gateway))
+    state_file = directory.run / "nodes.json"
+
+    async def ready() -> bool:
+        host, port = split_address(gateway.ads_listen)
+        _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+        return True
+
+    control_plane = Part(
+        name="control-plane",
+        argv=lambda: own_argv("control-plane", "--state-file", str(state_file)),
+        env=to_environment(settings),
+        ready=ready,
+        log_file=directory.logs / "control-plane.log",
+        depends_on=depends_on,
+        stop_grace_s=5.0,
+    )
+    envoy = envoy_part(
+        directory,
+        bootstrap,
+        gateway.admin_listen,
+        depends_on=("control-plane",),
+        concurrency=gateway.concurrency,
+    )
+    return control_plane, envoy
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`; a host in brackets loses them."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _bootstrap(gateway: GatewaySettings) -> str:
+    from services.gateway.bootstrap import BootstrapValues, render  # half a second of xDS types
+
+    template = gateway.bootstrap or _TEMPLATE
+    ads_host, ads_port = split_address(gateway.ads_listen)
+    admin_host, admin_port = split_address(gateway.admin_listen)
+    values = BootstrapValues(
+        ads_host=ads_host, ads_port=ads_port, admin_host=admin_host, admin_port=admin_port
+    )
+    try:
+        return render(template, values.as_mapping())
+    except (OSError, ValueError) as error:
+        raise FailedPrecondition(
+            f"the template {template} of Envoy's bootstrap cannot be used: {error}; name one with "
+            "RAGMESH_GATEWAY__BOOTSTRAP (a checkout has deploy/envoy/bootstrap.json)",
+            metadata={"path": str(template), "problem": str(error)},
+        ) from error
