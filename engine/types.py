@@ -17,7 +17,7 @@ Matrix: TypeAlias = NDArray[np.float32]
 
 Scalar: TypeAlias = str | int | float | bool
 JsonValue: TypeAlias = (
-    "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"
+    "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 )
 Payload: TypeAlias = Mapping[str, JsonValue]
 """What a caller keeps with a point: a JSON object."""

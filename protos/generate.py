@@ -27,18 +27,21 @@ BIN = Path(sys.executable).parent
 DESCRIPTOR = Path("ragmesh/api/api.binpb")
 OPENAPI = Path("ragmesh/api/openapi.json")
 API_VERSION = "v1"
+WANTED = (
+    *("google/api/annotations", "google/api/http"),
+    *("google/rpc/code", "google/rpc/error_details", "google/rpc/status"),
+)
 
 
 def copy_third_party() -> None:
     """Copies google/api and google/rpc from the installed googleapis-common-protos."""
-    wanted = ("google/api/annotations", "google/api/http", "google/rpc/status")
-    wanted += ("google/rpc/error_details", "google/rpc/code")
-    shutil.rmtree(THIRD_PARTY, ignore_errors=True)
     for path in files("googleapis-common-protos") or []:
-        if path.suffix == ".proto" and str(path).removesuffix(".proto") in wanted:
-            target = THIRD_PARTY / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path.locate(), target)
+        if path.suffix == ".proto" and str(path).removesuffix(".proto") in WANTED:
+            source, target = Path(str(path.locate())).read_bytes(), THIRD_PARTY / path
+            # Left alone where it is the same, so that nobody reads a half-written file.
+            if not target.exists() or target.read_bytes() != source:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(source)
 
 
 def sources() -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import scripted_server
-from either_client import EitherClient
-from scripted_server import ScriptedServer
+
+from tests.clients import scripted_server
+from tests.clients.either_client import EitherClient
+from tests.clients.scripted_server import ScriptedServer
 
 
 @pytest.fixture

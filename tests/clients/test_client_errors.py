@@ -10,13 +10,14 @@ from typing import Any
 import grpc
 import pytest
 import ragmesh
-from either_client import EitherClient
 from ragmesh import _errors, _status
 from ragmesh.api.chat.v1 import chat_service_pb2 as chat_pb
 from ragmesh.api.errors.v1 import reason_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
-from scripted_server import ScriptedServer, failing, status, streaming, then_failing
+
+from tests.clients.either_client import EitherClient
+from tests.clients.scripted_server import ScriptedServer, failing, status, streaming, then_failing
 
 REASONS = [
     value.name.removeprefix("REASON_")

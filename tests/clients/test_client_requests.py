@@ -12,8 +12,6 @@ from typing import Any
 import grpc
 import pytest
 import ragmesh
-import scripted_server
-from either_client import EitherClient
 from ragmesh import _split
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
@@ -21,7 +19,10 @@ from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
-from scripted_server import ScriptedServer, failing, status, streaming, then_failing
+
+from tests.clients import scripted_server
+from tests.clients.either_client import EitherClient
+from tests.clients.scripted_server import ScriptedServer, failing, status, streaming, then_failing
 
 GONE = failing(grpc.StatusCode.UNAVAILABLE, "draining", reason="NODE_DRAINING")
 MIB = 1024 * 1024

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import ragmesh
-from either_client import EitherClient
-from scripted_server import METHODS
+
+from tests.clients.either_client import EitherClient
+from tests.clients.scripted_server import METHODS
 
 PACKAGE = Path(ragmesh.__file__).parent
 README = PACKAGE.parents[1] / "README.md"

@@ -48,7 +48,7 @@ def test_a_session_never_falls_back_in_silence(tiny_model: TinyModel, tmp_path: 
     try:
         session = providers.open_session(file, "cuda", 1)
     except ProviderMissing as error:
-        assert error.metadata["provider"] == "cuda"
+        assert error.metadata["provider"] == "cuda"  # noqa: PT017 - either outcome is right
     else:
         assert session.get_providers()[0] == "CUDAExecutionProvider"
 
