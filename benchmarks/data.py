@@ -1,0 +1,140 @@
+"""The data that suites run on: made here from a seed, evaluation sets, and the demo corpus."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+
+DATA_VARIABLE = "RAGMESH_DATA"
+CORPUS = Path(__file__).parents[1] / "corpus"
+_EXACT_STEP = 250
+
+
+class DataMissing(Exception):
+    """Data that is not in the repository; the message says where it comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSet:
+    """Normalized rows. `exact` holds, for each query, the numbers of its 10 nearest points by
+    cosine, found by scanning all of them."""
+
+    points: Matrix
+    queries: Matrix
+    exact: NDArray[np.int64]
+
+
+def clustered(
+    count: int, queries: int, *, dimensions: int = 384, clusters: int = 500, seed: int = 0
+) -> VectorSet:
+    """Points around `clusters` random centers, like texts around topics: each is its center,
+    drawn from a standard normal distribution, plus 0.6 of another draw. Queries are made alike.
+    """
+    random = np.random.default_rng(seed)
+    centers = random.normal(size=(clusters, dimensions))
+
+    def draw(number: int) -> Matrix:
+        rows = centers[random.integers(0, clusters, number)]
+        rows = rows + 0.6 * random.normal(size=(number, dimensions))
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / lengths, np.float32)
+
+    points, asked = draw(count), draw(queries)
+    return VectorSet(points, asked, nearest(points, asked, 10))
+
+
+def nearest(points: Matrix, queries: Matrix, k: int) -> NDArray[np.int64]:
+    """The numbers of the `k` nearest points of each query by inner product, the best first."""
+    found = []
+    for start in range(0, len(queries), _EXACT_STEP):
+        scores = queries[start : start + _EXACT_STEP] @ points.T
+        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
+        found.append(np.take_along_axis(best, order, 1))
+    return np.concatenate(found).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text with its id and title."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSet:
+    """A BEIR data set: documents, queries by id, and judgments by split, query and document."""
+
+    documents: list[Text]
+    queries: dict[str, str]
+    qrels: dict[str, dict[str, dict[str, int]]]
+
+
+def scifact() -> RetrievalSet:
+    """SciFact in BEIR's form: 5,183 abstracts, 300 test and 809 train queries. Raises DataMissing.
+
+    Wadden et al., "Fact or Fiction: Verifying Scientific Claims", EMNLP 2020 (abstracts ODC-By
+    1.0, claims CC BY 4.0).
+    """
+    folder = Path(os.environ.get(DATA_VARIABLE) or ".") / "beir-scifact"
+    if not os.environ.get(DATA_VARIABLE) or not folder.is_dir():
+        given = os.environ.get(DATA_VARIABLE) or "not set"
+        raise DataMissing(
+            f"SciFact is needed in $RAGMESH_DATA/beir-scifact; {DATA_VARIABLE} is {given}. Get "
+            "scifact.zip of the BEIR benchmark (https://github.com/beir-cellar/beir, section "
+            "'Available Datasets'), unpack it there, rename the folder to beir-scifact, and "
+            "compress its corpus with `gzip corpus.jsonl`."
+        )
+    return read_beir(folder)
+
+
+def read_beir(folder: Path) -> RetrievalSet:
+    """`corpus.jsonl.gz`, `queries.jsonl` and `qrels/*.tsv` of a folder."""
+    with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
+        queries = {one["_id"]: one["text"] for one in map(json.loads, lines)}
+    qrels = {path.stem: _read_qrels(path) for path in sorted((folder / "qrels").glob("*.tsv"))}
+    return RetrievalSet(_read_texts(folder / "corpus.jsonl.gz"), queries, qrels)
+
+
+def demo_texts() -> list[Text]:
+    """The abstracts of the demo's corpus."""
+    return _read_texts(CORPUS / "scifact.jsonl.gz")
+
+
+def demo_files() -> list[Path]:
+    """The other documents of the demo's corpus; a Markdown source of a PDF is left out."""
+    files = sorted((CORPUS / "files").iterdir())
+    return [one for one in files if one.suffix != ".md" or one.with_suffix(".pdf") not in files]
+
+
+def demo_questions() -> list[dict[str, Any]]:
+    """The demo's questions, each with the `documents` that answer it (none for some)."""
+    questions: list[dict[str, Any]] = json.loads((CORPUS / "questions.json").read_text())[
+        "questions"
+    ]
+    return questions
+
+
+def _read_texts(path: Path) -> list[Text]:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [Text(one["_id"], one["title"], one["text"]) for one in map(json.loads, lines)]
+
+
+def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    with path.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines, delimiter="\t"):
+            qrels.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
+    return qrels

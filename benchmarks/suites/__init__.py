@@ -1,0 +1,24 @@
+"""The suites by name, in the order in which a whole run takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from benchmarks.bench import Bench
+from benchmarks.report import SuiteReport
+from benchmarks.suites.ask import ask
+from benchmarks.suites.quality import quality
+from benchmarks.suites.rest import rest
+from benchmarks.suites.search import search
+from benchmarks.suites.start import demo, up
+
+Suite = Callable[[Bench], SuiteReport]
+
+SUITES: Mapping[str, Suite] = {
+    "search": search,
+    "rest": rest,
+    "ask": ask,
+    "quality": quality,
+    "up": up,
+    "demo": demo,
+}

@@ -1,0 +1,135 @@
+"""Dense search over gRPC beside raw hnswlib with the same settings, in one run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import grpc
+import hnswlib
+import numpy as np
+from ragmesh.api.embedding.v1 import vector_pb2
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2_grpc as stubs
+
+from benchmarks.bench import COLLECTION, Bench
+from benchmarks.data import VectorSet
+from benchmarks.mesh import HandlerTime
+from benchmarks.metrics import overlap
+from benchmarks.report import Comparison, Figure, SuiteReport, Target
+from benchmarks.timing import Series, Side, in_turns
+
+M, EF_CONSTRUCTION, EF, K = 16, 100, 64, 10
+"""The defaults of a collection, given to hnswlib as well."""
+
+
+def search(bench: Bench) -> SuiteReport:
+    """p50 and p99 of the SDK, of a plain stub and of hnswlib in this process, taken in turns."""
+    loaded = bench.vectors
+    data = loaded.vectors
+    bench.say("building raw hnswlib's graph")
+    begin_s = time.perf_counter()
+    raw = raw_index(data)
+    raw_build_s = time.perf_counter() - begin_s
+    with grpc.insecure_channel(bench.mesh.nodes[0]) as channel:
+        stub = stubs.RetrievalServiceStub(channel)
+        replies: list[pb.SearchCollectionResponse] = []
+        sides: dict[str, Side] = {
+            "hnswlib": lambda i: raw.knn_query(data.queries[i % len(data.queries)], k=K),
+            "stub": lambda i: replies.append(stub.SearchCollection(request_of(data, i))),
+            "stub, ids only": lambda i: stub.SearchCollection(request_of(data, i, ids_only=True)),
+            "SDK": lambda i: bench.client.search_collection(
+                COLLECTION, vector=data.queries[i % len(data.queries)], limit=K
+            ),
+        }
+        rounds, calls = (3, 50) if bench.quick else (7, 200)
+        bench.say(f"searching in turns, {rounds} rounds of {calls}")
+        handler = HandlerTime(bench.mesh.metrics[0], "SearchCollection")
+        times = in_turns(sides, rounds=rounds, calls=calls, warm_up=calls // 2)
+        handler_ms = handler.mean_ms()
+        index_ms = float(np.median([reply.timings.search_ms for reply in replies]))
+        ours = overlap(_found(stub, data), data.exact)
+    labels, _ = raw.knn_query(data.queries, k=K)
+    theirs = overlap(labels.tolist(), data.exact)
+    stub_times, raw_times = times["stub"], times["hnswlib"]
+    return SuiteReport(
+        suite="search",
+        setting={
+            "points": f"{len(data.points):,} x {data.points.shape[1]} (100 to a cluster, seed 0)",
+            "M": M,
+            "ef_construction": EF_CONSTRUCTION,
+            "ef": EF,
+            "top": K,
+            "segments": loaded.segments,
+            "rounds": f"{rounds} of {calls}, one call at a time",
+        },
+        comparisons=[
+            *(
+                _compared(name, times[name], raw_times)
+                for name in ("stub", "SDK", "stub, ids only")
+            ),
+            Comparison("recall@10", Figure("gRPC", ours, ""), Figure("hnswlib", theirs, "")),
+        ],
+        figures=[
+            *_where_the_time_goes(stub_times.p50_ms(), handler_ms, index_ms, raw_times.p50_ms()),
+            Figure("upsert", len(data.points) / loaded.upsert_s, "points/s", "SDK, one caller"),
+            Figure("searchable after", loaded.searchable_s, "s", "since the first write"),
+            Figure("one graph after", loaded.settled_s, "s", "since the first write, 1 thread"),
+            Figure("hnswlib's graph after", raw_build_s, "s", "all cores"),
+            Figure("index memory", loaded.memory_kib / 1024, "MiB", "the node's estimate"),
+        ],
+        targets=[
+            Target("search_grpc_over_raw_p50_ms", stub_times.p50_over_ms(raw_times), "<=", 0.6),
+            Target("search_recall_at_10", ours, ">=", 0.995),
+        ],
+    )
+
+
+def raw_index(data: VectorSet) -> hnswlib.Index:
+    """hnswlib as it comes, one thread a query, labels by row."""
+    index = hnswlib.Index("cosine", data.points.shape[1])
+    index.init_index(len(data.points), M=M, ef_construction=EF_CONSTRUCTION)
+    index.add_items(data.points, num_threads=len(os.sched_getaffinity(0)))
+    index.set_ef(EF)
+    index.set_num_threads(1)
+    return index
+
+
+def request_of(data: VectorSet, i: int, *, ids_only: bool = False) -> pb.SearchCollectionRequest:
+    """The search for query `i`, counted around."""
+    return pb.SearchCollectionRequest(
+        collection=f"collections/{COLLECTION}",
+        vector=vector_pb2.Vector(packed=data.queries[i % len(data.queries)].tobytes()),
+        limit=K,
+        ids_only=ids_only,
+    )
+
+
+def _found(stub: stubs.RetrievalServiceStub, data: VectorSet) -> list[list[int]]:
+    ask: Callable[[pb.SearchCollectionRequest], pb.SearchCollectionResponse]
+    ask = stub.SearchCollection
+    return [
+        [int(hit.point.id) for hit in ask(request_of(data, i, ids_only=True)).hits]
+        for i in range(len(data.queries))
+    ]
+
+
+def _compared(name: str, ours: Series, raw: Series) -> Comparison:
+    """p50 with both sides; p99 stands in the names."""
+    return Comparison(
+        f"{name}, p50",
+        Figure(f"p99 {ours.p99_ms():.3f} ms", ours.p50_ms(), "ms"),
+        Figure(f"hnswlib, p99 {raw.p99_ms():.3f} ms", raw.p50_ms(), "ms"),
+    )
+
+
+def _where_the_time_goes(
+    total_ms: float, handler_ms: float, index_ms: float, raw_ms: float
+) -> list[Figure]:
+    return [
+        Figure("in the index", index_ms, "ms", "p50 by the replies, hop to a thread included"),
+        Figure("… over raw", index_ms - raw_ms, "ms", "that hop, several segments, hits"),
+        Figure("in the handler", handler_ms, "ms", "mean by the metrics, all sides that call"),
+        Figure("outside the handler", total_ms - handler_ms, "ms", "transport, client, bytes"),
+    ]
