@@ -146,8 +146,13 @@ class Server:
             try:
                 call = call_of(headers, context.time_remaining(), self._identity)
                 request = self._chain.parse(method, data)
-                await context.send_initial_metadata(_reply_headers(call, None))
+                # Headers go out with the first event and not before: a call that fails until then
+                # is answered with trailers only, which the gateway can turn into an HTTP status.
+                opened = False
                 async for response in self._chain.stream(method, handler, request, call):
+                    if not opened:
+                        await context.send_initial_metadata(_reply_headers(call, None))
+                        opened = True
                     yield response.SerializeToString()
             except BaseException as error:
                 await _fail(context, error, request_id_of(headers))
