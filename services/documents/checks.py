@@ -25,8 +25,7 @@ def _document(document: document_pb2.Document, field: str) -> None:
     fields.characters(document.source_uri, f"{field}.source_uri", SOURCE_URI_CHARACTERS_MAX)
     fields.characters(document.media_type, f"{field}.media_type", MEDIA_TYPE_CHARACTERS_MAX)
     for name in ("display_name", "source_uri"):
-        if "\0" in getattr(document, name):
-            raise InvalidField(f"{field}.{name} has a NUL character.", field=f"{field}.{name}")
+        fields.storable(getattr(document, name), f"{field}.{name}")
     fields.payload(document.payload, f"{field}.payload", PAYLOAD_BYTES_MAX)
 
 

@@ -26,6 +26,7 @@ LIMIT_MAX = 1_000
 
 def _settings(collection: collection_pb2.Collection, field: str) -> None:
     fields.characters(collection.display_name, f"{field}.display_name", 200)
+    fields.storable(collection.display_name, f"{field}.display_name")
     chunking, hnsw = collection.chunking, collection.hnsw
     if chunking.tokens_max:
         fields.number(chunking.tokens_max, f"{field}.chunking.tokens_max", 16, 2_048)
@@ -103,6 +104,7 @@ def _own_id(value: str, field: str) -> None:
 def _point(point: point_pb2.Point, field: str) -> None:
     _own_id(point.id, f"{field}.id")
     fields.characters(point.text, f"{field}.text", POINT_TEXT_CHARACTERS_MAX)
+    fields.storable(point.text, f"{field}.text")
     fields.payload(point.payload, f"{field}.payload", PAYLOAD_BYTES_MAX)
     if not point.HasField("vector") and not point.text:
         raise InvalidField(
@@ -110,8 +112,9 @@ def _point(point: point_pb2.Point, field: str) -> None:
             field=field,
             metadata={"field": field},
         )
-    for output_only in ("document", "passage_index", "sentences"):
-        if getattr(point, output_only):
+    present = {descriptor.name for descriptor, _ in point.ListFields()}
+    for output_only in ("document", "passage_index", "span", "sentences"):
+        if output_only in present:
             raise InvalidField(
                 f"{field}.{output_only} is output only; passages come from documents.",
                 field=f"{field}.{output_only}",

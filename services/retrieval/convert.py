@@ -12,9 +12,13 @@ from engine.errors import InvalidFilter
 from engine.index import filters
 from engine.index.search import Explain, Mode
 from engine.types import Hit, Point, Scalar
+from services.retrieval.core import PinnedModel
 from services.rpc import names
 from services.rpc.values import sentence_messages, timestamp, vector_message
 from services.store.collections import Collection, CollectionSpec, Metric
+
+CHUNK_TOKENS_DEFAULT = 200
+OVERLAP_TOKENS_DEFAULT = 32
 
 METRICS: Mapping[int, Metric] = {
     collection_pb2.METRIC_UNSPECIFIED: "cosine",
@@ -56,25 +60,30 @@ def collection_message(row: Collection) -> collection_pb2.Collection:
     )
 
 
-def collection_spec(
-    message: collection_pb2.Collection, embedding_model: str, fingerprint: str, dimensions: int
-) -> CollectionSpec:
+def chunk_tokens(message: collection_pb2.Collection, model: PinnedModel) -> int:
+    """The most tokens of a passage: the default is less for a model that reads less."""
+    return message.chunking.tokens_max or min(CHUNK_TOKENS_DEFAULT, model.passage_tokens_max)
+
+
+def overlap(message: collection_pb2.Collection, tokens_max: int) -> int:
+    """The tokens that a passage repeats."""
+    if message.chunking.HasField("overlap_tokens"):
+        return message.chunking.overlap_tokens
+    return min(OVERLAP_TOKENS_DEFAULT, tokens_max // 2)
+
+
+def collection_spec(message: collection_pb2.Collection, model: PinnedModel) -> CollectionSpec:
     """A collection to make; what its model says of itself comes beside the message."""
-    tokens_max = message.chunking.tokens_max or 200
-    overlap = (
-        message.chunking.overlap_tokens
-        if message.chunking.HasField("overlap_tokens")
-        else min(32, tokens_max // 2)
-    )
+    tokens_max = chunk_tokens(message, model)
     return CollectionSpec(
         display_name=message.display_name,
-        embedding_model=embedding_model,
-        fingerprint=fingerprint,
-        dimensions=dimensions,
+        embedding_model=model.name,
+        fingerprint=model.fingerprint,
+        dimensions=model.dimensions,
         metric=METRICS[message.metric],
         language=message.language or "en",
         chunk_tokens_max=tokens_max,
-        chunk_overlap_tokens=overlap,
+        chunk_overlap_tokens=overlap(message, tokens_max),
         hnsw_m=message.hnsw.m or 16,
         hnsw_ef_construction=message.hnsw.ef_construction or 100,
         hnsw_ef_search=message.hnsw.ef_search or 64,

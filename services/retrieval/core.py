@@ -33,6 +33,17 @@ EMBED_TEXTS_MAX = 256
 interactive lane's turn between them no longer than this."""
 
 
+class PinnedModel(NamedTuple):
+    """The embedding model of a collection; its `name` is empty where callers bring vectors.
+    `passage_tokens_max` is what is left of its longest text when special tokens and its prompt
+    for passages are in."""
+
+    name: str
+    fingerprint: str
+    dimensions: int
+    passage_tokens_max: int
+
+
 class Found(NamedTuple):
     """A search's results and where the time went, in milliseconds."""
 
@@ -171,13 +182,21 @@ class RetrievalCore:
             for e in response.embeddings
         ]
 
-    async def model_of(self, name: str, call: Call) -> tuple[str, str, int]:
-        """Name, fingerprint and dimensions of an embedding model, for a collection to pin."""
+    async def model_of(self, name: str, call: Call) -> PinnedModel:
+        """An embedding model, for a collection to pin. Raises EmbeddingModelNotFound."""
         response = await self._mesh.embedding.GetEmbeddingModel(
             embedding.GetEmbeddingModelRequest(name=name), call
         )
         model = response.embedding_model
-        return model.name, model.fingerprint, model.dimensions
+        # The empty text is nothing but special tokens and the prompt.
+        empty = await self._mesh.embedding.EmbedTexts(
+            embedding.EmbedTextsRequest(
+                model=model.name, texts=[""], input_kind=embedding.INPUT_KIND_PASSAGE
+            ),
+            call,
+        )
+        passage_tokens_max = model.tokens_max - empty.embeddings[0].tokens
+        return PinnedModel(model.name, model.fingerprint, model.dimensions, passage_tokens_max)
 
     async def matching_ids(
         self, collection: Collection, condition: Filter, min_seq: int, call: Call, limit: int

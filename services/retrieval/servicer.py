@@ -6,6 +6,7 @@ import asyncio
 import time
 from concurrent.futures import Executor
 
+from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import InvalidField
@@ -14,7 +15,8 @@ from engine.index.search import Query
 from services.mesh.mesh import Mesh
 from services.retrieval import convert
 from services.retrieval.checks import CHECKS
-from services.retrieval.core import RetrievalCore, Search
+from services.retrieval.convert import CHUNK_TOKENS_DEFAULT
+from services.retrieval.core import PinnedModel, RetrievalCore, Search
 from services.retrieval.indexes import Indexes
 from services.rpc import fields, names, paging
 from services.rpc.call import Call
@@ -58,19 +60,19 @@ class RetrievalServicer:
     ) -> pb.CreateCollectionResponse:
         """Makes a collection."""
         asked = request.collection
-        model, fingerprint, dimensions = "", "", asked.dimensions
+        model = PinnedModel("", "", asked.dimensions, CHUNK_TOKENS_DEFAULT)
         if asked.embedding_model or not asked.dimensions:
-            model, fingerprint, dimensions = await self._core.model_of(
-                asked.embedding_model or "embeddingModels/default", call
-            )
-            if asked.dimensions not in (0, dimensions):
+            name = asked.embedding_model or "embeddingModels/default"
+            model = await self._core.model_of(name, call)
+            if asked.dimensions not in (0, model.dimensions):
                 raise InvalidField(
-                    f"collection.dimensions is {asked.dimensions}, but {model} makes vectors of "
-                    f"{dimensions}. Leave it out.",
+                    f"collection.dimensions is {asked.dimensions}, but {model.name} makes vectors "
+                    f"of {model.dimensions}. Leave it out.",
                     field="collection.dimensions",
-                    metadata={"dimensions": asked.dimensions, "model_dimensions": dimensions},
+                    metadata={"dimensions": asked.dimensions, "model_dimensions": model.dimensions},
                 )
-        spec = convert.collection_spec(asked, model, fingerprint, dimensions)
+            _check_chunking(asked, model)
+        spec = convert.collection_spec(asked, model)
 
         async def work(tx: Tx) -> pb.CreateCollectionResponse:
             collection_id = request.collection_id or names.new_id()
@@ -118,13 +120,14 @@ class RetrievalServicer:
         """Changes what may change."""
         changed, new = _changed_fields(request), request.collection
         chunking, hnsw = "chunking" in changed, "hnsw" in changed
+        tokens_max = await self._chunk_tokens(new, call) if chunking else None
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
             row = await rows.update_collection(
                 tx,
                 names.collection_id(new.name, "collection.name"),
                 display_name=new.display_name if "display_name" in changed else None,
-                chunk_tokens_max=(new.chunking.tokens_max or 200) if chunking else None,
-                chunk_overlap_tokens=_overlap(new) if chunking else None,
+                chunk_tokens_max=tokens_max,
+                chunk_overlap_tokens=convert.overlap(new, tokens_max) if tokens_max else None,
                 hnsw_m=(new.hnsw.m or 16) if hnsw else None,
                 hnsw_ef_construction=(new.hnsw.ef_construction or 100) if hnsw else None,
                 hnsw_ef_search=(new.hnsw.ef_search or 64) if hnsw else None,
@@ -294,6 +297,16 @@ class RetrievalServicer:
             response.plan.CopyFrom(convert.plan_message(found.results.explain, found.points))
         return response
 
+    async def _chunk_tokens(self, new: collection_pb2.Collection, call: Call) -> int:
+        """The most tokens of a passage from now on. Raises InvalidField where the collection's
+        model reads less."""
+        collection = await self._collection(new.name, call, "collection.name")
+        if not collection.embedding_model:
+            return new.chunking.tokens_max or CHUNK_TOKENS_DEFAULT
+        model = await self._core.model_of(collection.embedding_model, call)
+        _check_chunking(new, model)
+        return convert.chunk_tokens(new, model)
+
     async def _collection(self, name: str, call: Call, field: str = "collection") -> Collection:
         return await self._indexes.collection(call.tenant, names.collection_id(name, field), call)
 
@@ -360,8 +373,17 @@ def _changed_fields(request: pb.UpdateCollectionRequest) -> set[str]:
     return paths
 
 
-def _overlap(collection: pb.collection__pb2.Collection) -> int:  # type: ignore[name-defined]
-    chunking = collection.chunking
-    if chunking.HasField("overlap_tokens"):
-        return int(chunking.overlap_tokens)
-    return min(32, (chunking.tokens_max or 200) // 2)
+def _check_chunking(collection: collection_pb2.Collection, model: PinnedModel) -> None:
+    """Raises InvalidField for passages that the model would cut."""
+    tokens_max = collection.chunking.tokens_max
+    if tokens_max > model.passage_tokens_max:
+        raise InvalidField(
+            f"collection.chunking.tokens_max is {tokens_max:,}, but {model.name} reads passages of "
+            f"at most {model.passage_tokens_max:,} tokens.",
+            field="collection.chunking.tokens_max",
+            metadata={
+                "tokens_max": tokens_max,
+                "model": model.name,
+                "model_tokens_max": model.passage_tokens_max,
+            },
+        )

@@ -45,6 +45,16 @@ def characters(value: str, field: str, most: int, least: int = 0) -> None:
         )
 
 
+def storable(value: str, field: str) -> None:
+    """A text without U+0000, which PostgreSQL cannot keep."""
+    if "\0" in value:
+        raise InvalidField(
+            f"{field} contains U+0000, which cannot be stored. Remove it.",
+            field=field,
+            metadata={"field": field},
+        )
+
+
 def number(value: float, field: str, least: float, most: float) -> None:
     """A number from `least` to `most`; not a number fails."""
     if not least <= value <= most:

@@ -127,8 +127,8 @@ class Chunking(_message.Message):
     TOKENS_MAX_FIELD_NUMBER: _builtins.int
     OVERLAP_TOKENS_FIELD_NUMBER: _builtins.int
     tokens_max: _builtins.int
-    """The most tokens of a passage, 16 to 2,048; 0 for 200. At most the model's `tokens_max` less
-    its special tokens.
+    """The most tokens of a passage, 16 to 2,048, and at most the model's `tokens_max` less its
+    special tokens; 0 for 200, or for that if it is less.
     """
     overlap_tokens: _builtins.int
     """Tokens that a passage repeats from the one before, 0 to half of `tokens_max`; unset for 32."""
@@ -162,7 +162,7 @@ class HnswSettings(_message.Message):
     ef_construction: _builtins.int
     """Candidates considered when a point is added, 8 to 2,000; default 100."""
     ef_search: _builtins.int
-    """Candidates considered in a search, 1 to 10,000; default 64."""
+    """Candidates considered in a search, 1 to 4,096; default 64."""
     def __init__(
         self,
         *,

@@ -776,7 +776,7 @@ class SearchCollectionRequest(_message.Message):
     score_threshold: _builtins.float
     """Hits below this score are left out."""
     ef_search: _builtins.int
-    """HNSW candidates for this search; 0 for the collection's."""
+    """HNSW candidates for this search, at most 4,096; 0 for the collection's."""
     exact: _builtins.bool
     """Whether to scan all vectors instead of the graph."""
     include_vectors: _builtins.bool
