@@ -1,0 +1,142 @@
+"""Bad requests of the services that run models: embedding, generation and chat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from ragmesh.api.chat.v1 import chat_service_pb2 as chat
+from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
+from ragmesh.api.embedding.v1 import vector_pb2
+from ragmesh.api.generation.v1 import citation_pb2
+from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.retrieval.v1 import filter_pb2
+
+from tests.behaviour.bad_requests import NAN, Bad, Table, World, named, paged
+
+DEFAULT = "embeddingModels/default"
+ABSENT = "embeddingModels/absent"
+
+
+def _embed(world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> embedding.EmbedTextsRequest:
+        return embedding.EmbedTextsRequest(**{"model": DEFAULT, "texts": ["a"], **fields})
+
+    yield from named(lambda name: make(model=name), "embeddingModels/{}")
+    yield Bad("model unknown", make(model=ABSENT), "EMBEDDING_MODEL_NOT_FOUND")
+    yield Bad("no texts", make(texts=[]))
+    yield Bad("1,025 texts", make(texts=["a"] * 1_025))
+    yield Bad("a text of 1,000,001 characters", make(texts=["a" * 1_000_001]))
+    yield Bad("more tokens than the model reads", make(texts=["word " * 2_000]), "TEXT_TOO_LONG")
+    yield Bad("dimensions below zero", make(dimensions=-1))
+    yield Bad("dimensions over 4,096", make(dimensions=4_097))
+    yield Bad("dimensions that the model cannot give", make(dimensions=1_000))
+    yield Bad("input_kind unknown", make(input_kind=99))
+
+
+def _count(world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> embedding.CountTokensRequest:
+        return embedding.CountTokensRequest(**{"model": DEFAULT, "texts": ["a"], **fields})
+
+    yield from named(lambda name: make(model=name), "embeddingModels/{}")
+    yield Bad("model unknown", make(model=ABSENT), "EMBEDDING_MODEL_NOT_FOUND")
+    yield Bad("no texts", make(texts=[]))
+    yield Bad("4,097 texts", make(texts=["a"] * 4_097))
+    yield Bad("a text of 1,000,001 characters", make(texts=["a" * 1_000_001]))
+
+
+def _model(kind: type[Any], area: str, reason: str, world: World) -> Iterator[Bad]:
+    yield from named(lambda name: kind(name=name), area + "/{}")
+    yield Bad("model unknown", kind(name=f"{area}/absent"), reason)
+
+
+def _passage(world: World, **fields: Any) -> citation_pb2.SourcePassage:
+    given = {"collection": world.vectors, "point_id": "p", "text": "Some text."}
+    return citation_pb2.SourcePassage(**{**given, **fields})
+
+
+def _wrong_passages(world: World) -> Iterator[tuple[str, list[citation_pb2.SourcePassage]]]:
+    make = partial(_passage, world)
+    span = vector_pb2.TextSpan
+    yield "101 passages", [make(point_id=str(i)) for i in range(101)]
+    yield "the same passage twice", [make(), make()]
+    yield "a passage without a collection", [make(collection="")]
+    yield "a passage without a point", [make(point_id="")]
+    yield "a passage without a text", [make(text="")]
+    yield "a passage of 100,001 characters", [make(text="x" * 100_001)]
+    yield "a document of the wrong form", [make(document="bananas/1")]
+    short = make(document=f"{world.texts}/documents/d", span=span(start=0, end=3))
+    yield "a span that is not the text's", [short]
+    beyond = vector_pb2.SentenceVector(span=span(start=0, end=99), int8_vector=b"1" * 384)
+    yield "a sentence beyond the text", [make(sentences=[beyond])]
+    backwards = vector_pb2.SentenceVector(span=span(start=5, end=2), int8_vector=b"1" * 384)
+    yield "a sentence that ends before it starts", [make(sentences=[backwards])]
+    bare = vector_pb2.SentenceVector(span=span(start=0, end=4))
+    yield "a sentence without a vector", [make(sentences=[bare])]
+
+
+def _generate(kind: type[Any], world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> Any:
+        given = {"model": "generationModels/extractive", "question": "What?"}
+        return kind(**{**given, **fields})
+
+    yield from named(lambda name: make(model=name), "generationModels/{}")
+    absent = make(model="generationModels/absent")
+    yield Bad("model unknown", absent, "GENERATION_MODEL_NOT_FOUND")
+    yield Bad("question missing", make(question=""))
+    yield Bad("question too long", make(question="x" * 10_001))
+    yield Bad("output_tokens_max below zero", make(output_tokens_max=-1))
+    yield Bad("output_tokens_max over 32,768", make(output_tokens_max=32_769))
+    yield Bad("temperature below zero", make(temperature=-0.1))
+    yield Bad("temperature over 2", make(temperature=2.1))
+    yield Bad("temperature of NaN", make(temperature=NAN))
+    for what, passages in _wrong_passages(world):
+        yield Bad(what, make(passages=passages))
+
+
+def _ask(kind: type[Any], world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> Any:
+        return kind(**{"question": "What?", "collections": [world.texts], **fields})
+
+    yield Bad("question missing", make(question=""))
+    yield Bad("question too long", make(question="x" * 10_001))
+    yield Bad("no collections", make(collections=[]))
+    yield Bad("17 collections", make(collections=[f"collections/c{i}" for i in range(17)]))
+    yield Bad("a collection of the wrong form", make(collections=["bananas/1"]))
+    yield Bad("an id with capitals", make(collections=["collections/UPPER"]))
+    absent = make(collections=[world.texts, "collections/absent"])
+    yield Bad("a collection unknown", absent, "COLLECTION_NOT_FOUND")
+    yield Bad("model of the wrong form", make(generation_model="extractive"))
+    unknown = make(generation_model="generationModels/absent")
+    yield Bad("model unknown", unknown, "GENERATION_MODEL_NOT_FOUND")
+    yield Bad("passages_max below zero", make(passages_max=-1))
+    yield Bad("passages_max over 100", make(passages_max=101))
+    yield Bad("context_tokens_max below 50", make(context_tokens_max=49))
+    yield Bad("context_tokens_max over 100,000", make(context_tokens_max=100_001))
+    wrong = make(filter=filter_pb2.Filter())
+    yield Bad("filter without a condition", wrong, "INVALID_FILTER")
+
+
+TABLE: Table = {
+    "EmbedTexts": _embed,
+    "CountTokens": _count,
+    "ListEmbeddingModels": lambda world: paged(embedding.ListEmbeddingModelsRequest),
+    "GetEmbeddingModel": partial(
+        _model,
+        embedding.GetEmbeddingModelRequest,
+        "embeddingModels",
+        "EMBEDDING_MODEL_NOT_FOUND",
+    ),
+    "GenerateText": partial(_generate, generation.GenerateTextRequest),
+    "StreamGenerateText": partial(_generate, generation.StreamGenerateTextRequest),
+    "ListGenerationModels": lambda world: paged(generation.ListGenerationModelsRequest),
+    "GetGenerationModel": partial(
+        _model,
+        generation.GetGenerationModelRequest,
+        "generationModels",
+        "GENERATION_MODEL_NOT_FOUND",
+    ),
+    "AskQuestion": partial(_ask, chat.AskQuestionRequest),
+    "StreamAnswer": partial(_ask, chat.StreamAnswerRequest),
+}

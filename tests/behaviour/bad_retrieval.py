@@ -1,0 +1,256 @@
+"""Bad requests of the retrieval service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from google.protobuf import struct_pb2
+from google.protobuf.message import Message
+from ragmesh.api.embedding.v1 import vector_pb2
+from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+
+from tests.behaviour.bad_requests import INF, NAN, Bad, Table, World, identified, named, paged
+from tests.behaviour.given import all_of, between, dense, equals, new_id, one_of, packed, vectors
+
+GOOD = packed(vectors(1)[0])
+ABSENT = "collections/absent"
+FOR_NAN = "filter for NaN"
+
+
+def _create(world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> pb.CreateCollectionRequest:
+        return pb.CreateCollectionRequest(
+            collection=collection_pb2.Collection(**{"dimensions": 8, **fields}),
+            collection_id=new_id(),
+        )
+
+    by_id = partial(pb.CreateCollectionRequest, collection=collection_pb2.Collection(dimensions=8))
+    yield from identified(by_id)
+    yield Bad("collection_id with capitals", by_id(collection_id="UPPER"))
+    yield Bad("collection_id too long", by_id(collection_id="x" * 64))
+    taken = by_id(collection_id=world.vectors.partition("/")[2])
+    yield Bad("id taken", taken, "COLLECTION_EXISTS")
+    yield Bad("display_name too long", make(display_name="x" * 201))
+    yield Bad("display_name with a NUL", make(display_name="a\0b"))
+    yield Bad("dimensions below zero", make(dimensions=-1))
+    yield Bad("dimensions over 4,096", make(dimensions=4_097))
+    yield Bad("metric unknown", make(metric=99))
+    yield Bad("language unknown", make(language="xx"))
+    yield Bad("model of the wrong form", make(embedding_model="mini"))
+    absent = make(embedding_model="embeddingModels/absent", dimensions=0)
+    yield Bad("model unknown", absent, "EMBEDDING_MODEL_NOT_FOUND")
+    yield Bad("dimensions not the model's", make(embedding_model="embeddingModels/default"))
+    for chunking in (
+        collection_pb2.Chunking(tokens_max=15),
+        collection_pb2.Chunking(tokens_max=2_049),
+        collection_pb2.Chunking(tokens_max=100, overlap_tokens=51),
+        collection_pb2.Chunking(overlap_tokens=-1),
+    ):
+        yield Bad(f"chunking {chunking}", make(chunking=chunking))
+    longer = collection_pb2.Chunking(tokens_max=1_000)
+    yield Bad("passages longer than the model reads", make(chunking=longer, dimensions=0))
+    for hnsw in (
+        collection_pb2.HnswSettings(m=1),
+        collection_pb2.HnswSettings(m=101),
+        collection_pb2.HnswSettings(ef_construction=7),
+        collection_pb2.HnswSettings(ef_construction=2_001),
+        collection_pb2.HnswSettings(ef_search=-1),
+        collection_pb2.HnswSettings(ef_search=4_097),
+    ):
+        yield Bad(f"hnsw {hnsw}", make(hnsw=hnsw))
+
+
+def _update(world: World) -> Iterator[Bad]:
+    def make(name: str = world.texts, mask: str = "", **fields: Any) -> pb.UpdateCollectionRequest:
+        request = pb.UpdateCollectionRequest(
+            collection=collection_pb2.Collection(name=name, **fields)
+        )
+        if mask:
+            request.update_mask.paths.append(mask)
+        return request
+
+    yield from named(partial(make, display_name="x"), "collections/{}")
+    yield Bad("collection unknown", make(ABSENT, display_name="x"), "COLLECTION_NOT_FOUND")
+    yield Bad("nothing changes", make())
+    yield Bad("dimensions cannot change", make(dimensions=9))
+    yield Bad("mask of a fixed field", make(mask="metric", metric=2))
+    yield Bad("mask of no field", make(mask="nope"))
+    yield Bad("display_name too long", make(display_name="x" * 201))
+    yield Bad("display_name with a NUL", make(display_name="a\0b"))
+    yield Bad("hnsw.m too small", make(hnsw=collection_pb2.HnswSettings(m=1)))
+    longer = collection_pb2.Chunking(tokens_max=1_000)
+    yield Bad("passages longer than the model reads", make(chunking=longer))
+
+
+def _named(kind: type[Any], world: World) -> Iterator[Bad]:
+    yield from named(lambda name: kind(name=name), "collections/{}")
+    yield Bad("collection unknown", kind(name=ABSENT), "COLLECTION_NOT_FOUND")
+
+
+def _wrong_vectors(field: str) -> Iterator[tuple[str, vector_pb2.Vector, str]]:
+    yield f"{field} of the wrong length", packed(vectors(1, 5)[0]), "DIMENSION_MISMATCH"
+    yield f"{field} with NaN", dense([NAN] + [1.0] * 7), "INVALID_VECTOR"
+    yield f"{field} with Inf", dense([INF] + [1.0] * 7), "INVALID_VECTOR"
+    yield f"{field} of zeros", dense([0.0] * 8), "INVALID_VECTOR"
+    yield f"{field} empty", vector_pb2.Vector(), "INVALID_VECTOR"
+    yield f"{field} of half a float", vector_pb2.Vector(packed=b"12345"), "INVALID_VECTOR"
+
+
+def _upsert(world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> pb.UpsertPointsRequest:
+        given = {"collection": world.vectors, "points": [point_pb2.Point(id="a", vector=GOOD)]}
+        return pb.UpsertPointsRequest(**{**given, **fields})
+
+    def one(**fields: Any) -> pb.UpsertPointsRequest:
+        return make(points=[point_pb2.Point(**{"id": "a", "vector": GOOD, **fields})])
+
+    yield from named(lambda name: make(collection=name), "collections/{}")
+    yield from identified(make)
+    yield Bad("collection unknown", make(collection=ABSENT), "COLLECTION_NOT_FOUND")
+    yield Bad("no points", make(points=[]))
+    many = [point_pb2.Point(id=str(i), vector=GOOD) for i in range(1_001)]
+    yield Bad("1,001 points", make(points=many))
+    yield Bad("id missing", one(id=""))
+    yield Bad("point id too long", one(id="x" * 257))
+    yield Bad("id with a control character", one(id="a\nb"))
+    yield Bad("text too long", one(text="x" * 100_001))
+    yield Bad("text with a NUL", one(text="a\0b"))
+    yield Bad("neither vector nor text", make(points=[point_pb2.Point(id="a")]))
+    for what, vector, reason in _wrong_vectors("vector"):
+        yield Bad(what, one(vector=vector), reason)
+    large = struct_pb2.Struct()
+    large.update({"x": "y" * 70_000})
+    yield Bad("payload too large", one(payload=large))
+    yield Bad("document is output only", one(document=f"{world.texts}/documents/d"))
+    yield Bad("passage_index is output only", one(passage_index=1))
+    yield Bad("span is output only", one(span=vector_pb2.TextSpan(start=0, end=1)))
+    yield Bad("sentences are output only", one(sentences=[vector_pb2.SentenceVector()]))
+    foreign = make(collection=world.texts, fingerprint="other")
+    yield Bad("fingerprint of another space", foreign, "FINGERPRINT_MISMATCH")
+
+
+def _wrong_filters() -> Iterator[tuple[str, filter_pb2.Filter]]:
+    nested = equals("a", 1)
+    for _ in range(17):
+        nested = all_of(nested)
+    yield "filter without a condition", filter_pb2.Filter()
+    yield "filter without a field", equals("", 1)
+    yield "filter of an empty list", all_of()
+    yield "filter of no values", one_of("a", [])
+    yield "filter of 1,025 values", one_of("a", list(range(1_025)))
+    yield "filter without a bound", between("a")
+    yield "filter of a range of booleans", between("a", gte=True)
+    yield "filter of a range of two kinds", between("a", gte=1, lt="x")
+    yield "filter 18 deep", nested
+    yield "filter of 257 conditions", all_of(*[equals("a", i) for i in range(257)])
+    null = filter_pb2.Filter()
+    null.equals.field = "a"
+    null.equals.value.null_value = struct_pb2.NULL_VALUE
+    yield "filter for null", null
+    yield FOR_NAN, equals("a", NAN)
+
+
+def _filtered(what: str, request: Message) -> Bad:
+    """JSON has no NaN, and a filter's values are JSON's."""
+    return Bad(what, request, "INVALID_FILTER", in_json=what != FOR_NAN)
+
+
+def _delete(world: World) -> Iterator[Bad]:
+    make = partial(pb.DeletePointsRequest, collection=world.vectors)
+    yield from named(lambda n: pb.DeletePointsRequest(collection=n, ids=["a"]), "collections/{}")
+    yield from identified(partial(make, ids=["a"]))
+    absent = pb.DeletePointsRequest(collection=ABSENT, ids=["a"])
+    yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
+    yield Bad("neither ids nor filter", make())
+    yield Bad("both ids and filter", make(ids=["a"], filter=equals("a", 1)))
+    yield Bad("1,001 ids", make(ids=[str(i) for i in range(1_001)]))
+    yield Bad("an empty id", make(ids=["a", ""]))
+    for what, wrong in _wrong_filters():
+        yield _filtered(what, make(filter=wrong))
+
+
+def _get(world: World) -> Iterator[Bad]:
+    make = partial(pb.GetPointsRequest, collection=world.vectors)
+    yield from named(lambda n: pb.GetPointsRequest(collection=n, ids=["a"]), "collections/{}")
+    absent = pb.GetPointsRequest(collection=ABSENT, ids=["a"])
+    yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
+    yield Bad("no ids", make())
+    yield Bad("1,001 ids", make(ids=[str(i) for i in range(1_001)]))
+    yield Bad("an empty id", make(ids=[""]))
+    yield Bad("min_watermark no watermark", make(ids=["a"], min_watermark="soon"))
+
+
+def _list_points(world: World) -> Iterator[Bad]:
+    make = partial(pb.ListPointsRequest, collection=world.vectors)
+    yield from named(lambda n: pb.ListPointsRequest(collection=n), "collections/{}")
+    yield from paged(make)
+    absent = pb.ListPointsRequest(collection=ABSENT)
+    yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
+    yield Bad("min_watermark no watermark", make(min_watermark="-1"))
+    for what, wrong in _wrong_filters():
+        yield _filtered(what, make(filter=wrong))
+
+
+def _count(world: World) -> Iterator[Bad]:
+    make = partial(pb.CountPointsRequest, collection=world.vectors)
+    yield from named(lambda n: pb.CountPointsRequest(collection=n), "collections/{}")
+    absent = pb.CountPointsRequest(collection=ABSENT)
+    yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
+    yield Bad("min_watermark no watermark", make(min_watermark="1.5"))
+    for what, wrong in _wrong_filters():
+        yield _filtered(what, make(filter=wrong))
+
+
+def _search(world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> pb.SearchCollectionRequest:
+        query = {} if {"text", "vector", "point_id"} & fields.keys() else {"vector": GOOD}
+        return pb.SearchCollectionRequest(**{"collection": world.vectors, **query, **fields})
+
+    yield from named(lambda name: make(collection=name), "collections/{}")
+    yield Bad("collection unknown", make(collection=ABSENT), "COLLECTION_NOT_FOUND")
+    yield Bad("no query", pb.SearchCollectionRequest(collection=world.vectors))
+    yield Bad("text empty", make(text=""))
+    yield Bad("text of white space", make(text=" \n"))
+    yield Bad("text too long", make(text="x" * 10_001))
+    for what, vector, reason in _wrong_vectors("vector"):
+        yield Bad(what, make(vector=vector), reason)
+    yield Bad("point unknown", make(point_id="absent"), "POINT_NOT_FOUND")
+    yield Bad("point id too long", make(point_id="x" * 257))
+    yield Bad("limit below zero", make(limit=-1))
+    yield Bad("limit over 1,000", make(limit=1_001))
+    yield Bad("ef_search below zero", make(ef_search=-1))
+    yield Bad("ef_search over 4,096", make(ef_search=4_097))
+    yield Bad("mode unknown", make(mode=99))
+    yield Bad("a lexical search without a text", make(mode=pb.SEARCH_MODE_LEXICAL))
+    yield Bad("a hybrid search without a text", make(mode=pb.SEARCH_MODE_HYBRID))
+    yield Bad("fusion.k below zero", make(fusion=pb.RankFusion(k=-1)))
+    yield Bad("fusion.k over 10,000", make(fusion=pb.RankFusion(k=10_001)))
+    yield Bad("a weight of zero", make(fusion=pb.RankFusion(dense_weight=0)))
+    yield Bad("a weight of NaN", make(fusion=pb.RankFusion(lexical_weight=NAN)))
+    yield Bad("score_threshold of NaN", make(score_threshold=NAN))
+    yield Bad("min_watermark no watermark", make(min_watermark="x"))
+    meaning = make(text="x", mode=pb.SEARCH_MODE_DENSE)
+    yield Bad("meaning without a model", meaning, "NO_EMBEDDING_MODEL")
+    foreign = make(collection=world.texts, text="x", fingerprint="other")
+    yield Bad("fingerprint of another space", foreign, "FINGERPRINT_MISMATCH")
+    for what, wrong in _wrong_filters():
+        yield _filtered(what, make(filter=wrong))
+
+
+TABLE: Table = {
+    "CreateCollection": _create,
+    "GetCollection": partial(_named, pb.GetCollectionRequest),
+    "ListCollections": lambda world: paged(pb.ListCollectionsRequest),
+    "UpdateCollection": _update,
+    "DeleteCollection": partial(_named, pb.DeleteCollectionRequest),
+    "GetCollectionStats": partial(_named, pb.GetCollectionStatsRequest),
+    "UpsertPoints": _upsert,
+    "DeletePoints": _delete,
+    "GetPoints": _get,
+    "ListPoints": _list_points,
+    "CountPoints": _count,
+    "SearchCollection": _search,
+}

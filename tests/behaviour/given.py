@@ -1,0 +1,211 @@
+"""What a scenario needs before it begins: collections of its own, points and documents in them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.struct_pb2 import Value
+from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
+from ragmesh.api.documents.v1 import document_service_pb2 as documents
+from ragmesh.api.embedding.v1 import vector_pb2
+from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
+
+from engine.types import Vector
+from tests.behaviour.rungs import Rung
+
+CORPUS = Path(__file__).parents[2] / "corpus"
+DIMENSIONS = 8
+JOB_S = 60.0
+
+
+def new_id(stem: str = "c") -> str:
+    """An id that no other test uses."""
+    return f"{stem}-{uuid.uuid4().hex[:12]}"
+
+
+@cache
+def abstracts() -> tuple[dict[str, str], ...]:
+    """The SciFact abstracts that come with the repository: `_id`, `title`, `text`."""
+    with gzip.open(CORPUS / "scifact.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return tuple(json.loads(line) for line in lines)
+
+
+def vectors(count: int, dimensions: int = DIMENSIONS, seed: int = 7) -> Vector:
+    """Random unit vectors, a row each."""
+    rows = np.random.default_rng(seed).standard_normal((count, dimensions)).astype(np.float32)
+    unit: Vector = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+def packed(vector: Vector) -> vector_pb2.Vector:
+    """A vector as bytes."""
+    return vector_pb2.Vector(packed=np.ascontiguousarray(vector, dtype="<f4").tobytes())
+
+
+def dense(values: Iterable[float]) -> vector_pb2.Vector:
+    """A vector as numbers."""
+    return vector_pb2.Vector(dense=vector_pb2.DenseVector(values=values))
+
+
+def unpacked(message: vector_pb2.Vector) -> Vector:
+    """A vector that was returned."""
+    return np.frombuffer(message.packed, dtype="<f4")
+
+
+def point(
+    point_id: str, vector: Vector | None = None, text: str = "", **payload: Any
+) -> point_pb2.Point:
+    """A point to write."""
+    made = point_pb2.Point(id=point_id, text=text)
+    if vector is not None:
+        made.vector.CopyFrom(packed(vector))
+    if payload:
+        made.payload.update(payload)
+    return made
+
+
+def equals(field: str, value: Any) -> filter_pb2.Filter:
+    """The filter `field == value`."""
+    made = filter_pb2.Filter()
+    made.equals.field = field
+    made.equals.value.CopyFrom(_value(value))
+    return made
+
+
+def one_of(field: str, values: Sequence[Any]) -> filter_pb2.Filter:
+    """The filter `field in values`."""
+    made = filter_pb2.Filter()
+    made.one_of.field = field
+    made.one_of.values.extend(_value(v) for v in values)
+    return made
+
+
+def between(field: str, **bounds: Any) -> filter_pb2.Filter:
+    """The filter of a range: `gte=1, lt=5`."""
+    made = filter_pb2.Filter()
+    made.range.field = field
+    for name, bound in bounds.items():
+        getattr(made.range, name).CopyFrom(_value(bound))
+    return made
+
+
+def all_of(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
+    """All of them."""
+    return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=filters))
+
+
+def any_of(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
+    """Any of them."""
+    return filter_pb2.Filter(any_of=filter_pb2.FilterList(filters=filters))
+
+
+def none_of(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
+    """None of them."""
+    return filter_pb2.Filter(none_of=filter_pb2.FilterList(filters=filters))
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, bool):
+        return Value(bool_value=value)
+    if isinstance(value, str):
+        return Value(string_value=value)
+    return Value(number_value=value)
+
+
+class Given:
+    """Makes what a scenario needs, over the rung that the scenario runs on."""
+
+    def __init__(self, rung: Rung) -> None:
+        self.rung = rung
+
+    async def vector_collection(self, *, tenant: str = "default", **settings: Any) -> str:
+        """A collection of vectors that callers bring, 8 numbers each; its name."""
+        settings = {"dimensions": DIMENSIONS, **settings}
+        return await self._collection(collection_pb2.Collection(**settings), tenant)
+
+    async def text_collection(self, *, tenant: str = "default", **settings: Any) -> str:
+        """A collection whose texts the mesh embeds; its name."""
+        return await self._collection(collection_pb2.Collection(**settings), tenant)
+
+    async def _collection(self, collection: collection_pb2.Collection, tenant: str) -> str:
+        response = await self.rung.call(
+            "CreateCollection",
+            retrieval.CreateCollectionRequest(collection=collection, collection_id=new_id()),
+            tenant=tenant,
+        )
+        return str(response.collection.name)
+
+    async def points(
+        self,
+        collection: str,
+        points: Sequence[point_pb2.Point],
+        *,
+        tenant: str = "default",
+        wait: bool = False,
+    ) -> str:
+        """Writes points; the watermark."""
+        response = await self.rung.call(
+            "UpsertPoints",
+            retrieval.UpsertPointsRequest(collection=collection, points=points, wait=wait),
+            tenant=tenant,
+        )
+        assert response.upserted == len(points)
+        return str(response.watermark)
+
+    async def document(
+        self,
+        collection: str,
+        content: str | bytes,
+        display_name: str,
+        *,
+        tenant: str = "default",
+        payload: dict[str, Any] | None = None,
+    ) -> documents.CreateDocumentResponse:
+        """Stores a document; it is not ingested yet."""
+        request = documents.CreateDocumentRequest(
+            parent=collection, document=document_pb2.Document(display_name=display_name)
+        )
+        if payload:
+            request.document.payload.update(payload)
+        if isinstance(content, str):
+            request.text = content
+        else:
+            request.data = content
+        response = await self.rung.call("CreateDocument", request, tenant=tenant)
+        assert isinstance(response, documents.CreateDocumentResponse)
+        return response
+
+    async def finished(self, job_name: str, *, tenant: str = "default") -> ingest_job_pb2.IngestJob:
+        """The job when it is finished, whichever way."""
+        last: ingest_job_pb2.IngestJob | None = None
+        request = documents.WatchIngestJobRequest(name=job_name)
+        async for event in self.rung.stream(
+            "WatchIngestJob", request, tenant=tenant, timeout_s=JOB_S
+        ):
+            last = event.ingest_job
+        assert last is not None
+        assert last.state in (
+            ingest_job_pb2.IngestJob.STATE_SUCCEEDED,
+            ingest_job_pb2.IngestJob.STATE_FAILED,
+            ingest_job_pb2.IngestJob.STATE_CANCELLED,
+        ), last
+        return last
+
+    async def ingested(
+        self, collection: str, content: str | bytes, display_name: str, *, tenant: str = "default"
+    ) -> tuple[document_pb2.Document, str]:
+        """A document that is searchable, and the watermark from which it is."""
+        stored = await self.document(collection, content, display_name, tenant=tenant)
+        job = await self.finished(stored.ingest_job.name, tenant=tenant)
+        assert job.state == ingest_job_pb2.IngestJob.STATE_SUCCEEDED, job.error
+        request = documents.GetDocumentRequest(name=stored.document.name)
+        response = await self.rung.call("GetDocument", request, tenant=tenant)
+        return response.document, job.watermark

@@ -1,0 +1,68 @@
+"""For each RPC a request that is answered, given a world to ask about. Those that change something
+make what they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from google.protobuf.message import Message
+from ragmesh.api.chat.v1 import chat_service_pb2 as chat
+from ragmesh.api.documents.v1 import document_service_pb2 as documents
+from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
+from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.retrieval.v1 import collection_pb2
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
+
+from tests.behaviour.bad_requests import World
+from tests.behaviour.given import new_id, packed, point, vectors
+
+EMBEDDING_MODEL = "embeddingModels/default"
+GENERATION_MODEL = "generationModels/extractive"
+
+VALID: Mapping[str, Callable[[World], Message]] = {
+    "EmbedTexts": lambda w: embedding.EmbedTextsRequest(model=EMBEDDING_MODEL, texts=["a"]),
+    "CountTokens": lambda w: embedding.CountTokensRequest(model=EMBEDDING_MODEL, texts=["a"]),
+    "ListEmbeddingModels": lambda w: embedding.ListEmbeddingModelsRequest(page_size=5),
+    "GetEmbeddingModel": lambda w: embedding.GetEmbeddingModelRequest(name=EMBEDDING_MODEL),
+    "CreateCollection": lambda w: retrieval.CreateCollectionRequest(
+        collection=collection_pb2.Collection(dimensions=8), collection_id=new_id()
+    ),
+    "GetCollection": lambda w: retrieval.GetCollectionRequest(name=w.vectors),
+    "ListCollections": lambda w: retrieval.ListCollectionsRequest(page_size=5),
+    "UpdateCollection": lambda w: retrieval.UpdateCollectionRequest(
+        collection=collection_pb2.Collection(name=w.vectors, display_name="Changed")
+    ),
+    "DeleteCollection": lambda w: retrieval.DeleteCollectionRequest(name=w.vectors),
+    "GetCollectionStats": lambda w: retrieval.GetCollectionStatsRequest(name=w.vectors),
+    "UpsertPoints": lambda w: retrieval.UpsertPointsRequest(
+        collection=w.vectors, points=[point("here", vectors(1)[0])]
+    ),
+    "DeletePoints": lambda w: retrieval.DeletePointsRequest(collection=w.vectors, ids=["here"]),
+    "GetPoints": lambda w: retrieval.GetPointsRequest(collection=w.vectors, ids=["here"]),
+    "ListPoints": lambda w: retrieval.ListPointsRequest(collection=w.vectors),
+    "CountPoints": lambda w: retrieval.CountPointsRequest(collection=w.vectors),
+    "SearchCollection": lambda w: retrieval.SearchCollectionRequest(
+        collection=w.vectors, vector=packed(vectors(1)[0])
+    ),
+    "CreateDocument": lambda w: documents.CreateDocumentRequest(parent=w.texts, text="Some text."),
+    "UploadDocument": lambda w: documents.UploadDocumentRequest(
+        header=documents.UploadHeader(parent=w.texts)
+    ),
+    "GetDocument": lambda w: documents.GetDocumentRequest(name=w.document),
+    "ListDocuments": lambda w: documents.ListDocumentsRequest(parent=w.texts),
+    "DeleteDocument": lambda w: documents.DeleteDocumentRequest(name=w.document),
+    "ListPassages": lambda w: documents.ListPassagesRequest(parent=w.document),
+    "GetIngestJob": lambda w: documents.GetIngestJobRequest(name=w.job),
+    "ListIngestJobs": lambda w: documents.ListIngestJobsRequest(page_size=5),
+    "WatchIngestJob": lambda w: documents.WatchIngestJobRequest(name=w.job),
+    "GenerateText": lambda w: generation.GenerateTextRequest(
+        model=GENERATION_MODEL, question="What?"
+    ),
+    "StreamGenerateText": lambda w: generation.StreamGenerateTextRequest(
+        model=GENERATION_MODEL, question="What?"
+    ),
+    "ListGenerationModels": lambda w: generation.ListGenerationModelsRequest(page_size=5),
+    "GetGenerationModel": lambda w: generation.GetGenerationModelRequest(name=GENERATION_MODEL),
+    "AskQuestion": lambda w: chat.AskQuestionRequest(question="What?", collections=[w.texts]),
+    "StreamAnswer": lambda w: chat.StreamAnswerRequest(question="What?", collections=[w.texts]),
+}
