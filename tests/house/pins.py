@@ -37,6 +37,9 @@ EXPORTS: Final[Mapping[str, Sequence[str]]] = {
 """Each committed export, and what it holds beside the server's own dependencies. Both
 onnxruntime distributions write the same folder, so the second leaves out the plain one."""
 
+BUILD_EXPORT: Final = "deploy/build-constraints.txt"
+"""What builds them, for the images, which have no pyproject.toml beside them."""
+
 
 def settings() -> dict[str, Any]:
     """pyproject.toml."""
@@ -130,6 +133,7 @@ def pin() -> None:
         wanted = [*BUILD_TOOLS, *settings()["build-system"]["requires"]]
         tools = _uv(*compiled, "--python-version", "3.11", stdin="\n".join(wanted))
         _write(before, pins, tools.splitlines())
+        (ROOT / BUILD_EXPORT).write_text(tools, encoding="utf-8")
         _uv("lock")
         for path, options in EXPORTS.items():
             text = _uv(*export, "--no-default-groups", *options)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from google.api import annotations_pb2
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from packaging.requirements import Requirement
 
 from services.rpc.methods import Method, methods, services
@@ -32,11 +32,9 @@ def http_rules() -> list[tuple[str, str, str]]:
     return found
 
 
-def messages() -> list[Descriptor]:
+def messages() -> list[Any]:
     """Every request and response of the contract."""
-    return [
-        m for method in METHODS for m in (method.request.DESCRIPTOR, method.response.DESCRIPTOR)
-    ]
+    return [each.DESCRIPTOR for m in METHODS for each in (m.request, m.response)]
 
 
 def enums() -> list[EnumDescriptor]:
