@@ -90,6 +90,7 @@ def _settings(root: Path) -> Settings:
         node__listen="127.0.0.1:0",
         gateway__listen="127.0.0.1:0",
         models__cache_dir=cache_dir,
+        documents__workers=4,  # short documents: some wait for PostgreSQL while others embed
         generation__default="generationModels/extractive",
     )
 
@@ -103,9 +104,9 @@ def _print_end(report: DemoReport) -> None:
     console.print()
     console.print(
         f"[bold]{counts['documents']}[/] documents, [bold]{counts['passages']}[/] passages, "
-        f"[bold]{counts['answers']}[/] answers of {counts['questions']} questions over "
-        f"gRPC and REST, {counts['quotes_verified']} of {counts['citations']} quotes verified "
-        "against the stored text"
+        f"[bold]{counts['answered']}[/] of {counts['questions']} questions answered over gRPC and "
+        f"REST, {counts['quotes_verified']} of {counts['citations']} quotes verified against the "
+        "stored text"
     )
     console.print(f"[dim]seconds: {seconds}[/]")
     for problem in report.problems:

@@ -171,7 +171,7 @@ class Demo:
             "documents": sum(one.result == "ingested" for one in tally.outcomes),
             "passages": sum(one.passages for one in tally.outcomes),
             "questions": len(self._corpus.questions),
-            "answers": sum(not asked.shown.abstention for asked in tally.asked),
+            "answered": len({a.shown.question for a in tally.asked if not a.shown.abstention}),
             "citations": len(citations),
             "quotes_verified": verified,
         }

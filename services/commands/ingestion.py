@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from ragmesh import AsyncClient, IngestJob, StoredDocument
 
-IN_FLIGHT_MAX = 32
-"""Enough for the server to fill its batches; far below what it lets wait."""
+IN_FLIGHT_MAX = 8
+"""Enough that no ingest worker of a node waits for us; each costs the server a watch."""
 
 Result: TypeAlias = Literal["ingested", "skipped", "failed"]
 

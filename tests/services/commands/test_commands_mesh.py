@@ -1,0 +1,125 @@
+"""The commands against a mesh that `ragmesh up` runs, in a directory of mode 0700."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.services.commands.command_line import Up, failure, result, run
+from tests.services.local.running import gone
+
+FACT = "The lighthouse of Westerhever was finished in 1907 and is 41 meters tall."
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A mesh of two nodes; tests leave it whole."""
+    home = tmp_path_factory.mktemp("home")
+    assert home.stat().st_mode & 0o777 == 0o700
+    up = Up(home, "--nodes", "embedding,retrieval;documents,generation,chat")
+    yield up
+    up.close()
+
+
+@pytest.fixture(scope="module")
+def facts(mesh: Up) -> Path:
+    """A folder that has been ingested into `facts`, with one file that no parser reads."""
+    folder = mesh.home / "facts"
+    (folder / "below").mkdir(parents=True)
+    (folder / "lighthouse.md").write_text(f"# Lighthouses\n\n{FACT} Sheep graze around it.\n")
+    (folder / "below" / "bread.txt").write_text("Rye bread is baked with sourdough.\n")
+    (folder / "picture.md").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    report = result(run(mesh.home, "ingest", str(folder), "-c", "facts", "--json"))
+    assert report["collection_made"]
+    assert (report["ingested"], report["skipped"], report["failed"]) == (2, 1, 0), report
+    (skipped,) = [one for one in report["files"] if one["result"] == "skipped"]
+    assert skipped["reason"] == "UNSUPPORTED_MEDIA_TYPE"
+    return folder
+
+
+def test_a_second_up_says_who_holds_the_directory(mesh: Up) -> None:
+    error = failure(run(mesh.home, "up", "--json"))
+    assert error["metadata"]["pid"] == str(mesh.process.pid)
+    assert mesh.ready["rest"] in error["message"]
+
+
+def test_a_question_is_answered_with_the_quote_that_stands_in_the_file(
+    mesh: Up, facts: Path
+) -> None:
+    answer = result(
+        run(mesh.home, "ask", "How tall is the lighthouse of Westerhever?", "-c", "facts", "--json")
+    )
+    quotes = [citation["quote"] for citation in answer["citations"]]
+    assert FACT in quotes, answer
+    assert answer["abstention"] == ""
+    assert answer["timings"]["total_ms"] > 0
+
+
+def test_a_search_finds_the_passage_by_its_meaning(mesh: Up, facts: Path) -> None:
+    found = result(
+        run(mesh.home, "search", "a loaf made from grain", "-c", "facts", "-n", "1", "--json")
+    )
+    (hit,) = found["hits"]
+    assert "Rye bread" in hit["text"]
+
+
+def test_what_was_ingested_once_is_left_alone_until_it_changes(mesh: Up, facts: Path) -> None:
+    again = result(run(mesh.home, "ingest", str(facts), "-c", "facts", "--json"))
+    assert (again["ingested"], again["skipped"]) == (0, 3), again
+    (facts / "below" / "bread.txt").write_text("White bread is baked with yeast.\n")
+    replaced = result(run(mesh.home, "ingest", str(facts), "-c", "facts", "--replace", "--json"))
+    assert (replaced["ingested"], replaced["failed"]) == (1, 0), replaced
+
+
+def test_status_shows_every_node_and_that_envoy_took_its_configuration(mesh: Up) -> None:
+    report = result(run(mesh.home, "status", "--json"))
+    assert {node["address"] for node in report["nodes"]} == set(mesh.ready["nodes"].values())
+    assert all(node["state"] == "SERVING" for node in report["nodes"])
+    envoy = [client for client in report["clients"] if client["group"] == "gateway"]
+    assert envoy
+    assert all(one["accepted_version"] for client in envoy for one in client["types"])
+    assert report["rejected"] == []
+
+
+def test_an_error_of_the_mesh_keeps_its_reason(mesh: Up) -> None:
+    error = failure(run(mesh.home, "ask", "why?", "-c", "nowhere", "--json"))
+    assert error["reason"] == "COLLECTION_NOT_FOUND"
+    assert error["request_id"]
+
+
+def test_a_killed_part_comes_back_and_everything_goes_on(mesh: Up, facts: Path) -> None:
+    status = result(run(mesh.home, "status", "--json"))
+    assert status["control_plane"] == "running"
+    for part in ("control-plane", "envoy", "node-2"):
+        os.kill(mesh.ready["parts"][part], signal.SIGKILL)
+    for part in ("control-plane", "envoy", "node-2"):
+        mesh_said = [one for one in mesh.said if one.get("part") == part]
+        if not any(one["event"] == "ready" for one in mesh_said):
+            mesh.wait_for(event="ready", part=part)
+    answer = result(run(mesh.home, "ask", "How tall is the lighthouse?", "-c", "facts", "--json"))
+    assert answer["citations"], answer
+    body = {"question": "How tall is the lighthouse?", "collections": ["collections/facts"]}
+    over_rest = httpx.post(f"{mesh.ready['rest']}/v1/chat:ask", json=body, timeout=30)
+    assert over_rest.json()["answer"]["text"] == answer["answer"]
+
+
+def test_sigterm_stops_all_and_a_killed_up_leaves_nobody_behind(mesh: Up) -> None:
+    below = mesh.descendants()
+    assert len(below) > 5
+    mesh.process.send_signal(signal.SIGTERM)
+    assert mesh.process.wait(60) == 0, mesh.said
+    assert gone(below, 1.0) == []
+
+    again = Up(mesh.home)  # the same directory, all services in one node
+    try:
+        below = again.descendants()
+        again.process.kill()
+        again.process.wait(10)
+        assert gone(below, 10.0) == []
+    finally:
+        again.close()
