@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from google.rpc import status_pb2
@@ -22,6 +22,7 @@ from services.generation.backend import (
     Task,
     Written,
 )
+from services.rpc.values import sentences_value
 
 Request = pb.GenerateTextRequest | pb.StreamGenerateTextRequest
 
@@ -37,16 +38,6 @@ _BACKENDS = {
     "extractive": pb.GenerationModel.BACKEND_EXTRACTIVE,
     "openai": pb.GenerationModel.BACKEND_OPENAI,
 }
-
-
-def sentences_value(messages: Iterable[vector_pb2.SentenceVector]) -> Sentences | None:
-    """The sentences of a passage; None for none."""
-    listed = list(messages)
-    if not listed:
-        return None
-    spans = np.array([(m.span.start, m.span.end) for m in listed], dtype=np.int32)
-    vectors = np.stack([np.frombuffer(m.int8_vector, dtype=np.int8) for m in listed])
-    return Sentences(spans, vectors)
 
 
 def passage_value(passage: citation_pb2.SourcePassage) -> Passage:
