@@ -2,8 +2,9 @@
 
 It has no secrets in its environment, limits on memory, CPU time, open files and file sizes, and
 dies with its parent. Frames on standard input and output are a 4-byte little-endian length and
-that many bytes. A job is a frame of JSON {"name", "media_type", "cpu_s"} and a frame with the
-file; the answer is one frame of JSON: {"parsed": …} or {"error", "message", "field", "metadata"}.
+that many bytes. An empty frame says that it takes files. A job is a frame of JSON {"name",
+"media_type", "cpu_s"} and a frame with the file; the answer is one frame of JSON: {"parsed": …} or
+{"error", "message", "field", "metadata"}.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
     from engine.documents.parse import parse_document
     from engine.errors import DocumentUnreadable, ParserLimitExceeded, RagmeshError
 
+    write_frame(target, b"")
     while (head := read_frame(source)) is not None and (data := read_frame(source)) is not None:
         job = json.loads(head)
         allow_cpu(job["cpu_s"])

@@ -11,12 +11,21 @@ import sys
 
 from engine import errors
 from engine.documents.parsed import Parsed
-from engine.errors import DocumentUnreadable, ParserLimitExceeded, RagmeshError
+from engine.errors import (
+    DocumentUnreadable,
+    ParserLimitExceeded,
+    RagmeshError,
+    ServiceUnavailable,
+)
 from services.config import DocumentSettings
 
 ANSWER_BYTES_MAX = 256 << 20
 """The largest answer taken from a parser: 20,000,000 characters as escaped JSON are 240 MB at
 the most."""
+
+START_S = 60.0
+"""How long a process may take to be ready for its first file: half a second of imports, on a
+machine that is busy with other things. It is not taken from the file's own time."""
 
 
 class Parser:
@@ -29,7 +38,8 @@ class Parser:
         self._lock = asyncio.Lock()
 
     async def parse(self, data: bytes, name: str, media_type: str) -> Parsed:
-        """Parses a file. Raises DocumentUnreadable, ParserLimitExceeded, UnsupportedMediaType."""
+        """Parses a file. Raises DocumentUnreadable, ParserLimitExceeded, UnsupportedMediaType, or
+        ServiceUnavailable where no process could be started, which is not the file's fault."""
         async with self._lock:
             try:
                 answer = await self._ask(data, name, media_type)
@@ -37,7 +47,9 @@ class Parser:
                 await self._end()
                 raise
             self._jobs += 1
-            if self._jobs >= self._settings.parser_jobs_max:
+            # What a file that took all the memory left behind is not the next one's to bear.
+            over = answer.get("error") == ParserLimitExceeded.__name__
+            if over or self._jobs >= self._settings.parser_jobs_max:
                 await self._end()
         if "error" in answer:
             raise _error(answer)
@@ -77,7 +89,8 @@ class Parser:
             self._jobs = 0
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "services.documents.parse_worker"),
+                # -P: a folder named `services` in the working directory is not ours.
+                *("-P", "-m", "services.documents.parse_worker"),
                 *(str(self._settings.parser_memory_bytes), str(os.getpid())),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -86,6 +99,7 @@ class Parser:
                 # Nothing of ours: the environment holds URLs with passwords.
                 env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"},
             )
+            await _ready(self._process)
         return self._process
 
     async def _end(self) -> None:
@@ -94,6 +108,26 @@ class Parser:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+async def _ready(process: asyncio.subprocess.Process) -> None:
+    """Waits for the empty frame that says that the process takes files."""
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_S):
+            await process.stdout.readexactly(4)
+    except TimeoutError as error:
+        raise ServiceUnavailable(
+            f"The parser process did not start within {START_S:g} s. The machine is too busy.",
+            metadata={"start_s": START_S},
+        ) from error
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        code = await process.wait()
+        raise ServiceUnavailable(
+            f"The parser process ended as it started (exit status {code}). If it does so again, "
+            "give it more memory: RAGMESH_DOCUMENTS__PARSER_MEMORY_BYTES.",
+            metadata={"exit_status": code},
+        ) from error
 
 
 async def _exchange(

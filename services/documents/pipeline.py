@@ -92,6 +92,7 @@ class Pipeline:
         self._mesh = mesh
         self._owner = owner
         self._nudged = asyncio.Event()
+        self._watched: dict[str, asyncio.Event] = {}
         self._parsers = [Parser(settings) for _ in range(settings.workers)]
         self._workers: list[asyncio.Task[None]] = []
 
@@ -104,6 +105,24 @@ class Pipeline:
     def nudge(self) -> None:
         """Says that a job was queued."""
         self._nudged.set()
+
+    async def moved(self, job_id: str, timeout_s: float) -> None:
+        """Waits until a job of this node has moved, or `timeout_s`: jobs of other nodes move
+        unseen, so look again then."""
+        event = self._watched.setdefault(job_id, asyncio.Event())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            return
+        finally:
+            if self._watched.get(job_id) is event:
+                del self._watched[job_id]
+
+    def _tell(self, job_id: str) -> None:
+        event = self._watched.pop(job_id, None)
+        if event is not None:
+            event.set()
 
     async def stop(self) -> None:
         """Stops the workers; what they had is queued again for other nodes."""
@@ -122,6 +141,11 @@ class Pipeline:
             except RagmeshError as error:
                 _LOG.warning("no jobs can be taken now: %s", error.message)
                 claimed = []
+            except Exception:
+                # Whatever it was, without this task the node would never take a job again.
+                _LOG.exception("no jobs can be taken now")
+                claimed = []
+                await asyncio.sleep(LEASE_S / 4)
             if claimed:
                 await self._run(claimed[0], parser)
                 continue
@@ -153,10 +177,11 @@ class Pipeline:
             metrics.INGEST_JOBS.labels("succeeded").inc()
         else:
             await self._failed(job, error)
+        self._tell(job.id)
 
     async def _beat(self, job: IngestJob, progress: Progress, work: asyncio.Task[Commit]) -> None:
         """Extends the lease; ends the work if the job is not ours any more."""
-        seen: tuple[object, ...] = ()
+        seen: tuple[object, ...] = ("parse", 0, 0)  # what a job that was just taken says anyway
         quiet_s = 0.0
         while True:
             now = (progress.stage, progress.done, progress.total)
@@ -177,6 +202,7 @@ class Pipeline:
                 if not ours and not work.done():
                     work.cancel()
                     return
+                self._tell(job.id)
             await asyncio.sleep(0.25)
             quiet_s += 0.25
 

@@ -30,8 +30,8 @@ from services.store.jobs import IngestJob
 from services.store.once import once
 from services.store.store import Store, Tx
 
-WATCH_POLL_S = 0.2
-"""How often a watched job is looked at: a small read by key."""
+WATCH_POLL_S = 0.5
+"""How often a watched job is looked at that another node works on; this node's own tell."""
 
 SAMPLE_BYTES = 64 << 10
 """What the kind of a file is found from."""
@@ -295,7 +295,7 @@ class DocumentServicer:
                 seen = row
             if row.finished:
                 return
-            await asyncio.sleep(WATCH_POLL_S)
+            await self._pipeline.moved(row.id, WATCH_POLL_S)
 
     async def _job(
         self, request: pb.GetIngestJobRequest | pb.WatchIngestJobRequest, call: Call
