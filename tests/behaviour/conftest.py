@@ -91,6 +91,13 @@ def rung(request: pytest.FixtureRequest) -> Rung:
 
 
 @pytest.fixture
+def database(rung: Rung, stores: Stores) -> str:
+    """A superuser's URL of the database behind the rung: what tenants may not see, tests may."""
+    name = "ragmesh" if rung.name in ("process", "grpc") else "split"
+    return stores.admin_url(name)
+
+
+@pytest.fixture
 def given(rung: Rung) -> Given:
     """What tests need before they begin, made over the same rung."""
     return Given(rung)

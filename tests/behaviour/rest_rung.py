@@ -52,13 +52,14 @@ class RestRung:
         *,
         tenant: str = "default",
         timeout_s: float | None = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Any]:
         """A server stream, as server-sent events."""
         method = RPCS[rpc]
         sent = transcode(rules(method)[0], request)
-        headers = {**_headers(tenant, timeout_s), "accept": "text/event-stream"}
+        own = {**_headers(tenant, timeout_s), "accept": "text/event-stream", **(headers or {})}
         async with self.http.stream(
-            sent.verb, sent.path, params=sent.params, json=sent.json, headers=headers
+            sent.verb, sent.path, params=sent.params, json=sent.json, headers=own
         ) as answer:
             if answer.status_code != 200:
                 raise from_http(answer.status_code, await answer.aread())

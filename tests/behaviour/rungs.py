@@ -56,6 +56,7 @@ class Rung(Protocol):
         *,
         tenant: str = "default",
         timeout_s: float | None = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Any]:
         """A server stream."""
         ...
@@ -108,9 +109,10 @@ class ProcessRung:
         *,
         tenant: str = "default",
         timeout_s: float | None = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Any]:
         """A server stream."""
-        call = _call(tenant, timeout_s, {})
+        call = _call(tenant, timeout_s, headers or {})
         try:
             async for event in self._node.mesh.method(RPCS[rpc].area, rpc)(request, call):
                 yield event
@@ -206,6 +208,7 @@ class GrpcRung:
         *,
         tenant: str = "default",
         timeout_s: float | None = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Any]:
         """A server stream."""
         method = RPCS[rpc]
@@ -215,7 +218,8 @@ class GrpcRung:
             response_deserializer=method.response.FromString,
         )
         try:
-            async for event in stub(request, timeout=timeout_s, metadata=_metadata(tenant, {})):
+            sent = _metadata(tenant, headers or {})
+            async for event in stub(request, timeout=timeout_s, metadata=sent):
                 yield event
         except grpc.aio.AioRpcError as error:
             raise from_grpc(error) from error

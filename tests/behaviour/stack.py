@@ -74,6 +74,10 @@ class Stores:
             await connection.execute(f"CREATE DATABASE {name} OWNER ragmesh".encode())
         return self.postgres.url.replace("/ragmesh?", f"/{name}?")
 
+    def admin_url(self, database: str) -> str:
+        """A URL of a superuser, whom row security does not stop."""
+        return self.postgres.admin_url.replace("/postgres?", f"/{database}?")
+
     async def stop(self) -> None:
         """Stops both."""
         await self._supervisor.stop()
