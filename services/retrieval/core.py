@@ -85,9 +85,12 @@ class RetrievalCore:
         waited_s = time.perf_counter()
         if asked.point_id:
             query = self._near_point(view, query, asked.point_id)
-        results = await asyncio.get_running_loop().run_in_executor(
-            self._threads, search, view, query
-        )
+        if is_quick(view, query):
+            results = search(view, query)
+        else:
+            results = await asyncio.get_running_loop().run_in_executor(
+                self._threads, search, view, query
+            )
         if asked.point_id:
             results = _without(results, asked.point_id, asked.query.limit)
         done_s = time.perf_counter()
@@ -102,7 +105,6 @@ class RetrievalCore:
     async def _with_vector(self, collection: Collection, asked: Search, call: Call) -> Query:
         query = asked.query
         if asked.vector is not None:
-            prepare(Metric(collection.metric), collection.dimensions, asked.vector, "vector")
             return replace(query, vector=asked.vector, mode=Mode.DENSE)
         if asked.point_id:
             return replace(query, mode=Mode.DENSE)
@@ -208,6 +210,24 @@ class RetrievalCore:
             self._threads, lambda: views.list_points(view, limit=limit, filter=condition)
         )
         return [p.id for p in points if not p.document], view.watermark
+
+
+QUICK_LIMIT_MAX = 50
+QUICK_EF_MAX = 128
+QUICK_SCAN_ROWS_MAX = 1_000
+
+
+def is_quick(view: views.View, query: Query) -> bool:
+    """Whether a search takes less than the hop to a thread and back (0.1 to 0.3 ms), so that it
+    had better be done on the event loop: one walk of one graph, and a small scan beside it."""
+    if query.mode is not Mode.DENSE or query.filter is not None or query.exact:
+        return False
+    if query.limit > QUICK_LIMIT_MAX or (query.ef or 0) > QUICK_EF_MAX:
+        return False
+    graphs = [segment.graph for segment in view.segments if segment.graph is not None]
+    scanned = sum(segment.count for segment in view.segments if segment.graph is None)
+    narrow = all(graph.settings.ef_search <= QUICK_EF_MAX for graph in graphs)
+    return len(graphs) <= 1 and narrow and scanned <= QUICK_SCAN_ROWS_MAX
 
 
 def require_model(collection: Collection) -> None:

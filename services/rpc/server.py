@@ -23,6 +23,9 @@ from services.rpc.call import REQUEST_ID, WATERMARK, Call, Identity, call_of, re
 from services.rpc.chain import Chain
 from services.rpc.methods import Method, methods, services
 
+_TRANSCODED = "x-envoy-original-path"
+"""What Envoy's transcoder leaves in the headers of a call that came as REST."""
+
 HEADROOM_BYTES = 1 << 20
 """What the transport takes above our own limit, so that a message just over it gets our error
 with our reason; a much larger one is refused by the transport (see tests/behaviour)."""
@@ -107,7 +110,7 @@ class Server:
                 call = call_of(headers, context.time_remaining(), self._identity)
                 request = self._chain.parse(method, data)
                 response = await self._chain.unary(method, handler, request, call)
-                await context.send_initial_metadata(_reply_headers(call, response))
+                await _say(context, _reply_headers(call, response), headers)
                 return response.SerializeToString()
             except BaseException as error:
                 await _fail(context, error, request_id_of(headers))
@@ -124,7 +127,7 @@ class Server:
                 call = call_of(headers, context.time_remaining(), self._identity)
                 requests: Any = self._parsed(method, pieces)
                 response = await self._chain.unary(method, handler, requests, call)
-                await context.send_initial_metadata(_reply_headers(call, response))
+                await _say(context, _reply_headers(call, response), headers)
                 return response.SerializeToString()
             except BaseException as error:
                 await _fail(context, error, request_id_of(headers))
@@ -189,6 +192,19 @@ def _reply_headers(call: Call, response: Message | None) -> tuple[tuple[str, str
     if watermark:
         pairs.append((WATERMARK, watermark))
     return tuple(pairs)
+
+
+async def _say(
+    context: grpc.aio.ServicerContext[Any, Any],
+    reply: tuple[tuple[str, str], ...],
+    headers: Mapping[str, str],
+) -> None:
+    """Says what goes beside an answer: in its trailers, which leave with it, or for a REST caller,
+    who has no trailers, in headers, which take a write of their own (0.15 ms)."""
+    if _TRANSCODED in headers:
+        await context.send_initial_metadata(reply)
+    else:
+        context.set_trailing_metadata(reply)
 
 
 async def _fail(
