@@ -26,10 +26,15 @@ def _client(address: str, data_dir: options.DataDir) -> Client:
 
 
 @app.callback(invoke_without_command=True)
-def collections(context: typer.Context) -> None:
+def collections(
+    context: typer.Context,
+    address: options.Address = "",
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
     """List the collections, or see the commands."""
     if context.invoked_subcommand is None:
-        show_all()
+        show_all(address, data_dir, json)
 
 
 @app.command("list")
