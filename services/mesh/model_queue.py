@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from engine.errors import DeadlineExceeded, NodeDraining, QueueFull
-from engine.schedule import Item, Limits, next_batch
+from engine.schedule import Item, Lane, Limits, next_batch
 from services.rpc import metrics
 from services.rpc.call import Call
 
@@ -61,6 +62,7 @@ class ModelQueue(Generic[Work, Result]):
         self._tokens_waiting_max = tokens_waiting_max
         self._tokens_waiting = 0
         self._waiting: dict[int, _Waiting[Work, Result]] = {}
+        self._texts_waiting: Counter[Lane] = Counter()
         self._next_id = 0
         self._batches = 0
         self._wake = asyncio.Event()
@@ -78,10 +80,9 @@ class ModelQueue(Generic[Work, Result]):
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
-        for waiting in self._waiting.values():
+        for waiting in self._take(list(self._waiting)):
             if not waiting.future.done():
                 waiting.future.set_exception(NodeDraining("This node stops. Try another one."))
-        self._waiting.clear()
         self._thread.shutdown(wait=True)
 
     async def submit(
@@ -111,21 +112,28 @@ class ModelQueue(Generic[Work, Result]):
             self._next_id += 1
             mine.append(_Waiting(item, work, loop.create_future()))
             self._waiting[item.id] = mine[-1]
-        self._count(asked)
+        self._count(mine, 1)
         self._wake.set()
         try:
             return list(await asyncio.gather(*(w.future for w in mine)))
         finally:
+            self._take(waiting.item.id for waiting in mine)
             for waiting in mine:
-                if self._waiting.pop(waiting.item.id, None) is not None:
-                    self._count(-waiting.item.tokens)
                 waiting.future.cancel()
 
-    def _count(self, tokens: int) -> None:
-        self._tokens_waiting += tokens
-        for lane in ("interactive", "bulk"):
-            n = sum(w.item.lane == lane for w in self._waiting.values())
-            metrics.QUEUE_WAITING.labels(self._name, lane).set(n)
+    def _take(self, ids: Iterable[int]) -> list[_Waiting[Work, Result]]:
+        """Takes items out of the queue; those that are not in it any more are passed over."""
+        taken = [self._waiting.pop(i) for i in ids if i in self._waiting]
+        self._count(taken, -1)
+        return taken
+
+    def _count(self, moved: Sequence[_Waiting[Work, Result]], sign: int) -> None:
+        """Keeps the figures of what waits: `moved` came (1) or went (-1)."""
+        for waiting in moved:
+            self._tokens_waiting += sign * waiting.item.tokens
+            self._texts_waiting[waiting.item.lane] += sign
+        for lane in {waiting.item.lane for waiting in moved}:
+            metrics.QUEUE_WAITING.labels(self._name, lane).set(self._texts_waiting[lane])
 
     async def _work(self) -> None:
         while True:
@@ -138,14 +146,12 @@ class ModelQueue(Generic[Work, Result]):
             if any(item.lane == "bulk" for item in batch.items):
                 self._bulk_served_s = now_s
             self._fail_expired([i.id for i in batch.expired])
-            taken = [self._waiting.pop(i.id) for i in batch.items]
-            self._count(-sum(w.item.tokens for w in taken))
+            taken = self._take(i.id for i in batch.items)
             if taken:
                 await self._run_batch(taken, now_s)
 
     def _fail_expired(self, ids: Sequence[int]) -> None:
-        for waiting in [self._waiting.pop(i) for i in ids]:
-            self._count(-waiting.item.tokens)
+        for waiting in self._take(ids):
             if not waiting.future.done():
                 waiting.future.set_exception(
                     DeadlineExceeded(f"The deadline passed while waiting for {self._name}.")
