@@ -37,6 +37,11 @@ IDLE_TIMEOUT_S = 60.0
 SNAPSHOT_IDLE_TIMEOUT_S = 600.0
 """Between two pages of a snapshot an index is built."""
 
+RECONNECT_S = 0.5
+"""How long the pool tries again by itself after a lost connection. It waits twice as long after
+every failure, so that a long outage would go on as long again; a call that comes after this has
+it connect at once."""
+
 _PAUSE_S = 0.02
 """Before a second try: whoever waited for the row gets it first."""
 _SETTINGS = (
@@ -124,6 +129,7 @@ class Store:
                 max_size=connections_max,
                 max_waiting=waiting_max,
                 timeout=wait_s,
+                reconnect_timeout=RECONNECT_S,
                 open=False,
                 name="ragmesh",
             )

@@ -1,0 +1,26 @@
+"""One mesh for all faults: every test leaves it whole again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.faulty_mesh import FaultyMesh
+
+
+@pytest_asyncio.fixture(scope="session")
+async def running_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultyMesh]:
+    """Started when a test first asks for it."""
+    started = FaultyMesh(tmp_path_factory.mktemp("faults") / "data")
+    await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest_asyncio.fixture
+async def mesh(running_mesh: FaultyMesh) -> FaultyMesh:
+    """The mesh, whole."""
+    await running_mesh.whole()
+    return running_mesh
