@@ -100,6 +100,10 @@ class Mesh:
                     ("grpc.max_send_message_length", size),
                     ("grpc.keepalive_time_ms", 30_000),
                     ("grpc.keepalive_permit_without_calls", 1),
+                    # A node that came back on its address is found again in a second; gRPC's own
+                    # backoff would leave it out for up to two minutes.
+                    ("grpc.initial_reconnect_backoff_ms", 100),
+                    ("grpc.max_reconnect_backoff_ms", 1_000),
                 ],
             )
         return self._channels[area]
