@@ -165,9 +165,7 @@ class Indexes:
             moved = followed.moved
             if followed.index is not None and followed.index.view.watermark >= min_seq:
                 return followed.index.view
-            if isinstance(followed.error, CollectionNotFound) or (
-                followed.error is not None and followed.index is None
-            ):
+            if followed.error is not None and followed.index is None:
                 raise followed.error
             self.nudge()
             try:
@@ -177,6 +175,9 @@ class Indexes:
                     await moved.wait()
             except TimeoutError as error:
                 raise _not_reached(followed, min_seq) from error
+            # Forgotten: who looks it up again finds nothing, or one that begins anew.
+            if isinstance(followed.error, CollectionNotFound):
+                raise followed.error
 
     def _begin(self, collection: Collection) -> Followed:
         followed = self._followed[collection.uid] = Followed(collection)
@@ -197,6 +198,10 @@ class Indexes:
                         followed.error = error
                         followed.notify()
                 await asyncio.sleep(POLL_S)
+            except Exception:
+                # Whatever it was, without this task the node would serve an old state for good.
+                _LOG.exception("the log cannot be followed now")
+                await asyncio.sleep(REFRESH_S)
 
     async def _look(self) -> None:
         """Compares every index with its log, and sets to work those that are behind."""
@@ -252,6 +257,8 @@ class Indexes:
                     await self._rebuild(followed)
                 else:
                     await self._advance(followed, followed.index)
+                if self._followed.get(followed.collection.uid) is not followed:
+                    return
                 followed.error = None
             except RagmeshError as error:
                 followed.error = error

@@ -33,6 +33,8 @@ async def keep_house(store: Store) -> None:
                 await _trim_logs(store)
         except RagmeshError as error:
             _LOG.info("clean-up goes on later: %s", error.message)
+        except Exception:
+            _LOG.exception("clean-up failed and is tried again later")
         rounds += 1
         await asyncio.sleep(ROUND_S)
 
