@@ -1,0 +1,166 @@
+"""A parser that eats memory or time, hangs or crashes fails its own document and nothing else; it
+knows no secrets, is replaced after so many files, and dies with its node."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import zlib
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+
+import psutil
+import pytest
+import pytest_asyncio
+import ragmesh
+
+from engine.errors import ParserLimitExceeded
+from services.config import DocumentSettings
+from services.documents.parser import Parser
+from tests.faults.faulty_mesh import MEMORY_BYTES, NODES, FaultyMesh, until
+
+SETTINGS = DocumentSettings(
+    parser_memory_bytes=MEMORY_BYTES, parser_cpu_s=1, parser_wall_s=3.0, parser_jobs_max=3
+)
+GOOD = b"# A heading\n\nA sentence that can be read."
+
+
+def many_elements() -> bytes:
+    """HTML whose tree needs far more memory than its bytes."""
+    return b"<html><body>" + b"<b>x</b>" * 2_000_000 + b"</body></html>"
+
+
+def deep_elements() -> bytes:
+    """HTML that is nested deeper than any reader's stack."""
+    return b"<html><body>" + b"<div><p>a " * 200_000
+
+
+@cache
+def bomb_pdf() -> bytes:
+    """A PDF whose one page draws for ever: it unpacks to 300 MB of operators."""
+    packer = zlib.compressobj(9)
+    piece = b"BT /F1 9 Tf (slow) Tj ET\n" * 40_000
+    stream = b"".join([*(packer.compress(piece) for _ in range(300)), packer.flush()])
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R"
+        b"/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Filter/FlateDecode/Length %d>>stream\n%s\nendstream" % (len(stream), stream),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    file, offsets = io.BytesIO(b"%PDF-1.7\n"), []
+    file.seek(0, io.SEEK_END)
+    for number, body in enumerate(objects, start=1):
+        offsets.append(file.tell())
+        file.write(b"%d 0 obj\n%s\nendobj\n" % (number, body))
+    start = file.tell()
+    file.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
+    file.write(b"".join(b"%010d 00000 n \n" % offset for offset in offsets))
+    file.write(b"trailer<</Root 1 0 R/Size %d>>\nstartxref\n%d\n" % (len(objects) + 1, start))
+    file.write(b"%%EOF\n")
+    return file.getvalue()
+
+
+@pytest_asyncio.fixture
+async def parser() -> AsyncIterator[Parser]:
+    made = Parser(SETTINGS)
+    yield made
+    await made.close()
+
+
+def processes(parent: int) -> list[psutil.Process]:
+    """The parser processes of a node, or of this process."""
+    return [
+        child
+        for child in psutil.Process(parent).children()
+        if "services.documents.parse_worker" in child.cmdline()
+    ]
+
+
+async def _started(parent: int) -> psutil.Process:
+    async def there() -> bool:
+        return bool(processes(parent))
+
+    await until(there, 20, "a parser process")
+    return processes(parent)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("many.html", many_elements), ("deep.html", deep_elements), ("bomb.pdf", bomb_pdf)],
+)
+async def test_a_file_that_takes_too_much_is_refused_and_the_next_is_read(
+    parser: Parser, name: str, make: Callable[[], bytes]
+) -> None:
+    with pytest.raises(ParserLimitExceeded):
+        await parser.parse(make(), name, "")
+    parsed = await parser.parse(GOOD, "good.md", "")
+    assert "A sentence that can be read." in parsed.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGSTOP])
+async def test_a_parser_that_crashes_or_hangs_is_replaced(parser: Parser, number: int) -> None:
+    await parser.parse(GOOD, "good.md", "")
+    process = processes(os.getpid())[0]
+    process.send_signal(signal.SIGSTOP)
+    parsing = asyncio.create_task(parser.parse(GOOD, "good.md", ""))
+    await asyncio.sleep(0.1)
+    if number != signal.SIGSTOP:
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
+    with pytest.raises(ParserLimitExceeded):
+        await parsing
+    parsed = await parser.parse(GOOD, "good.md", "")
+    assert parsed.text
+    assert not process.is_running()
+
+
+async def test_a_parser_is_replaced_after_so_many_files(parser: Parser) -> None:
+    pids = []
+    for _ in range(2 * SETTINGS.parser_jobs_max):
+        parsing = asyncio.create_task(parser.parse(GOOD, "good.md", ""))
+        pids.append((await _started(os.getpid())).pid)
+        await parsing
+    assert len(set(pids)) == 2
+    assert processes(os.getpid()) == []
+
+
+async def test_hostile_files_fail_alone_in_a_node_and_parsers_die_with_it(
+    mesh: FaultyMesh,
+) -> None:
+    async with mesh.client(timeout_s=60) as client:
+        await client.create_collection("hostile")
+        hostile = {
+            "many.html": await client.upload_document(
+                "hostile", io.BytesIO(many_elements()), display_name="many.html"
+            ),
+            "bomb.pdf": await client.upload_document(
+                "hostile", io.BytesIO(bomb_pdf()), display_name="bomb.pdf"
+            ),
+        }
+        good = [
+            await client.create_document("hostile", data=GOOD, display_name=f"good-{n}.md")
+            for n in range(3)
+        ]
+        for stored in hostile.values():
+            with pytest.raises(ragmesh.ParserLimitExceeded):
+                await client.wait_for_ingest_job(stored.ingest_job.name)
+            assert (await client.get_document(stored.document.name)).state == "failed"
+        for stored in good:
+            assert (await client.wait_for_ingest_job(stored.ingest_job.name)).state == "succeeded"
+    alive = [process for name in NODES for process in processes(mesh.pid(name))]
+    assert alive
+    for process in alive:
+        assert set(process.environ()) <= {"PATH", "LANG", "LC_CTYPE"}
+    name = next(n for n in NODES if processes(mesh.pid(n)))
+    orphans = processes(mesh.pid(name))
+    dead = mesh.kill(name)
+
+    async def gone() -> bool:
+        return not any(process.is_running() for process in orphans)
+
+    await until(gone, 2, "the killed node's parsers are gone")
+    await mesh.lives_again(name, dead)
