@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bs4 import BeautifulSoup
+from bs4.builder._lxml import LXMLTreeBuilder
 from bs4.element import CData, NavigableString, Tag
 
 from engine.documents.clean import clean
@@ -44,7 +45,19 @@ def drafts_of(fragment: str) -> list[Draft]:
 
 def _soup(text: str) -> BeautifulSoup:
     # lxml ends a document at a NUL, and XHTML is read as the HTML that browsers take it for.
-    return BeautifulSoup(_XML_DECLARATION.sub("", text.replace("\x00", "")), "lxml")
+    markup = _XML_DECLARATION.sub("", text.replace("\x00", ""))
+    return BeautifulSoup(markup, builder=_WholeBuilder())
+
+
+class _WholeBuilder(LXMLTreeBuilder):
+    """Raises MemoryError where libxml2 was refused memory: it ends there without a word, and the
+    rest of the page would be missing. What tells is that it did not close what was open."""
+
+    def feed(self, markup: str | bytes) -> None:
+        super().feed(markup)
+        soup = self.soup
+        if soup is not None and soup.currentTag is not soup:
+            raise MemoryError
 
 
 def _drafts(root: Tag) -> Iterator[Draft]:
