@@ -75,16 +75,15 @@ async def test_a_log_restored_from_an_older_backup_is_noticed(mesh: FaultyMesh) 
     backup = mesh.settings.data_dir / "backup"
     async with mesh.client("node-1") as client:
         await client.create_collection("restored", dimensions=DIMENSIONS)
-        written = await client.upsert_points("restored", _points(random_, 50), wait=True)
+        written = await client.upsert_points("restored", _points(random_, 50))
+        await _seen_by_all(mesh, "p49", written.watermark)
         await mesh.supervisor.stop_part("postgres")
         shutil.copytree(cluster, backup)
         await mesh.supervisor.start_part("postgres")
         # As many commits as will come after the restore: the numbers alone would look right.
         lost = await client.upsert_points("restored", [Point("lost", [1.0] * DIMENSIONS)])
         await client.create_collection("lost", dimensions=DIMENSIONS)
-    for name in NODES:
-        async with mesh.client(name) as client:
-            assert await client.get_points("restored", ["lost"], min_watermark=lost.watermark)
+        await _seen_by_all(mesh, "lost", lost.watermark)
     rebuilds = [await mesh.metric(name, REBUILDS) for name in NODES]
     await mesh.supervisor.stop_part("postgres")
     shutil.rmtree(cluster)
@@ -104,3 +103,9 @@ async def test_a_log_restored_from_an_older_backup_is_noticed(mesh: FaultyMesh) 
 
             await until(restored, 10, f"{name} shows what was restored")
             assert await mesh.metric(name, REBUILDS) == before + 1
+
+
+async def _seen_by_all(mesh: FaultyMesh, point_id: str, watermark: str) -> None:
+    for name in NODES:
+        async with mesh.client(name) as client:
+            assert await client.get_points("restored", [point_id], min_watermark=watermark)
