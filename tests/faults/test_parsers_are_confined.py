@@ -64,8 +64,14 @@ def bomb_pdf() -> bytes:
     return file.getvalue()
 
 
+NOT_OURS: set[int] = set()
+"""Parser processes of a node that other tests run in this process."""
+
+
 @pytest_asyncio.fixture
 async def parser() -> AsyncIterator[Parser]:
+    NOT_OURS.clear()
+    NOT_OURS.update(process.pid for process in processes(os.getpid()))
     made = Parser(SETTINGS)
     yield made
     await made.close()
@@ -76,7 +82,7 @@ def processes(parent: int) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(parent).children()
-        if "services.documents.parse_worker" in child.cmdline()
+        if child.pid not in NOT_OURS and "services.documents.parse_worker" in child.cmdline()
     ]
 
 
