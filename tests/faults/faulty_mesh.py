@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import httpx
 import psycopg
+import ragmesh
 from ragmesh import AsyncClient
 
 from services.config import DocumentSettings, GatewaySettings, NodeSettings, Settings, StoreSettings
@@ -94,6 +95,20 @@ class FaultyMesh:
             return states[name].ready and states[name].pid != dead
 
         return await until(lives, within_s, f"{name} lives again")
+
+    async def reached(self, door: Door, within_s: float = 5.0) -> None:
+        """Waits until gRPC connects to a door again: clients of one process share the pause of a
+        second between two tries, which may have begun before the door opened."""
+
+        async def answers() -> bool:
+            try:
+                async with self.client(door) as client:
+                    await client.get_embedding_model()
+            except ragmesh.Unavailable:
+                return False
+            return True
+
+        await until(answers, within_s, f"{door} answers")
 
     async def whole(self, within_s: float = 60.0) -> None:
         """Waits until every part is ready and Envoy sends calls to both nodes."""

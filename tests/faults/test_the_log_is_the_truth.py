@@ -55,6 +55,7 @@ async def test_a_killed_node_serves_the_same_with_its_last_acknowledged_write(
         await client.upsert_points("replayed", [Point("last", [1.0] * DIMENSIONS)])
         dead = mesh.kill("node-1")
     await mesh.lives_again("node-1", dead)
+    await mesh.reached("node-1")
     async with mesh.client("node-1") as client:
         found = await client.get_points("replayed", ["last"])
         assert [point.id for point in found] == ["last"]
