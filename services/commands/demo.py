@@ -90,7 +90,6 @@ def _settings(root: Path) -> Settings:
         node__listen="127.0.0.1:0",
         gateway__listen="127.0.0.1:0",
         models__cache_dir=cache_dir,
-        documents__workers=4,  # short documents: some wait for PostgreSQL while others embed
         generation__default="generationModels/extractive",
     )
 

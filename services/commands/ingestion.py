@@ -1,4 +1,8 @@
-"""Documents in: each sent, and its job watched to its end, a bounded number at a time."""
+"""Documents in: sent one after the other, and their jobs watched to their end in the same order.
+
+Nodes take jobs in the order in which they came, so one watch at a time sees all of them end; a
+watch for each document took a third of a small machine from the embedding.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from ragmesh import AsyncClient, IngestJob, StoredDocument
 
-IN_FLIGHT_MAX = 8
-"""Enough that no ingest worker of a node waits for us; each costs the server a watch."""
+IN_FLIGHT_MAX = 64
+"""Documents that are sent and not finished: enough that no ingest worker of a node waits for us,
+and few enough that Ctrl-C leaves little behind."""
 
 Result: TypeAlias = Literal["ingested", "skipped", "failed"]
 
@@ -50,34 +55,42 @@ async def ingest_all(
     the mesh is gone or the collection does not exist.
     """
     outcomes: list[Outcome] = []
-    waiting = iter(items)
+    sent: asyncio.Queue[tuple[Item, StoredDocument] | None] = asyncio.Queue(in_flight_max)
 
-    async def work() -> None:
-        for item in waiting:
-            outcome = await _ingest(client, item, on_progress)
-            outcomes.append(outcome)
-            on_outcome(outcome)
+    def tell(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        on_outcome(outcome)
 
-    workers = [asyncio.create_task(work()) for _ in range(in_flight_max)]
+    async def send_all() -> None:
+        for item in items:
+            stored = await _sent(client, item)
+            if isinstance(stored, Outcome):
+                tell(stored)
+            else:
+                await sent.put((item, stored))
+        await sent.put(None)
+
+    async def watch_all() -> None:
+        while (one := await sent.get()) is not None:
+            item, stored = one
+            tell(await _finished(client, item, stored, on_progress))
+
+    tasks = [asyncio.create_task(send_all()), asyncio.create_task(watch_all())]
     try:
-        await asyncio.gather(*workers)
+        await asyncio.gather(*tasks)
     finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return outcomes
 
 
-async def _ingest(
-    client: AsyncClient, item: Item, on_progress: Callable[[Item, IngestJob], None]
-) -> Outcome:
+async def _sent(client: AsyncClient, item: Item) -> StoredDocument | Outcome:
+    """The stored document, or why there is none."""
     import ragmesh
 
     try:
-        stored = await _send(client, item)
-        job = await client.wait_for_ingest_job(
-            stored.ingest_job.name, on_progress=lambda job: on_progress(item, job)
-        )
+        return await _send(client, item)
     except (ragmesh.DocumentExists, ragmesh.UnsupportedMediaType) as error:
         return Outcome(item.label, "skipped", reason=error.reason, message=error.message)
     except (ragmesh.Unavailable, ragmesh.CollectionNotFound, ragmesh.Internal):
@@ -87,6 +100,25 @@ async def _ingest(
     except OSError as error:
         message = f"{error.filename or item.label}: {error.strerror or error}"
         return Outcome(item.label, "failed", reason="UNREADABLE", message=message)
+
+
+async def _finished(
+    client: AsyncClient,
+    item: Item,
+    stored: StoredDocument,
+    on_progress: Callable[[Item, IngestJob], None],
+) -> Outcome:
+    """How the ingestion of a stored document ended."""
+    import ragmesh
+
+    try:
+        job = await client.wait_for_ingest_job(
+            stored.ingest_job.name, on_progress=lambda job: on_progress(item, job)
+        )
+    except (ragmesh.Unavailable, ragmesh.CollectionNotFound, ragmesh.Internal):
+        raise
+    except ragmesh.RagmeshError as error:
+        return Outcome(item.label, "failed", reason=error.reason, message=error.message)
     return Outcome(item.label, "ingested", job.document, job.passages_total)
 
 
