@@ -138,6 +138,17 @@ class Indexes:
         self._names[(tenant, collection_id)] = found
         return found
 
+    def remembered(self, tenant: str, collection_id: str) -> Collection | None:
+        """A collection by name if it is in memory."""
+        return self._names.get((tenant, collection_id))
+
+    async def is_another(self, known: Collection, call: Call) -> bool:
+        """Whether PostgreSQL has another collection under the name of one that was remembered; it
+        is remembered from now on. Raises CollectionNotFound or StoreUnavailable."""
+        if self._names.get((known.tenant, known.id)) is known:
+            del self._names[(known.tenant, known.id)]
+        return (await self.collection(known.tenant, known.id, call)).uid != known.uid
+
     def lag_commits(self, collection: Collection) -> int:
         """Commits that the log had at the last look and the index has not."""
         followed = self._followed.get(collection.uid)

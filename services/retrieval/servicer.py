@@ -18,6 +18,7 @@ from services.retrieval.checks import CHECKS
 from services.retrieval.convert import CHUNK_TOKENS_DEFAULT
 from services.retrieval.core import PinnedModel, RetrievalCore, Search
 from services.retrieval.indexes import Indexes
+from services.retrieval.stale import renewed
 from services.rpc import fields, names, paging
 from services.rpc.call import Call
 from services.rpc.values import payload_value, vector_value
@@ -144,6 +145,7 @@ class RetrievalServicer:
         self._indexes.forget(row)
         return pb.DeleteCollectionResponse()
 
+    @renewed("name")
     async def GetCollectionStats(
         self, request: pb.GetCollectionStatsRequest, call: Call
     ) -> pb.GetCollectionStatsResponse:
@@ -162,6 +164,7 @@ class RetrievalServicer:
             lag_commits=self._indexes.lag_commits(collection),
         )
 
+    @renewed("collection")
     async def UpsertPoints(
         self, request: pb.UpsertPointsRequest, call: Call
     ) -> pb.UpsertPointsResponse:
@@ -198,6 +201,7 @@ class RetrievalServicer:
         await self._after_write(collection, int(response.watermark), request.wait, call)
         return response
 
+    @renewed("collection")
     async def DeletePoints(
         self, request: pb.DeletePointsRequest, call: Call
     ) -> pb.DeletePointsResponse:
@@ -231,6 +235,7 @@ class RetrievalServicer:
         await self._after_write(collection, int(response.watermark), request.wait, call)
         return response
 
+    @renewed("collection")
     async def GetPoints(self, request: pb.GetPointsRequest, call: Call) -> pb.GetPointsResponse:
         """Returns points by id."""
         collection, view = await self._view(request.collection, request.min_watermark, call)
@@ -243,6 +248,7 @@ class RetrievalServicer:
             watermark=str(view.watermark),
         )
 
+    @renewed("collection")
     async def ListPoints(self, request: pb.ListPointsRequest, call: Call) -> pb.ListPointsResponse:
         """Lists points by id."""
         collection, view = await self._view(request.collection, request.min_watermark, call)
@@ -271,6 +277,7 @@ class RetrievalServicer:
             response.next_page_token = paging.write_token(listing, found[size - 1].id)
         return response
 
+    @renewed("collection")
     async def CountPoints(
         self, request: pb.CountPointsRequest, call: Call
     ) -> pb.CountPointsResponse:
@@ -282,6 +289,7 @@ class RetrievalServicer:
         )
         return pb.CountPointsResponse(count=number, watermark=str(view.watermark))
 
+    @renewed("collection")
     async def SearchCollection(
         self, request: pb.SearchCollectionRequest, call: Call
     ) -> pb.SearchCollectionResponse:

@@ -193,6 +193,27 @@ async def test_collections_live_from_creation_to_deletion(rung: Rung, given: Giv
         assert (refused.value.code, refused.value.reason) == ("NOT_FOUND", "COLLECTION_NOT_FOUND")
 
 
+async def test_a_name_that_is_used_again_works_at_once(rung: Rung, given: Given) -> None:
+    # On every node, also on those that remember what the name meant before.
+    collection_id = new_id()
+    name = f"collections/{collection_id}"
+    for generation in range(8):
+        dimensions = 4 + generation
+        create = pb.CreateCollectionRequest(collection_id=collection_id)
+        create.collection.dimensions = dimensions
+        await rung.call("CreateCollection", create)
+        rows = vectors(2, dimensions)
+        for i, row in enumerate(rows):
+            watermark = await given.points(name, [point(f"g{generation}-{i}", row)])
+        request = pb.SearchCollectionRequest(
+            collection=name, vector=packed(rows[0]), min_watermark=watermark
+        )
+        for _ in range(2):
+            found = await rung.call("SearchCollection", request)
+            assert [h.point.id for h in found.hits] == [f"g{generation}-0", f"g{generation}-1"]
+        await rung.call("DeleteCollection", pb.DeleteCollectionRequest(name=name))
+
+
 async def test_a_collection_made_anew_has_nothing_of_the_old_one(rung: Rung, given: Given) -> None:
     collection_id = new_id()
     create = pb.CreateCollectionRequest(collection_id=collection_id)
