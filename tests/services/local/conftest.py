@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.services.local.running import Mesh, running_mesh
@@ -30,3 +31,11 @@ def ordinary_user() -> list[str]:
     if os.geteuid() != 0:
         return []
     return ["unshare", "--user", "--map-user=1", "--map-group=1", "--"]
+
+
+@pytest.fixture
+def leaves_no_process() -> Iterator[None]:
+    """Fails a test that leaves a child process of its own; other tests may keep theirs."""
+    before = set(psutil.Process().children())
+    yield
+    assert set(psutil.Process().children()) - before == set()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from engine.errors import FailedPrecondition
@@ -57,6 +56,7 @@ def test_a_program_starts_with_usual_signals_and_makes_private_files(tmp_path: P
     assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == 0o600
 
 
+@pytest.mark.usefixtures("leaves_no_process")
 def test_a_start_given_up_midway_leaves_no_process(tmp_path: Path) -> None:
     async def main() -> None:
         with hold(tmp_path / "data") as held:
@@ -67,7 +67,6 @@ def test_a_start_given_up_midway_leaves_no_process(tmp_path: Path) -> None:
             assert not held.directory.postgres.exists()
 
     asyncio.run(main())
-    assert psutil.Process().children() == []
 
 
 def test_where_root_has_no_way_the_directory_in_the_way_is_named(

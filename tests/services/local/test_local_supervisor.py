@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,6 +114,7 @@ def test_nothing_of_a_dead_part_is_left_when_it_lives_again(tmp_path: Path) -> N
     assert lines[0] != lines[1]
 
 
+@pytest.mark.usefixtures("leaves_no_process")
 def test_a_part_that_cannot_start_says_its_last_20_lines_and_takes_all_down(
     tmp_path: Path,
 ) -> None:
@@ -131,9 +131,9 @@ def test_a_part_that_cannot_start_says_its_last_20_lines_and_takes_all_down(
     assert [line.strip() for line in shown] == [f"line {i}." for i in range(11, 31)]
     assert caught.value.metadata["part"] == "broken"
     assert "exit code 3" in caught.value.metadata["problem"]
-    assert psutil.Process().children() == []
 
 
+@pytest.mark.usefixtures("leaves_no_process")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -148,7 +148,6 @@ def test_every_way_not_to_start_is_an_error_and_never_a_hang(
     part = replace(shell(tmp_path, "part", "sleep 60"), **change)  # type: ignore[arg-type]
     with pytest.raises(ServiceUnavailable, match=said):
         run([part], nothing)
-    assert psutil.Process().children() == []
 
 
 def test_a_crash_loop_is_reported_once_and_tried_on(tmp_path: Path) -> None:
