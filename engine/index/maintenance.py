@@ -129,8 +129,8 @@ def choose_work(
         too_dead = segment.tombstones > settings.dead_share_max * segment.count
         if too_dead or (segment.graph is None and segment.eligible_count):
             return work([segment], too_dead)
-    if quiet and len(tail := _tail(frozen, settings.segment_rows_max)) > 1:
-        return work(tail, True)
+    if quiet and (run := _quiet_run(frozen, settings.segment_rows_max)):
+        return work(run, True)
     if len(frozen) <= settings.segments_max:
         return None
     for width in range(min(settings.merge_width, len(frozen)), 1, -1):
@@ -142,21 +142,22 @@ def choose_work(
     return None
 
 
-_TAIL_RATIO = 4
-"""A segment joins its smaller followers if it is at most so many times as large as they are
+_MERGE_RATIO = 4
+"""Segments are merged unasked if the largest is at most so many times as large as the others
 together: so each merge adds a fifth to the largest segment at least, and a point is copied
 O(log n) times."""
 
 
-def _tail(frozen: Sequence[SegmentView], rows_max: int) -> Sequence[SegmentView]:
-    """The last segments that are worth one graph in place of several."""
-    start, rows = len(frozen), 0
-    while start > 0:
-        more = frozen[start - 1].live_count
-        if rows and (more > _TAIL_RATIO * rows or rows + more > rows_max):
-            break
-        start, rows = start - 1, rows + more
-    return frozen[start:]
+def _quiet_run(frozen: Sequence[SegmentView], rows_max: int) -> Sequence[SegmentView]:
+    """The most neighbors that are worth one graph in place of several; none or at least two."""
+    rows = [segment.live_count for segment in frozen]
+    for width in range(len(frozen), 1, -1):
+        for start in range(len(frozen) - width + 1):
+            run = rows[start : start + width]
+            others = sum(run) - max(run)
+            if sum(run) <= rows_max and max(run) <= _MERGE_RATIO * others:
+                return frozen[start : start + width]
+    return ()
 
 
 def installed(built: Built, segments: Sequence[SegmentView]) -> list[SegmentView]:

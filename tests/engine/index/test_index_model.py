@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -196,12 +197,13 @@ TestIndexModel = IndexMachine.TestCase
 TestIndexModel.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
 
 
-def test_an_index_written_in_parts_becomes_one_graph_when_nobody_writes() -> None:
+@pytest.mark.parametrize("points", [250, 246])  # the second ends in a segment of 6 after one of 40
+def test_an_index_written_in_parts_becomes_one_graph_when_nobody_writes(points: int) -> None:
     bounds = MaintenanceSettings(seal_rows=40, segments_max=8, quiet_seal_rows=5)
     index = CollectionIndex(IndexSettings(4, maintenance=bounds))
-    vectors = np.random.default_rng(0).normal(size=(250, 4)).astype(np.float32)
-    for start in range(0, 250, 10):
-        part = [Point(f"{n:03d}", vectors[n]) for n in range(start, start + 10)]
+    vectors = np.random.default_rng(0).normal(size=(points, 4)).astype(np.float32)
+    for start in range(0, points, 10):
+        part = [Point(f"{n:03d}", vectors[n]) for n in range(start, min(start + 10, points))]
         index.apply(part, [], start + 1, "")
         if (work := index.pending_work()) is not None:
             index.install(work.build())
@@ -210,5 +212,5 @@ def test_an_index_written_in_parts_becomes_one_graph_when_nobody_writes() -> Non
     while (work := index.pending_work(quiet=True)) is not None:
         index.install(work.build())
     quiet = stats(index.view)
-    assert (quiet.graphs, quiet.buffered, quiet.points) == (1, 0, 250)
+    assert (quiet.graphs, quiet.buffered, quiet.points) == (1, 0, points)
     assert quiet.watermark == busy.watermark
