@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +86,7 @@ class Point:
     span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A found point. `score` is higher for better, in the unit of the leg or the fusion.
 
     `dense_score` and `lexical_score` are the legs' own scores, None where the leg did not find it.

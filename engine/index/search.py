@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,6 +209,8 @@ def _point_getter(run: _Search) -> Callable[[Place], Point]:
 
 def _best(view: View, leg: Leg, k: int) -> Leg:
     """The best k, ties by id."""
+    if all(better[1] > other[1] for better, other in pairwise(leg)):
+        return leg[:k]  # as one graph mostly finds them
     segments = view.segments
 
     def order(item: tuple[Place, float]) -> tuple[float, str]:

@@ -56,11 +56,10 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search as asked: exactly one of `text`, `vector` and `point_id` is set."""
+    """A search as asked: exactly one of `query.vector`, `text` and `point_id` is set."""
 
     query: Query
     text: str = ""
-    vector: Vector | None = None
     point_id: str = ""
     fingerprint: str = ""
     min_seq: int = 0
@@ -104,8 +103,8 @@ class RetrievalCore:
 
     async def _with_vector(self, collection: Collection, asked: Search, call: Call) -> Query:
         query = asked.query
-        if asked.vector is not None:
-            return replace(query, vector=asked.vector, mode=Mode.DENSE)
+        if query.vector is not None:
+            return query
         if asked.point_id:
             return replace(query, mode=Mode.DENSE)
         mode = query.mode

@@ -11,7 +11,7 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import InvalidField
 from engine.index import view as views
-from engine.index.search import Query
+from engine.index.search import Mode, Query
 from services.mesh.mesh import Mesh
 from services.retrieval import convert
 from services.retrieval.checks import CHECKS
@@ -340,10 +340,12 @@ def _first_seq() -> int:
 
 def _search_value(request: pb.SearchCollectionRequest, call: Call) -> Search:
     fusion = request.fusion
+    vector = vector_value(request.vector, "vector") if request.HasField("vector") else None
     query = Query(
+        vector=vector,
         filter=convert.filter_value(request.filter) if request.HasField("filter") else None,
         limit=request.limit or 10,
-        mode=convert.MODES[request.mode],
+        mode=convert.MODES[request.mode] if vector is None else Mode.DENSE,
         rrf_k=fusion.k or 10,
         dense_weight=fusion.dense_weight if fusion.HasField("dense_weight") else 1.0,
         lexical_weight=fusion.lexical_weight if fusion.HasField("lexical_weight") else 1.0,
@@ -352,11 +354,9 @@ def _search_value(request: pb.SearchCollectionRequest, call: Call) -> Search:
         score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
         with_vectors=request.include_vectors,
     )
-    kind = request.WhichOneof("query")
     return Search(
         query,
         text=request.text,
-        vector=vector_value(request.vector, "vector") if kind == "vector" else None,
         point_id=request.point_id,
         fingerprint=request.fingerprint,
         min_seq=fields.watermark(request.min_watermark or call.min_watermark),

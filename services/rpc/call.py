@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
@@ -96,7 +96,7 @@ class HeaderIdentity:
 
 def new_request_id() -> str:
     """An id for a request that came without one."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
