@@ -72,6 +72,7 @@ class Node:
         self.metrics_address = ""
         self._metrics: WSGIServer | None = None
         self._beat: asyncio.Task[None] | None = None
+        self._announcing = asyncio.Lock()
         self._house: asyncio.Task[None] | None = None
         self._state: LeaseState = "SERVING"
 
@@ -157,7 +158,7 @@ class Node:
         await self.server.set_serving(True)
         if self.redis is not None:
             registry = Registry(self.redis, node.lease_ttl_s)
-            await registry.announce(self._lease())
+            await self._announce(registry)
             self._beat = asyncio.create_task(self._beats(registry), name="lease")
         _LOG.info("node serves", extra={"node": self.node_id, "address": self.address})
 
@@ -174,9 +175,14 @@ class Node:
             metrics_address=self.metrics_address,
         )
 
+    async def _announce(self, registry: Registry) -> None:
+        # One at a time, or a beat that is still on its way could undo what was said after it.
+        async with self._announcing:
+            await registry.announce(self._lease())
+
     async def _beats(self, registry: Registry) -> None:
         while True:
-            await registry.announce(self._lease())
+            await self._announce(registry)
             await asyncio.sleep(registry.ttl_s / BEATS_PER_TTL)
 
     async def drain(self) -> None:
@@ -190,7 +196,7 @@ class Node:
             return
         await self.server.set_serving(False)
         if self.redis is not None:
-            await Registry(self.redis, self.settings.node.lease_ttl_s).announce(self._lease())
+            await self._announce(Registry(self.redis, self.settings.node.lease_ttl_s))
             await asyncio.sleep(DRAIN_NOTICE_S)
         await self.server.stop(max(0.1, grace_end_s - time.monotonic()))
         self.gate.draining = True

@@ -116,8 +116,8 @@ class DocumentSettings(_Part):
     """Queued jobs of a tenant before uploads are refused with QUEUE_FULL."""
     file_bytes_max: int = Field(256 * MIB, ge=MIB)
     """The largest uploaded file."""
-    parser_memory_bytes: int = Field(1024 * MIB, ge=128 * MIB)
-    """Address space of a parser process."""
+    parser_memory_bytes: int = Field(1024 * MIB, ge=256 * MIB)
+    """Address space of a parser process; with less than the least it cannot load its libraries."""
     parser_cpu_s: int = Field(60, ge=1)
     """CPU time of one parse."""
     parser_wall_s: float = Field(120.0, gt=0)

@@ -37,7 +37,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("rung", names, indirect=True)
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stores]:
     """PostgreSQL and Redis."""
     started = Stores(tmp_path_factory.mktemp("behaviour") / "data")
@@ -46,7 +46,7 @@ async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stor
     await started.stop()
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def one_node(stores: Stores) -> AsyncIterator[OneNode]:
     """A node with all services, in this process."""
     started = OneNode(stores)
@@ -55,7 +55,7 @@ async def one_node(stores: Stores) -> AsyncIterator[OneNode]:
     await started.stop()
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def split_mesh(stores: Stores) -> AsyncIterator[SplitMesh]:
     """Four nodes and Envoy."""
     started = SplitMesh(stores, await stores.database("split"))
@@ -66,7 +66,7 @@ async def split_mesh(stores: Stores) -> AsyncIterator[SplitMesh]:
         await started.stop()
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def one_rungs(one_node: OneNode) -> AsyncIterator[dict[str, Rung]]:
     """The rungs of the one node."""
     remote = GrpcRung("grpc", [(one_node.node.address, one_node.settings.node.services)])
@@ -74,7 +74,7 @@ async def one_rungs(one_node: OneNode) -> AsyncIterator[dict[str, Rung]]:
     await remote.close()
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def split_rungs(split_mesh: SplitMesh) -> AsyncIterator[dict[str, Rung]]:
     """The rungs of the split mesh."""
     remote = split_mesh.grpc_rung()

@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.faults.faulty_mesh import FaultyMesh
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def running_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultyMesh]:
     """Started when a test first asks for it."""
     started = FaultyMesh(tmp_path_factory.mktemp("faults") / "data")
