@@ -32,9 +32,10 @@ def main(argv: list[str]) -> None:
         sys.exit(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:
         sys.exit("the process that started this one died before the two could be tied together")
-    # Python ignores these two, and what is ignored stays so over exec.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    # What is ignored stays so over exec: the first two by Python itself, the others where we come
+    # from `nohup` or a script's background job.
+    for usual in ("SIGPIPE", "SIGXFSZ", "SIGHUP", "SIGINT", "SIGQUIT"):
+        signal.signal(signal.Signals[usual], signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -125,8 +125,13 @@ async def test_logs_name_requests_and_hold_no_contents(
     given = Given(rung)
     collection = await given.text_collection()
     await given.points(collection, [point("a", text=f"The word is {secret}.", note=secret)])
-    await given.ingested(collection, f"The word of the document is {secret}.", f"{secret}.txt")
-    ask = chat.AskQuestionRequest(question=f"What is {secret}?", collections=[collection])
+    text = f"The word of the document is {secret}."
+    _, watermark = await given.ingested(collection, text, f"{secret}.txt")
+    ask = chat.AskQuestionRequest(
+        question=f"What is {secret}?",
+        collections=[collection],
+        min_watermarks={collection: watermark},
+    )
     headers = {"x-request-id": request_id, "authorization": f"Bearer {secret}"}
     await rung.call("AskQuestion", ask, headers=headers)
     wrong = pb.SearchCollectionRequest(collection=collection, text=secret, limit=-1)
