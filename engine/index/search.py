@@ -231,7 +231,7 @@ def _dense_leg(run: _Search, k: int) -> Leg:
         if not eligible:
             continue
         positions = None
-        if segment.graph is not None and not query.exact:
+        if not query.exact and goes_by_graph(view, segment):
             positions = _walk(run, segment, vector, mask, eligible, k)
         if positions is None:
             run.explain.scanned += 1
@@ -245,6 +245,12 @@ def _dense_leg(run: _Search, k: int) -> Leg:
             for position, score in zip(positions.tolist(), values.tolist(), strict=True)
         )
     return _best(view, leg, k)
+
+
+def goes_by_graph(view: View, segment: SegmentView) -> bool:
+    """Whether a vector search of the view may walk this segment's graph; else it scans its rows."""
+    graph = segment.graph
+    return graph is not None and view.points > graph.settings.exact_points
 
 
 def _walk(

@@ -19,7 +19,7 @@ from engine.errors import (
 from engine.index import view as views
 from engine.index.exact import Metric, prepare
 from engine.index.filters import Filter
-from engine.index.search import Mode, Query, Results, search
+from engine.index.search import Mode, Query, Results, goes_by_graph, search
 from engine.types import Sentences, Vector
 from services.mesh.mesh import Mesh
 from services.retrieval.indexes import Indexes
@@ -223,10 +223,10 @@ def is_quick(view: views.View, query: Query) -> bool:
         return False
     if query.limit > QUICK_LIMIT_MAX or (query.ef or 0) > QUICK_EF_MAX:
         return False
-    graphs = [segment.graph for segment in view.segments if segment.graph is not None]
-    scanned = sum(segment.count for segment in view.segments if segment.graph is None)
-    narrow = all(graph.settings.ef_search <= QUICK_EF_MAX for graph in graphs)
-    return len(graphs) <= 1 and narrow and scanned <= QUICK_SCAN_ROWS_MAX
+    walked = [segment for segment in view.segments if goes_by_graph(view, segment)]
+    scanned = sum(s.count for s in view.segments) - sum(s.count for s in walked)
+    narrow = all(s.graph is None or s.graph.settings.ef_search <= QUICK_EF_MAX for s in walked)
+    return len(walked) <= 1 and narrow and scanned <= QUICK_SCAN_ROWS_MAX
 
 
 def require_model(collection: Collection) -> None:

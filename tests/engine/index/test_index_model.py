@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from engine.index import (
     Built,
     CollectionIndex,
+    GraphSettings,
     IndexSettings,
     MaintenanceSettings,
     Metric,
@@ -70,7 +71,9 @@ class IndexMachine(RuleBasedStateMachine):
         bounds = MaintenanceSettings(
             seal_rows=6, segments_max=2, merge_width=2, segment_rows_max=20, quiet_seal_rows=2
         )
-        self.index = CollectionIndex(IndexSettings(3, metric, maintenance=bounds))
+        self.index = CollectionIndex(
+            IndexSettings(3, metric, maintenance=bounds, graph=GraphSettings(exact_points=0))
+        )
         if loads:
             self.watermark = 7
             self.index.bulk_load(iter(bulk), self.watermark, "bulk")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.index import CollectionIndex, IndexSettings, Metric, Query, search
+from engine.index import CollectionIndex, GraphSettings, IndexSettings, Metric, Query, search
 from engine.index.filters import Equals, Filter, Range
 from engine.types import Point
 
@@ -34,7 +34,8 @@ def queries() -> NDArray[np.float32]:
 
 
 def _index(base: NDArray[np.float32], metric: Metric) -> CollectionIndex:
-    index = CollectionIndex(IndexSettings(base.shape[1], metric))
+    graph = GraphSettings(exact_points=0)
+    index = CollectionIndex(IndexSettings(base.shape[1], metric, graph=graph))
     points = (
         Point(f"{row:05d}", vector, payload={"row": row, "tenth": row % 10})
         for row, vector in enumerate(base)
@@ -87,6 +88,17 @@ def test_approximate_search_agrees_with_exact_search(
     assert common / (10 * len(queries)) >= 0.98
 
 
+def test_a_collection_that_is_quickly_scanned_is_searched_exactly(
+    base: NDArray[np.float32], queries: NDArray[np.float32]
+) -> None:
+    index = CollectionIndex(IndexSettings(base.shape[1], Metric.EUCLIDEAN))
+    index.bulk_load((Point(f"{row:05d}", vector) for row, vector in enumerate(base)), 1, "bulk")
+    for query in queries[:40]:
+        results = search(index.view, Query(query))
+        assert results.hits == search(index.view, Query(query, exact=True)).hits
+        assert (results.explain.walked, results.explain.scanned) == (0, 1)
+
+
 @pytest.mark.parametrize(
     "filter",
     [
@@ -118,7 +130,8 @@ def test_a_filter_opposed_to_the_query_still_finds_the_best(
     query = queries[0]
     order = np.argsort(np.linalg.norm(base - query, axis=1))
     far = set(order[len(base) // 2 :].tolist())
-    index = CollectionIndex(IndexSettings(base.shape[1], Metric.EUCLIDEAN))
+    graph = GraphSettings(exact_points=0)
+    index = CollectionIndex(IndexSettings(base.shape[1], Metric.EUCLIDEAN, graph=graph))
     index.bulk_load(
         (Point(str(i), v, payload={"far": i in far}) for i, v in enumerate(base)), 1, "bulk"
     )

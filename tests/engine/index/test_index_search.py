@@ -55,7 +55,7 @@ def _points(vectors: Any, texts: list[str] | None = None) -> list[Point]:
 
 def _applied(points: list[Point], metric: Metric = Metric.COSINE) -> CollectionIndex:
     dimensions = 2 if points[0].vector is None else len(points[0].vector)
-    index = CollectionIndex(IndexSettings(dimensions, metric))
+    index = CollectionIndex(IndexSettings(dimensions, metric, graph=GraphSettings(exact_points=0)))
     index.apply(points, [], 1, "a")
     return index
 
@@ -93,7 +93,9 @@ def test_equal_vectors_come_in_the_order_of_their_ids_in_buffers_and_graphs() ->
     rng = np.random.default_rng(2)
     vector = rng.normal(size=40).astype(np.float32)
     bounds = MaintenanceSettings(seal_rows=50)
-    index = CollectionIndex(IndexSettings(40, maintenance=bounds))
+    index = CollectionIndex(
+        IndexSettings(40, maintenance=bounds, graph=GraphSettings(exact_points=0))
+    )
     ids = [f"{n * 37 % 80:03d}" for n in range(80)]
     index.apply([Point(id, vector) for id in ids[:50]], [], 1, "a")
     work = index.pending_work()
@@ -183,7 +185,7 @@ def test_a_graph_that_cannot_reach_all_rows_says_so_instead_of_raising() -> None
     vectors = np.repeat(rng.normal(size=(6, 8)), 100, 0).astype(np.float32)
     index = CollectionIndex(
         IndexSettings(
-            8, graph=GraphSettings(2, 4, 4), maintenance=MaintenanceSettings(seal_rows=10)
+            8, graph=GraphSettings(2, 4, 4, 0), maintenance=MaintenanceSettings(seal_rows=10)
         )
     )
     index.bulk_load(_points(vectors), 1, "a")
