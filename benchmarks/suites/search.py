@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import hnswlib
@@ -44,7 +45,7 @@ def search(bench: Bench) -> SuiteReport:
         grpc.insecure_channel(bare_address) as bare_channel,
         grpc.insecure_channel(bench.mesh.nodes[0]) as channel,
     ):
-        bare = bare_channel.unary_unary(METHOD)
+        bare: Any = bare_channel.unary_unary(METHOD)
         stub = stubs.RetrievalServiceStub(channel)
         health = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
