@@ -42,7 +42,9 @@ def _create(request: pb.CreateDocumentRequest) -> None:
 def _upload(request: pb.UploadDocumentRequest) -> None:
     piece = request.WhichOneof("piece")
     if piece is None:
-        raise InvalidField("A piece of an upload has neither header nor data.", field="piece")
+        raise InvalidField(
+            "A piece of an upload is neither header nor data nor end.", field="piece"
+        )
     if piece == "data":
         if len(request.data) > PIECE_BYTES_MAX:
             raise InvalidField(
@@ -51,6 +53,8 @@ def _upload(request: pb.UploadDocumentRequest) -> None:
                 field="data",
                 metadata={"bytes": len(request.data), "bytes_max": PIECE_BYTES_MAX},
             )
+        return
+    if piece == "end":
         return
     names.collection_id(request.header.parent, "header.parent")
     fields.request_id(request.header.request_id)

@@ -127,7 +127,11 @@ class DocumentServicer:
         digest, size = hashlib.sha256(), 0
         most = self._settings.file_bytes_max
         async for request in requests:
-            if request.WhichOneof("piece") != "data":
+            piece = request.WhichOneof("piece")
+            if piece == "end":
+                await _require_all(request.end, digest.hexdigest(), requests)
+                return digest.digest(), size
+            if piece != "data":
                 raise InvalidField("An upload has one header.", field="header")
             size += len(request.data)
             if size > most:
@@ -138,7 +142,11 @@ class DocumentServicer:
                 )
             digest.update(request.data)
             await asyncio.get_running_loop().run_in_executor(None, spool.write, request.data)
-        return digest.digest(), size
+        raise InvalidField(
+            f"The upload was cut after {size:,} bytes: its end never came. Send it again.",
+            field="end",
+            metadata={"bytes": size},
+        )
 
     async def _store_document(
         self,
@@ -303,6 +311,20 @@ class DocumentServicer:
         (job_id,) = names.parse(request.name, "ingestJobs/*", "name")
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
             return await jobs.get_job(tx, job_id)
+
+
+async def _require_all(
+    end: pb.UploadEnd, sha256: str, requests: AsyncIterator[pb.UploadDocumentRequest]
+) -> None:
+    """Raises InvalidField where what came is not what was sent, or goes on after its end."""
+    if end.content_sha256.lower() != sha256:
+        raise InvalidField(
+            f"What came has SHA-256 {sha256}, which is not the end's. Send the file again.",
+            field="end.content_sha256",
+            metadata={"content_sha256": sha256},
+        )
+    if await anext(requests, None) is not None:
+        raise InvalidField("The upload goes on after its end.", field="end")
 
 
 def _content(

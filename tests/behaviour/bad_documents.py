@@ -12,6 +12,7 @@ from ragmesh.api.documents.v1 import document_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as pb
 
 from tests.behaviour.bad_requests import Bad, Table, World, identified, named, paged
+from tests.behaviour.given import upload_pieces
 
 ABSENT = "collections/absent"
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
@@ -48,11 +49,11 @@ def _create(world: World) -> Iterator[Bad]:
 
 
 def _upload(world: World) -> Iterator[Bad]:
-    data = pb.UploadDocumentRequest(data=b"Some text.")
+    data, end = upload_pieces(b"Some text.")
 
     def make(*pieces: Message, **fields: Any) -> tuple[Message, ...]:
         header = pb.UploadHeader(**{"parent": world.texts, **fields})
-        return (pb.UploadDocumentRequest(header=header), *(pieces or (data,)))
+        return (pb.UploadDocumentRequest(header=header), *(pieces or (data, end)))
 
     yield from (
         Bad(bad.what, make(parent=bad.request.parent))  # type: ignore[union-attr]
@@ -65,15 +66,16 @@ def _upload(world: World) -> Iterator[Bad]:
     taken = world.document.rpartition("/")[2]
     yield Bad("id taken", make(document_id=taken), "DOCUMENT_EXISTS")
     yield Bad("nothing at all", ())
-    yield Bad("no header", (data,))
-    yield Bad("two headers", make(data, *make()[:1]))
+    yield Bad("no header", (data, end))
+    yield Bad("no end", make(data))
+    yield Bad("not all that was sent", make(data, data, end))
+    yield Bad("a piece after the end", make(data, end, data))
+    yield Bad("two headers", make(data, *make()[:1], end))
     yield Bad("a piece of neither", make(pb.UploadDocumentRequest()))
     large = pb.UploadDocumentRequest(data=b"x" * ((1 << 20) + 1))
     yield Bad("a piece over 1 MiB", make(large))
-    empty = pb.UploadDocumentRequest(data=b"")
-    yield Bad("an empty file", make(empty), "DOCUMENT_UNREADABLE")
-    picture = pb.UploadDocumentRequest(data=PICTURE)
-    yield Bad("a picture", make(picture), "UNSUPPORTED_MEDIA_TYPE")
+    yield Bad("an empty file", make(*upload_pieces(b"")), "DOCUMENT_UNREADABLE")
+    yield Bad("a picture", make(*upload_pieces(PICTURE)), "UNSUPPORTED_MEDIA_TYPE")
     for what, document in _wrong_documents():
         yield Bad(what, make(document=document))
 

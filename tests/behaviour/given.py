@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
@@ -70,6 +72,18 @@ def point(
     if payload:
         made.payload.update(payload)
     return made
+
+
+def upload_pieces(data: bytes, size: int = 1 << 20) -> list[Message]:
+    """What follows the header of an upload: the data in pieces of `size` bytes, and the end."""
+    end = documents.UploadEnd(content_sha256=hashlib.sha256(data).hexdigest())
+    return [
+        *(
+            documents.UploadDocumentRequest(data=data[i : i + size])
+            for i in range(0, len(data), size)
+        ),
+        documents.UploadDocumentRequest(end=end),
+    ]
 
 
 def equals(field: str, value: Any) -> filter_pb2.Filter:

@@ -15,7 +15,7 @@ from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.generation.v1 import citation_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
-from tests.behaviour.given import CORPUS, Given, abstracts, new_id
+from tests.behaviour.given import CORPUS, Given, abstracts, new_id, upload_pieces
 from tests.behaviour.refusals import Refused
 from tests.behaviour.rungs import Rung
 
@@ -89,9 +89,7 @@ async def test_an_upload_in_pieces_is_the_same_document(rung: Rung, given: Given
         parent=collection, document=document_pb2.Document(display_name="operations.html")
     )
     pieces: list[Message] = [documents.UploadDocumentRequest(header=header)]
-    pieces += [
-        documents.UploadDocumentRequest(data=data[i : i + 700]) for i in range(0, len(data), 700)
-    ]
+    pieces += upload_pieces(data, size=700)
     uploaded = await rung.upload("UploadDocument", pieces)
     await given.finished(uploaded.ingest_job.name)
     created, _ = await given.ingested(collection, data, "operations.html")

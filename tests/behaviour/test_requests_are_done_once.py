@@ -12,7 +12,7 @@ from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
-from tests.behaviour.given import Given, new_id, point, vectors
+from tests.behaviour.given import Given, new_id, point, upload_pieces, vectors
 from tests.behaviour.refusals import Refused
 from tests.behaviour.rungs import Rung
 
@@ -93,10 +93,7 @@ async def test_uploads(rung: Rung, given: Given) -> None:
 
     def pieces(text: bytes, request_id: str) -> list[Message]:
         header = documents.UploadHeader(parent=collection, request_id=request_id)
-        return [
-            documents.UploadDocumentRequest(header=header),
-            documents.UploadDocumentRequest(data=text),
-        ]
+        return [documents.UploadDocumentRequest(header=header), *upload_pieces(text)]
 
     request_id = str(uuid.uuid4())
     first = await rung.upload("UploadDocument", pieces(b"The first text.", request_id))

@@ -13,7 +13,7 @@ from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from tests.behaviour.bad_requests import World
-from tests.behaviour.given import Given, new_id, point, vectors
+from tests.behaviour.given import Given, new_id, point, upload_pieces, vectors
 from tests.behaviour.refusals import Refused
 from tests.behaviour.rungs import RPCS, Rung
 from tests.behaviour.valid_requests import VALID
@@ -67,8 +67,7 @@ async def send(rung: Rung, rpc: str, request: Message, tenant: str) -> Any:
     """Any RPC; streams as lists."""
     method = RPCS[rpc]
     if method.client_streaming:
-        data = documents.UploadDocumentRequest(data=b"Some text.")
-        return await rung.upload(rpc, [request, data], tenant=tenant)
+        return await rung.upload(rpc, [request, *upload_pieces(b"Some text.")], tenant=tenant)
     if method.server_streaming:
         return [event async for event in rung.stream(rpc, request, tenant=tenant)]
     return await rung.call(rpc, request, tenant=tenant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mimetypes
 import os
 from collections.abc import Callable, Iterator
@@ -70,23 +71,23 @@ def check_upload_size(size_bytes: int) -> None:
 
 
 class UploadFeed:
-    """The messages of one upload. Whatever stops the reading is kept in `error`.
-
-    It has to raise then, not end: a stream that ends is a complete file to the server.
-    """
+    """The messages of one upload, the last of which says that it is whole. Whatever stops the
+    reading is kept in `error`."""
 
     def __init__(self, header: pb.UploadHeader, upload: Upload) -> None:
         self.error: Exception | None = None
         self._header, self._upload = header, upload
 
     def __iter__(self) -> Iterator[Message]:
-        sent_bytes = 0
+        sent_bytes, digest = 0, hashlib.sha256()
         yield pb.UploadDocumentRequest(header=self._header)
         try:
             for piece in self._upload.open():
                 sent_bytes += len(piece)
                 check_upload_size(sent_bytes)
+                digest.update(piece)
                 yield pb.UploadDocumentRequest(data=piece)
+            yield pb.UploadDocumentRequest(end=pb.UploadEnd(content_sha256=digest.hexdigest()))
         except Exception as error:
             self.error = error
             raise

@@ -98,7 +98,8 @@ class DocumentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UploadDocument(self, request_iterator, context):
-        """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes.
+        """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes, then the
+        end. A stream that ends without its end is an upload that was cut, and leaves nothing.
         No HTTP path: over REST, use CreateDocument.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -41,7 +41,8 @@ class DocumentServiceStub:
     UNSUPPORTED_MEDIA_TYPE, MESSAGE_TOO_LARGE, QUEUE_FULL or REQUEST_ID_REUSED.
     """
     UploadDocument: _grpc.StreamUnaryMultiCallable[_document_service_pb2.UploadDocumentRequest, _document_service_pb2.UploadDocumentResponse]
-    """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes.
+    """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes, then the
+    end. A stream that ends without its end is an upload that was cut, and leaves nothing.
     No HTTP path: over REST, use CreateDocument.
     """
     GetDocument: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.GetDocumentRequest, _document_service_pb2.GetDocumentResponse]
@@ -74,7 +75,8 @@ class DocumentServiceAsyncStub(DocumentServiceStub):
     UNSUPPORTED_MEDIA_TYPE, MESSAGE_TOO_LARGE, QUEUE_FULL or REQUEST_ID_REUSED.
     """
     UploadDocument: _aio.StreamUnaryMultiCallable[_document_service_pb2.UploadDocumentRequest, _document_service_pb2.UploadDocumentResponse]  # type: ignore[assignment]
-    """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes.
+    """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes, then the
+    end. A stream that ends without its end is an upload that was cut, and leaves nothing.
     No HTTP path: over REST, use CreateDocument.
     """
     GetDocument: _aio.UnaryUnaryMultiCallable[_document_service_pb2.GetDocumentRequest, _document_service_pb2.GetDocumentResponse]  # type: ignore[assignment]
@@ -116,7 +118,8 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_document_service_pb2.UploadDocumentRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_document_service_pb2.UploadDocumentResponse, _abc.Awaitable[_document_service_pb2.UploadDocumentResponse]]:
-        """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes.
+        """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes, then the
+        end. A stream that ends without its end is an upload that was cut, and leaves nothing.
         No HTTP path: over REST, use CreateDocument.
         """
 
