@@ -88,7 +88,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name.startswith(("engine/", "services/", "pyproject", "README", "LICENSE")):
                 archive.add(ROOT / name, arcname=name)
     with tarfile.open(out / "source.tar") as archive:
-        archive.extractall(source, filter="data")
+        # Python 3.11.4 brought filters, Debian 12 has 3.11.2, and 3.14 wants one to be named.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(source)
     subprocess.run(
         ["uv", "build", "--wheel", "--offline", "--no-sources", "--out-dir", out, source],
         check=True,
