@@ -117,7 +117,7 @@ class DocumentSettings(_Part):
     file_bytes_max: int = Field(256 * MIB, ge=MIB)
     """The largest uploaded file."""
     parser_memory_bytes: int = Field(1024 * MIB, ge=256 * MIB)
-    """Address space of a parser process; with less than the least it cannot load its libraries."""
+    """Address space of a parser process; with less than 256 MiB it cannot load its libraries."""
     parser_cpu_s: int = Field(60, ge=1)
     """CPU time of one parse."""
     parser_wall_s: float = Field(120.0, gt=0)

@@ -250,7 +250,7 @@ def _dense_leg(run: _Search, k: int) -> Leg:
 def goes_by_graph(view: View, segment: SegmentView) -> bool:
     """Whether a vector search of the view may walk this segment's graph; else it scans its rows."""
     graph = segment.graph
-    return graph is not None and view.points > graph.settings.exact_points
+    return graph is not None and view.points * view.dimensions > graph.settings.exact_values
 
 
 def _walk(

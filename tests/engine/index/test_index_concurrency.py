@@ -82,7 +82,7 @@ def _read_all(view: View) -> None:
 def test_readers_see_each_batch_whole_while_a_writer_and_a_builder_work() -> None:
     bounds = MaintenanceSettings(seal_rows=30, segments_max=3, merge_width=2)
     index = CollectionIndex(
-        IndexSettings(DIMENSIONS, maintenance=bounds, graph=GraphSettings(exact_points=0))
+        IndexSettings(DIMENSIONS, maintenance=bounds, graph=GraphSettings(exact_values=0))
     )
     vectors = _vectors(PAIRS)
     failures: list[BaseException] = []
@@ -134,7 +134,7 @@ def test_readers_see_each_batch_whole_while_a_writer_and_a_builder_work() -> Non
 def test_writes_during_a_build_are_in_what_is_installed() -> None:
     bounds = MaintenanceSettings(seal_rows=20)
     index = CollectionIndex(
-        IndexSettings(DIMENSIONS, maintenance=bounds, graph=GraphSettings(exact_points=0))
+        IndexSettings(DIMENSIONS, maintenance=bounds, graph=GraphSettings(exact_values=0))
     )
     vectors = _vectors(30)
     index.apply([Point(f"{n:02d}", vectors[n]) for n in range(20)], [], 1, "a")
@@ -158,7 +158,7 @@ def test_writes_during_a_build_are_in_what_is_installed() -> None:
 def test_segments_stay_few_and_tombstones_bounded_under_churn() -> None:
     bounds = MaintenanceSettings(seal_rows=16, segments_max=4, merge_width=2)
     index = CollectionIndex(
-        IndexSettings(DIMENSIONS, maintenance=bounds, graph=GraphSettings(exact_points=0))
+        IndexSettings(DIMENSIONS, maintenance=bounds, graph=GraphSettings(exact_values=0))
     )
     vectors = _vectors(60)
     for round in range(1, 80):
@@ -193,7 +193,7 @@ def test_building_stops_when_told_and_the_work_is_offered_again() -> None:
 def test_a_bulk_load_that_is_stopped_leaves_an_empty_index_that_can_be_loaded() -> None:
     bounds = MaintenanceSettings(seal_rows=10, segment_rows_max=25)
     index = CollectionIndex(
-        IndexSettings(DIMENSIONS, maintenance=bounds, graph=GraphSettings(exact_points=0))
+        IndexSettings(DIMENSIONS, maintenance=bounds, graph=GraphSettings(exact_values=0))
     )
     vectors = _vectors(60)
     points = [Point(f"{n:02d}", vector, "word") for n, vector in enumerate(vectors)]

@@ -72,7 +72,7 @@ class IndexMachine(RuleBasedStateMachine):
             seal_rows=6, segments_max=2, merge_width=2, segment_rows_max=20, quiet_seal_rows=2
         )
         self.index = CollectionIndex(
-            IndexSettings(3, metric, maintenance=bounds, graph=GraphSettings(exact_points=0))
+            IndexSettings(3, metric, maintenance=bounds, graph=GraphSettings(exact_values=0))
         )
         if loads:
             self.watermark = 7

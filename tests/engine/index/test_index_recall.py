@@ -34,7 +34,7 @@ def queries() -> NDArray[np.float32]:
 
 
 def _index(base: NDArray[np.float32], metric: Metric) -> CollectionIndex:
-    graph = GraphSettings(exact_points=0)
+    graph = GraphSettings(exact_values=0)
     index = CollectionIndex(IndexSettings(base.shape[1], metric, graph=graph))
     points = (
         Point(f"{row:05d}", vector, payload={"row": row, "tenth": row % 10})
@@ -130,7 +130,7 @@ def test_a_filter_opposed_to_the_query_still_finds_the_best(
     query = queries[0]
     order = np.argsort(np.linalg.norm(base - query, axis=1))
     far = set(order[len(base) // 2 :].tolist())
-    graph = GraphSettings(exact_points=0)
+    graph = GraphSettings(exact_values=0)
     index = CollectionIndex(IndexSettings(base.shape[1], Metric.EUCLIDEAN, graph=graph))
     index.bulk_load(
         (Point(str(i), v, payload={"far": i in far}) for i, v in enumerate(base)), 1, "bulk"

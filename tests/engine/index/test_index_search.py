@@ -55,7 +55,7 @@ def _points(vectors: Any, texts: list[str] | None = None) -> list[Point]:
 
 def _applied(points: list[Point], metric: Metric = Metric.COSINE) -> CollectionIndex:
     dimensions = 2 if points[0].vector is None else len(points[0].vector)
-    index = CollectionIndex(IndexSettings(dimensions, metric, graph=GraphSettings(exact_points=0)))
+    index = CollectionIndex(IndexSettings(dimensions, metric, graph=GraphSettings(exact_values=0)))
     index.apply(points, [], 1, "a")
     return index
 
@@ -94,7 +94,7 @@ def test_equal_vectors_come_in_the_order_of_their_ids_in_buffers_and_graphs() ->
     vector = rng.normal(size=40).astype(np.float32)
     bounds = MaintenanceSettings(seal_rows=50)
     index = CollectionIndex(
-        IndexSettings(40, maintenance=bounds, graph=GraphSettings(exact_points=0))
+        IndexSettings(40, maintenance=bounds, graph=GraphSettings(exact_values=0))
     )
     ids = [f"{n * 37 % 80:03d}" for n in range(80)]
     index.apply([Point(id, vector) for id in ids[:50]], [], 1, "a")
