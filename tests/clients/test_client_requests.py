@@ -13,6 +13,7 @@ import grpc
 import pytest
 import ragmesh
 from ragmesh import _split
+from ragmesh._upload import UploadFeed, prepare
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
@@ -327,17 +328,24 @@ class Breaking(io.RawIOBase):
         return b"x" * size
 
 
-async def test_a_file_that_cannot_be_read_raises_its_own_error_and_is_never_whole(
+async def test_a_file_that_cannot_be_read_raises_its_own_error(
     client: EitherClient, script: ScriptedServer
 ) -> None:
     script.on("UploadDocument", documents.UploadDocumentResponse())
     with pytest.raises(OSError, match="the disk is gone"):
         await client.call("upload_document", "papers", Breaking())
-    # The server may take the broken stream for one that ended; without its end it is not whole.
-    for pieces in script.requests("UploadDocument"):
-        assert not any(piece.HasField("end") for piece in pieces)
     with pytest.raises(FileNotFoundError):
         await client.call("upload_document", "papers", "/nowhere/at/all.txt")
+
+
+def test_what_is_sent_of_a_file_that_breaks_has_no_end() -> None:
+    """A server may take the broken stream for one that ended; without its end it is not whole."""
+    sent: list[Any] = []
+    source: Any = Breaking()
+    with pytest.raises(OSError, match="the disk is gone"):
+        for piece in UploadFeed(documents.UploadHeader(), prepare(source)):
+            sent.append(piece)  # noqa: PERF402 - what came before the failure is kept
+    assert [piece.WhichOneof("piece") for piece in sent] == ["header", "data", "data"]
 
 
 @pytest.mark.parametrize("form", ["unix:{}", "unix://{}"])
