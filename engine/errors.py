@@ -20,12 +20,14 @@
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
     │   ├── FingerprintMismatch      a vector of another space than the collection's
+    │   ├── ModelTaskMismatch        a cross-encoder asked for vectors, and the like
     │   ├── NoEmbeddingModel         text for a collection that has only vectors
     │   ├── CollectionNotEmpty       what was asked would lose points
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over the size limit
     │   ├── QueueFull                refused before queueing; `retry_after_s` says when to come back
+    │   ├── ModelMemoryFull          no memory for another model while the loaded ones have work
     │   └── LimitReached             a limit of the collection or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable
@@ -160,6 +162,10 @@ class FingerprintMismatch(FailedPrecondition):
     """A vector comes from another embedding space than the collection's."""
 
 
+class ModelTaskMismatch(FailedPrecondition):
+    """The model cannot do what is asked: a cross-encoder has no vectors."""
+
+
 class NoEmbeddingModel(FailedPrecondition):
     """The collection has no embedding model, so it cannot embed text."""
 
@@ -182,6 +188,10 @@ class MessageTooLarge(Exhausted):
 
 class QueueFull(Exhausted):
     """Refused before queueing; `retry_after_s` is computed from the queue."""
+
+
+class ModelMemoryFull(Exhausted):
+    """The models' memory budget is taken by models that have work; `retry_after_s` is set."""
 
 
 class LimitReached(Exhausted):

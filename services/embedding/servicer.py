@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as pb
 
+from engine.errors import ModelTaskMismatch
 from engine.models import default
 from engine.models.encoder import Encoder
 from engine.schedule import Limits
@@ -80,6 +81,12 @@ class EmbeddingServicer:
             call,
         )
         return convert.embed_response(embedded)
+
+    async def RerankPassages(
+        self, request: pb.RerankPassagesRequest, call: Call
+    ) -> pb.RerankPassagesResponse:
+        """Scores passages for a query."""
+        raise ModelTaskMismatch("not yet")
 
     async def CountTokens(
         self, request: pb.CountTokensRequest, call: Call

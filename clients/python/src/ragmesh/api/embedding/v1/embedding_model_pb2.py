@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.ragmesh/api/embedding/v1/embedding_model.proto\x12\x18ragmesh.api.embedding.v1\"\x96\x01\n\x0e\x45mbeddingModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\ntokens_max\x18\x04 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.ragmesh/api/embedding/v1/embedding_model.proto\x12\x18ragmesh.api.embedding.v1\"\x89\x02\n\x0e\x45mbeddingModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\ntokens_max\x18\x04 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\t\x12\x31\n\x04task\x18\x08 \x01(\x0e\x32#.ragmesh.api.embedding.v1.ModelTask\x12\x0e\n\x06loaded\x18\t \x01(\x08\x12\x12\n\nmemory_kib\x18\n \x01(\x03\x12\x1a\n\x12\x64imensions_offered\x18\x0b \x03(\x05*T\n\tModelTask\x12\x1a\n\x16MODEL_TASK_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_TASK_EMBED\x10\x01\x12\x15\n\x11MODEL_TASK_RERANK\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ragmesh.api.embedding.v1.embedding_model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_MODELTASK']._serialized_start=344
+  _globals['_MODELTASK']._serialized_end=428
   _globals['_EMBEDDINGMODEL']._serialized_start=77
-  _globals['_EMBEDDINGMODEL']._serialized_end=227
+  _globals['_EMBEDDINGMODEL']._serialized_end=342
 # @@protoc_insertion_point(module_scope)

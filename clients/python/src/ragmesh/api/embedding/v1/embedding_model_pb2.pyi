@@ -3,8 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -16,9 +19,33 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ModelTask:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelTaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelTask.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_TASK_UNSPECIFIED: _ModelTask.ValueType  # 0
+    """Never sent."""
+    MODEL_TASK_EMBED: _ModelTask.ValueType  # 1
+    """Vectors, and reranking by them."""
+    MODEL_TASK_RERANK: _ModelTask.ValueType  # 2
+    """Reranking only: a cross-encoder, which reads a query and a passage together."""
+
+class ModelTask(_ModelTask, metaclass=_ModelTaskEnumTypeWrapper):
+    """What a model can be asked for."""
+
+MODEL_TASK_UNSPECIFIED: ModelTask.ValueType  # 0
+"""Never sent."""
+MODEL_TASK_EMBED: ModelTask.ValueType  # 1
+"""Vectors, and reranking by them."""
+MODEL_TASK_RERANK: ModelTask.ValueType  # 2
+"""Reranking only: a cross-encoder, which reads a query and a passage together."""
+Global___ModelTask: _TypeAlias = ModelTask  # noqa: Y015
+
 @_typing.final
 class EmbeddingModel(_message.Message):
-    """A model that turns texts into vectors."""
+    """A model that turns texts into vectors, or a query and a passage into a score."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -29,12 +56,16 @@ class EmbeddingModel(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
+    MEMORY_KIB_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_OFFERED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`embeddingModels/{id}`."""
     display_name: _builtins.str
     """For people."""
     dimensions: _builtins.int
-    """The length of its vectors."""
+    """The length of its vectors; 0 for a cross-encoder."""
     tokens_max: _builtins.int
     """The most tokens of a text it reads, special tokens included."""
     fingerprint: _builtins.str
@@ -43,6 +74,16 @@ class EmbeddingModel(_message.Message):
     """The onnxruntime execution provider in use, such as `CPUExecutionProvider`."""
     precision: _builtins.str
     """The precision of its weights: `fp32`, `fp16` or `int8`."""
+    task: Global___ModelTask.ValueType
+    """What it can be asked for."""
+    loaded: _builtins.bool
+    """Whether it is in memory. One that is not is loaded by the first request for it."""
+    memory_kib: _builtins.int
+    """What it takes in memory, in KiB: measured where it is loaded, else estimated from its files."""
+    @_builtins.property
+    def dimensions_offered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The lengths that `dimensions` may ask for, the whole length among them; empty for any from 1."""
+
     def __init__(
         self,
         *,
@@ -53,10 +94,14 @@ class EmbeddingModel(_message.Message):
         fingerprint: _builtins.str = ...,
         provider: _builtins.str = ...,
         precision: _builtins.str = ...,
+        task: Global___ModelTask.ValueType = ...,
+        loaded: _builtins.bool = ...,
+        memory_kib: _builtins.int = ...,
+        dimensions_offered: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "display_name", b"display_name", "fingerprint", b"fingerprint", "name", b"name", "precision", b"precision", "provider", b"provider", "tokens_max", b"tokens_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "dimensions_offered", b"dimensions_offered", "display_name", b"display_name", "fingerprint", b"fingerprint", "loaded", b"loaded", "memory_kib", b"memory_kib", "name", b"name", "precision", b"precision", "provider", b"provider", "task", b"task", "tokens_max", b"tokens_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

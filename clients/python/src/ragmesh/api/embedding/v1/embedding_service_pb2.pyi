@@ -45,6 +45,30 @@ INPUT_KIND_PASSAGE: InputKind.ValueType  # 2
 """A text to be found."""
 Global___InputKind: _TypeAlias = InputKind  # noqa: Y015
 
+class _Lane:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LaneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lane.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LANE_UNSPECIFIED: _Lane.ValueType  # 0
+    """Never sent."""
+    LANE_INTERACTIVE: _Lane.ValueType  # 1
+    """Somebody waits for the answer."""
+    LANE_BULK: _Lane.ValueType  # 2
+    """`x-ragmesh-lane: bulk`."""
+
+class Lane(_Lane, metaclass=_LaneEnumTypeWrapper):
+    """How urgent a request is."""
+
+LANE_UNSPECIFIED: Lane.ValueType  # 0
+"""Never sent."""
+LANE_INTERACTIVE: Lane.ValueType  # 1
+"""Somebody waits for the answer."""
+LANE_BULK: Lane.ValueType  # 2
+"""`x-ragmesh-lane: bulk`."""
+Global___Lane: _TypeAlias = Lane  # noqa: Y015
+
 @_typing.final
 class EmbedTextsRequest(_message.Message):
     """Texts to embed."""
@@ -165,33 +189,188 @@ Global___TextEmbedding: _TypeAlias = TextEmbedding  # noqa: Y015
 
 @_typing.final
 class EmbedTimings(_message.Message):
-    """Milliseconds of one request."""
+    """Where the time of one request went, and how its texts were batched."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKENIZE_MS_FIELD_NUMBER: _builtins.int
     QUEUE_WAIT_MS_FIELD_NUMBER: _builtins.int
     INFERENCE_MS_FIELD_NUMBER: _builtins.int
+    BATCH_TEXTS_FIELD_NUMBER: _builtins.int
+    PADDING_SHARE_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    CACHED_TEXTS_FIELD_NUMBER: _builtins.int
     tokenize_ms: _builtins.float
-    """Turning texts into tokens."""
+    """Milliseconds of turning texts into tokens."""
     queue_wait_ms: _builtins.float
-    """Waiting for a worker: the longest of the request's texts."""
+    """Milliseconds of waiting for a worker: the longest of the request's texts."""
     inference_ms: _builtins.float
-    """In the model: the sum over the batches that held texts of this request."""
+    """Milliseconds in the model: the sum over the batches that held texts of this request."""
+    batch_texts: _builtins.int
+    """The texts of the largest batch that held one of this request, those of others among them; 0
+    where every text came from the cache.
+    """
+    padding_share: _builtins.float
+    """How much of the work of these batches was padding, 0 to 1."""
+    lane: Global___Lane.ValueType
+    """The lane it waited in."""
+    cached_texts: _builtins.int
+    """Texts answered from the cache."""
     def __init__(
         self,
         *,
         tokenize_ms: _builtins.float = ...,
         queue_wait_ms: _builtins.float = ...,
         inference_ms: _builtins.float = ...,
+        batch_texts: _builtins.int = ...,
+        padding_share: _builtins.float = ...,
+        lane: Global___Lane.ValueType = ...,
+        cached_texts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["inference_ms", b"inference_ms", "queue_wait_ms", b"queue_wait_ms", "tokenize_ms", b"tokenize_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_texts", b"batch_texts", "cached_texts", b"cached_texts", "inference_ms", b"inference_ms", "lane", b"lane", "padding_share", b"padding_share", "queue_wait_ms", b"queue_wait_ms", "tokenize_ms", b"tokenize_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedTimings: _TypeAlias = EmbedTimings  # noqa: Y015
+
+@_typing.final
+class RerankPassagesRequest(_message.Message):
+    """A query and the passages to score for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    PRIOR_SCORES_FIELD_NUMBER: _builtins.int
+    TRUNCATE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """`embeddingModels/{id}`; `embeddingModels/default` is the model of the configuration."""
+    query: _builtins.str
+    """What is searched for: 1 to 1,000,000 characters."""
+    truncate: _builtins.bool
+    """Whether a query over `tokens_max` is cut instead of refused."""
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 1,024 passages of at most 1,000,000 characters each, the most promising first."""
+
+    @_builtins.property
+    def prior_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Scores of the search that found the passages, one each, higher for better; or none. Where they
+        are given, order and scores rest on both, weighed as measured on training queries.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        query: _builtins.str = ...,
+        passages: _abc.Iterable[_builtins.str] | None = ...,
+        prior_scores: _abc.Iterable[_builtins.float] | None = ...,
+        truncate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "passages", b"passages", "prior_scores", b"prior_scores", "query", b"query", "truncate", b"truncate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankPassagesRequest: _TypeAlias = RerankPassagesRequest  # noqa: Y015
+
+@_typing.final
+class RerankPassagesResponse(_message.Message):
+    """Every passage of the request, the best first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    PARTIAL_FIELD_NUMBER: _builtins.int
+    PASSAGES_SCORED_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    QUERY_TRUNCATED_FIELD_NUMBER: _builtins.int
+    partial: _builtins.bool
+    """Whether the deadline came before the last passage was scored."""
+    passages_scored: _builtins.int
+    """How many were scored: the first ones of the request."""
+    fingerprint: _builtins.str
+    """Identifies model and precision."""
+    query_truncated: _builtins.bool
+    """Whether the query was cut at the model's `tokens_max`."""
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedPassage]:
+        """Scored passages by score, then the others in the caller's order."""
+
+    @_builtins.property
+    def timings(self) -> Global___EmbedTimings:
+        """Where the time went."""
+
+    def __init__(
+        self,
+        *,
+        passages: _abc.Iterable[Global___RankedPassage] | None = ...,
+        partial: _builtins.bool = ...,
+        passages_scored: _builtins.int = ...,
+        fingerprint: _builtins.str = ...,
+        timings: Global___EmbedTimings | None = ...,
+        query_truncated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "partial", b"partial", "passages", b"passages", "passages_scored", b"passages_scored", "query_truncated", b"query_truncated", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankPassagesResponse: _TypeAlias = RerankPassagesResponse  # noqa: Y015
+
+@_typing.final
+class RankedPassage(_message.Message):
+    """A passage in its new place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    RAW_SCORE_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in the request, from 0."""
+    score: _builtins.float
+    """How likely it is relevant, 0 to 1, calibrated on training queries; not set if not scored."""
+    raw_score: _builtins.float
+    """What the model itself said: the mean over the query's tokens of the best cosine, or the
+    cross-encoder's logit. Not set if not scored.
+    """
+    windows: _builtins.int
+    """How many windows it was read in; the best one counts."""
+    tokens: _builtins.int
+    """Tokens of all its windows."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        score: _builtins.float | None = ...,
+        raw_score: _builtins.float | None = ...,
+        windows: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_raw_score", b"_raw_score", "_score", b"_score", "raw_score", b"raw_score", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_raw_score", b"_raw_score", "_score", b"_score", "index", b"index", "raw_score", b"raw_score", "score", b"score", "tokens", b"tokens", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__raw_score: _TypeAlias = _typing.Literal["raw_score"]  # noqa: Y015
+    _WhichOneofArgType__raw_score: _TypeAlias = _typing.Literal["_raw_score", b"_raw_score"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__raw_score) -> _WhichOneofReturnType__raw_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___RankedPassage: _TypeAlias = RankedPassage  # noqa: Y015
 
 @_typing.final
 class CountTokensRequest(_message.Message):

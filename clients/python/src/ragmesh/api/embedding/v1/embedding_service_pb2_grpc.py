@@ -41,6 +41,11 @@ class EmbeddingServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedTextsRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedTextsResponse.FromString,
                 _registered_method=True)
+        self.RerankPassages = channel.unary_unary(
+                '/ragmesh.api.embedding.v1.EmbeddingService/RerankPassages',
+                request_serializer=ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.RerankPassagesRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.RerankPassagesResponse.FromString,
+                _registered_method=True)
         self.CountTokens = channel.unary_unary(
                 '/ragmesh.api.embedding.v1.EmbeddingService/CountTokens',
                 request_serializer=ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.CountTokensRequest.SerializeToString,
@@ -67,6 +72,18 @@ class EmbeddingServiceServicer(object):
         """Embeds 1 to 1,024 texts; the answer keeps their order. Fails as a whole with INVALID_FIELD,
         TEXT_TOO_LONG (unless `truncate`), EMBEDDING_MODEL_NOT_FOUND, QUEUE_FULL or
         DEADLINE_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RerankPassages(self, request, context):
+        """Scores 1 to 1,024 passages for one query. An embedding model compares token by token (late
+        interaction); a cross-encoder reads query and passage together. Passages longer than the model
+        reads are scored in windows. Passages are scored in the caller's order until the deadline is
+        near; the answer then says `partial` and how far it came. Fails as a whole with INVALID_FIELD,
+        TEXT_TOO_LONG (the query, unless `truncate`), EMBEDDING_MODEL_NOT_FOUND, QUEUE_FULL, or
+        DEADLINE_EXCEEDED where not one passage was scored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,6 +117,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     servicer.EmbedTexts,
                     request_deserializer=ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedTextsRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedTextsResponse.SerializeToString,
+            ),
+            'RerankPassages': grpc.unary_unary_rpc_method_handler(
+                    servicer.RerankPassages,
+                    request_deserializer=ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.RerankPassagesRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.RerankPassagesResponse.SerializeToString,
             ),
             'CountTokens': grpc.unary_unary_rpc_method_handler(
                     servicer.CountTokens,
@@ -146,6 +168,33 @@ class EmbeddingService(object):
             '/ragmesh.api.embedding.v1.EmbeddingService/EmbedTexts',
             ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedTextsRequest.SerializeToString,
             ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedTextsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RerankPassages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.embedding.v1.EmbeddingService/RerankPassages',
+            ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.RerankPassagesRequest.SerializeToString,
+            ragmesh_dot_api_dot_embedding_dot_v1_dot_embedding__service__pb2.RerankPassagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,14 @@ class EmbeddingServiceStub:
     TEXT_TOO_LONG (unless `truncate`), EMBEDDING_MODEL_NOT_FOUND, QUEUE_FULL or
     DEADLINE_EXCEEDED.
     """
+    RerankPassages: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.RerankPassagesRequest, _embedding_service_pb2.RerankPassagesResponse]
+    """Scores 1 to 1,024 passages for one query. An embedding model compares token by token (late
+    interaction); a cross-encoder reads query and passage together. Passages longer than the model
+    reads are scored in windows. Passages are scored in the caller's order until the deadline is
+    near; the answer then says `partial` and how far it came. Fails as a whole with INVALID_FIELD,
+    TEXT_TOO_LONG (the query, unless `truncate`), EMBEDDING_MODEL_NOT_FOUND, QUEUE_FULL, or
+    DEADLINE_EXCEEDED where not one passage was scored.
+    """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.CountTokensRequest, _embedding_service_pb2.CountTokensResponse]
     """Counts the tokens of 1 to 4,096 texts as the model sees them, without special tokens."""
     ListEmbeddingModels: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.ListEmbeddingModelsRequest, _embedding_service_pb2.ListEmbeddingModelsResponse]
@@ -58,6 +66,14 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     """Embeds 1 to 1,024 texts; the answer keeps their order. Fails as a whole with INVALID_FIELD,
     TEXT_TOO_LONG (unless `truncate`), EMBEDDING_MODEL_NOT_FOUND, QUEUE_FULL or
     DEADLINE_EXCEEDED.
+    """
+    RerankPassages: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.RerankPassagesRequest, _embedding_service_pb2.RerankPassagesResponse]  # type: ignore[assignment]
+    """Scores 1 to 1,024 passages for one query. An embedding model compares token by token (late
+    interaction); a cross-encoder reads query and passage together. Passages longer than the model
+    reads are scored in windows. Passages are scored in the caller's order until the deadline is
+    near; the answer then says `partial` and how far it came. Fails as a whole with INVALID_FIELD,
+    TEXT_TOO_LONG (the query, unless `truncate`), EMBEDDING_MODEL_NOT_FOUND, QUEUE_FULL, or
+    DEADLINE_EXCEEDED where not one passage was scored.
     """
     CountTokens: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.CountTokensRequest, _embedding_service_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts the tokens of 1 to 4,096 texts as the model sees them, without special tokens."""
@@ -80,6 +96,20 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Embeds 1 to 1,024 texts; the answer keeps their order. Fails as a whole with INVALID_FIELD,
         TEXT_TOO_LONG (unless `truncate`), EMBEDDING_MODEL_NOT_FOUND, QUEUE_FULL or
         DEADLINE_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def RerankPassages(
+        self,
+        request: _embedding_service_pb2.RerankPassagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_service_pb2.RerankPassagesResponse, _abc.Awaitable[_embedding_service_pb2.RerankPassagesResponse]]:
+        """Scores 1 to 1,024 passages for one query. An embedding model compares token by token (late
+        interaction); a cross-encoder reads query and passage together. Passages longer than the model
+        reads are scored in windows. Passages are scored in the caller's order until the deadline is
+        near; the answer then says `partial` and how far it came. Fails as a whole with INVALID_FIELD,
+        TEXT_TOO_LONG (the query, unless `truncate`), EMBEDDING_MODEL_NOT_FOUND, QUEUE_FULL, or
+        DEADLINE_EXCEEDED where not one passage was scored.
         """
 
     @_abc_1.abstractmethod

@@ -72,6 +72,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """An execution provider that the machine does not offer. FAILED_PRECONDITION."""
     REASON_NO_EMBEDDING_MODEL: _Reason.ValueType  # 64
     """The collection has no embedding model, so it cannot embed text. FAILED_PRECONDITION."""
+    REASON_MODEL_TASK_MISMATCH: _Reason.ValueType  # 65
+    """The model cannot do what is asked, such as embed with a cross-encoder. FAILED_PRECONDITION."""
     REASON_MESSAGE_TOO_LARGE: _Reason.ValueType  # 80
     """Over the size limit. RESOURCE_EXHAUSTED."""
     REASON_QUEUE_FULL: _Reason.ValueType  # 81
@@ -80,6 +82,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """A limit of the collection or the tenant. RESOURCE_EXHAUSTED."""
     REASON_RATE_LIMITED: _Reason.ValueType  # 83
     """The gateway's rate limit. RESOURCE_EXHAUSTED."""
+    REASON_MODEL_MEMORY_FULL: _Reason.ValueType  # 84
+    """No memory for another model while those that are loaded have work. RESOURCE_EXHAUSTED."""
     REASON_NODE_DRAINING: _Reason.ValueType  # 100
     """The node finishes what it has. UNAVAILABLE."""
     REASON_STORE_UNAVAILABLE: _Reason.ValueType  # 101
@@ -154,6 +158,8 @@ REASON_PROVIDER_MISSING: Reason.ValueType  # 63
 """An execution provider that the machine does not offer. FAILED_PRECONDITION."""
 REASON_NO_EMBEDDING_MODEL: Reason.ValueType  # 64
 """The collection has no embedding model, so it cannot embed text. FAILED_PRECONDITION."""
+REASON_MODEL_TASK_MISMATCH: Reason.ValueType  # 65
+"""The model cannot do what is asked, such as embed with a cross-encoder. FAILED_PRECONDITION."""
 REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
 """Over the size limit. RESOURCE_EXHAUSTED."""
 REASON_QUEUE_FULL: Reason.ValueType  # 81
@@ -162,6 +168,8 @@ REASON_LIMIT_REACHED: Reason.ValueType  # 82
 """A limit of the collection or the tenant. RESOURCE_EXHAUSTED."""
 REASON_RATE_LIMITED: Reason.ValueType  # 83
 """The gateway's rate limit. RESOURCE_EXHAUSTED."""
+REASON_MODEL_MEMORY_FULL: Reason.ValueType  # 84
+"""No memory for another model while those that are loaded have work. RESOURCE_EXHAUSTED."""
 REASON_NODE_DRAINING: Reason.ValueType  # 100
 """The node finishes what it has. UNAVAILABLE."""
 REASON_STORE_UNAVAILABLE: Reason.ValueType  # 101
