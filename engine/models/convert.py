@@ -25,42 +25,47 @@ from safetensors.numpy import load_file
 
 from engine.errors import DataLoss, ModelUnavailable
 from engine.models import graph
+from engine.models.families import Family, Weights
+from engine.models.linear import Precision
 from engine.models.model_dir import ModelDir, file_hash, unsupported
 
-VERSION = 1
+VERSION = 2
 """Raise it whenever the graph written for the same weights changes."""
-
-FAMILIES = ("bert", "roberta", "xlm-roberta")
 
 PROTOBUF_BYTES_MAX = 2**31 - 1
 """A protobuf message, and so an ONNX file without external data, is not larger."""
 
-_PREFIXES = ("", "bert.", "roberta.")
+_WORDS = "embeddings.word_embeddings.weight"
 
 
-def onnx_file(model: ModelDir, cache_dir: Path) -> Path:
+def onnx_file(
+    model: ModelDir,
+    cache_dir: Path,
+    precision: Precision = "fp32",
+    target: graph.Target = "cpu",
+) -> Path:
     """The file to run: the directory's own model.onnx, or the one kept in `cache_dir`.
 
-    Raises ModelUnavailable for an architecture that is not of FAMILIES or for weights over 2 GiB,
-    and DataLoss for a checkpoint that cannot be read.
+    Raises ModelUnavailable for an architecture that is not of families.FAMILIES or for weights
+    over 2 GiB, and DataLoss for a checkpoint that cannot be read.
     """
     if model.onnx:
         return model.weights
     shape = _shape(model)
     settings = hashlib.sha256(repr(shape).encode()).hexdigest()[:8]
-    key = f"{model.weights_hash}-{settings}-v{VERSION}"
-    target = cache_dir / f"{key}.onnx"
+    key = f"{model.weights_hash}-{settings}-{precision}-{target}-v{VERSION}"
+    file = cache_dir / f"{key}.onnx"
     cache_dir.mkdir(parents=True, exist_ok=True)
-    if _is_sound(target):
-        return target
+    if _is_sound(file):
+        return file
     with _locked(cache_dir / f"{key}.lock"):
-        if not _is_sound(target):
-            _write(target, _serialize(model, shape))
-    return target
+        if not _is_sound(file):
+            _write(file, _serialize(model, shape, precision, target))
+    return file
 
 
-def checkpoint(path: Path) -> graph.Weights:
-    """The tensors of a safetensors file by their names without the model's prefix.
+def checkpoint(path: Path, family: Family) -> Weights:
+    """The tensors of a safetensors file by their canonical names.
 
     Raises DataLoss where the file is damaged.
     """
@@ -71,46 +76,46 @@ def checkpoint(path: Path) -> graph.Weights:
             f"{path} cannot be read as safetensors ({error}); copy the model again",
             metadata={"path": str(path), "error": str(error)},
         ) from error
-    for prefix in _PREFIXES:
-        if f"{prefix}embeddings.word_embeddings.weight" in tensors:
-            return {name.removeprefix(prefix): array for name, array in tensors.items()}
-    raise DataLoss(
-        f"{path} has no embeddings.word_embeddings.weight; copy a whole BERT checkpoint there",
-        metadata={"path": str(path), "tensor": "embeddings.word_embeddings.weight"},
-    )
+    weights = family.canonical(tensors)
+    if _WORDS not in weights:
+        raise DataLoss(
+            f"{path} has no {_WORDS}; copy a whole checkpoint there",
+            metadata={"path": str(path), "tensor": _WORDS},
+        )
+    return weights
 
 
 def _shape(model: ModelDir) -> graph.Shape:
-    config, file = model.config, model.path / "config.json"
-    family = config.get("model_type")
-    if family not in FAMILIES:
-        raise unsupported(file, "model_type", family, ", ".join(FAMILIES))
+    config, file, family = model.config, model.path / "config.json", model.known_family()
     positions = config.get("position_embedding_type", "absolute")
     if positions != "absolute":
         raise unsupported(file, "position_embedding_type", positions, "absolute positions")
-    activation = config.get("hidden_act", "gelu")
+    activation = config.get(family.activation, "gelu")
     if activation not in graph.ACTIVATIONS:
-        raise unsupported(file, "hidden_act", activation, ", ".join(graph.ACTIVATIONS))
+        raise unsupported(file, family.activation, activation, ", ".join(graph.ACTIVATIONS))
     try:
-        heads, layers = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
+        heads, layers = int(config[family.heads]), int(config[family.layers])
         epsilon = float(config.get("layer_norm_eps", 1e-12))
-        first = 0 if family == "bert" else int(config.get("pad_token_id", 1)) + 1
+        first = family.first_position(config)
     except (KeyError, TypeError, ValueError) as error:
         raise DataLoss(
             f"{file} lacks a number that the graph needs ({error!r}); copy the model again",
             metadata={"path": str(file), "error": repr(error)},
         ) from error
-    if heads < 1 or layers < 1 or model.dimensions % heads:
+    if heads < 1 or layers < 1 or model.hidden % heads:
         raise DataLoss(
-            f"{file} has {heads} heads and {layers} layers of {model.dimensions} numbers, which "
+            f"{file} has {heads} heads and {layers} layers of {model.hidden} numbers, which "
             "do not fit together; copy the model again",
             metadata={"path": str(file), "heads": heads, "layers": layers},
         )
-    return graph.Shape(layers, heads, model.dimensions, activation, epsilon, first)
+    head = family.head_activation if model.task == "rerank" else None
+    return graph.Shape(layers, heads, model.hidden, activation, epsilon, first, head)
 
 
-def _serialize(model: ModelDir, shape: graph.Shape) -> bytes:
-    weights = checkpoint(model.weights)
+def _serialize(
+    model: ModelDir, shape: graph.Shape, precision: Precision, target: graph.Target
+) -> bytes:
+    weights = checkpoint(model.weights, model.known_family())
     size_bytes = sum(array.size * np.dtype(np.float32).itemsize for array in weights.values())
     if size_bytes >= PROTOBUF_BYTES_MAX:
         raise ModelUnavailable(
@@ -122,7 +127,8 @@ def _serialize(model: ModelDir, shape: graph.Shape) -> bytes:
                 "size_bytes_max": PROTOBUF_BYTES_MAX,
             },
         )
-    data: bytes = graph.build(weights, shape).SerializeToString(deterministic=True)
+    built = graph.build(weights, shape, precision, target)
+    data: bytes = built.SerializeToString(deterministic=True)
     return data
 
 
@@ -142,11 +148,11 @@ def _write(target: Path, data: bytes) -> None:
     # The hash goes first: at no moment does a file stand beside a hash that is not its own
     # and pass, and a crash between the two leaves a pair that does not match.
     record = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)})
-    _replace(_hash_file(target), record.encode())
-    _replace(target, data)
+    replace_file(_hash_file(target), record.encode())
+    replace_file(target, data)
 
 
-def _replace(target: Path, data: bytes) -> None:
+def replace_file(target: Path, data: bytes) -> None:
     """Write whole or not at all. One fixed temporary name, so that crashes do not pile up files."""
     temporary = target.with_name(f".{target.name}.tmp")
     with temporary.open("wb") as file:

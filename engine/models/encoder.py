@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from engine import schedule
-from engine.errors import InvalidField, ModelUnavailable
-from engine.models import convert, model_dir, precision, providers
+from engine.errors import InvalidField, ModelTaskMismatch, ModelUnavailable
+from engine.models import model_dir, providers
 from engine.models.default import MODEL_ID
+from engine.models.loading import Opened, open_model
 from engine.models.model_dir import Kind, ModelDir
 from engine.models.pool import normalize, pool, pool_sentences
+from engine.models.precision import Asked
+from engine.models.runner import Runner
 from engine.models.tokenize import TextTokenizer, Tokenized
 from engine.types import Fingerprint, Matrix, Sentences
 
@@ -41,26 +44,24 @@ class Encoder:
     put before the texts of each kind, `fingerprint` the space that the vectors live in.
     """
 
-    def __init__(
-        self, name: str, model: ModelDir, session: providers.Session, provider: str, digits: str
-    ) -> None:
+    def __init__(self, name: str, opened: Opened) -> None:
+        model = opened.model
         self.name = name
         self.dimensions = model.dimensions
         self.dimensions_offered = model.dimensions_offered
         self.tokens_max = model.tokens_max
-        self.provider = provider
+        self.provider = opened.provider
+        self.file = opened.file
         self.prompts: Mapping[Kind, str] = dict(model.prompts)
         self.fingerprint = Fingerprint(
             weights_hash=model.weights_hash,
-            precision=digits,
+            precision=opened.digits,
             pooling=model.pooling,
             prompts=_prompts_hash(model.prompts),
             dimensions=model.dimensions,
         )
         self._pooling = model.pooling
-        self._session = session
-        self._inputs = frozenset(entry.name for entry in session.get_inputs())
-        self._output = _token_output(session, model)
+        self._runner = Runner(opened, _token_output(opened.session, model))
         self._tokenizer = TextTokenizer(model)
 
     @classmethod
@@ -71,20 +72,23 @@ class Encoder:
         *,
         threads: int,
         provider: str = providers.AUTO,
+        precision: Asked = "auto",
         name: str = MODEL_ID,
     ) -> Encoder:
         """Load the Hugging Face directory `directory`, converting it in `cache_dir` if needed.
 
         `threads` is how many one run uses. Takes 0.5 s for 90 MB, and 2 s more the first time.
-        Raises ModelUnavailable, DataLoss, ProviderMissing or InvalidField, each before anything
-        is served.
+        Raises ModelUnavailable, DataLoss, ProviderMissing, ModelTaskMismatch or InvalidField, each
+        before anything is served.
         """
-        chosen = providers.choose(provider, providers.offered())
         model = model_dir.read(directory)
-        file = convert.onnx_file(model, cache_dir)
-        session = providers.open_session(file, chosen, threads)
-        digits = precision.of_onnx(file) if model.onnx else "fp32"
-        return cls(name, model, session, chosen, digits)
+        if model.task != "embed":
+            raise ModelTaskMismatch(
+                f"{directory} is a cross-encoder: it scores pairs and has no vectors",
+                metadata={"path": str(directory), "task": model.task},
+            )
+        opened = open_model(model, cache_dir, threads=threads, provider=provider, asked=precision)
+        return cls(name, opened)
 
     def count_tokens(self, texts: Sequence[str], kind: Kind = "passage") -> list[int]:
         """The tokens of each text with its kind's prompt and the special tokens, uncut."""
@@ -108,14 +112,7 @@ class Encoder:
         if not batch:
             return Encoded(np.empty((0, self.dimensions), np.float32))
         counts = [item.tokens for item in batch]
-        ids = np.zeros((len(batch), max(counts)), np.int64)
-        mask = np.zeros_like(ids)
-        for row, item in enumerate(batch):
-            ids[row, : item.tokens] = item.ids
-            mask[row, : item.tokens] = 1
-        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        feed = {name: array for name, array in feed.items() if name in self._inputs}
-        tokens = self._session.run([self._output], feed)[0].astype(np.float32, copy=False)
+        tokens = self._runner.run([item.ids for item in batch])
         vectors = pool(tokens, counts, self._pooling)
         if not sentences:
             return Encoded(vectors)

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import DataLoss, ModelUnavailable
+from engine.models.families import FAMILIES, Family
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "last"]
+Task = Literal["embed", "rerank"]
 Kind = Literal["query", "passage"]
 
 WEIGHTS_HASH_CHARS = 16
@@ -30,10 +32,13 @@ _PASSAGE_PROMPTS = ("passage", "document")
 
 @dataclass(frozen=True, slots=True)
 class ModelDir:
-    """One model on disk. `weights` is what is hashed; `onnx` says whether it can be run as it is.
+    """One model on disk. `weights` is what is hashed; `onnx` says that they are to be run as they
+    are. Weights of a family that is known are converted even where an ONNX file lies beside them.
 
-    `tokens_max` counts special tokens and the prompt. `dimensions_offered` are the lengths that
-    the model's authors trained (Matryoshka), the full length always among them.
+    `task` is "rerank" for a cross-encoder, a sequence classifier with one label. `hidden` is the
+    length of its token outputs, `dimensions` that of its vectors. `tokens_max` counts special
+    tokens and the prompt. `dimensions_offered` are the lengths that the model's authors trained
+    (Matryoshka), the full length always among them.
     """
 
     path: Path
@@ -41,6 +46,8 @@ class ModelDir:
     onnx: bool
     weights_hash: str
     config: Mapping[str, Any]
+    task: Task
+    hidden: int
     pooling: Pooling
     tokens_max: int
     lowercase: bool
@@ -52,6 +59,14 @@ class ModelDir:
     def tokenizer(self) -> Path:
         """The tokenizer's file."""
         return self.path / "tokenizer.json"
+
+    def known_family(self) -> Family:
+        """The architecture. Raises ModelUnavailable for one that cannot be converted."""
+        name = str(self.config.get("model_type"))
+        if name not in FAMILIES:
+            file = self.path / "config.json"
+            raise unsupported(file, "model_type", name, ", ".join(FAMILIES))
+        return FAMILIES[name]
 
 
 def read(path: Path) -> ModelDir:
@@ -79,17 +94,22 @@ def read(path: Path) -> ModelDir:
 def _read(path: Path) -> ModelDir:
     config = _json(path / "config.json", required=True)
     _must_exist(path / "tokenizer.json")
-    weights, onnx = _find_weights(path)
-    dimensions = _positive(config, "hidden_size", path / "config.json")
+    weights, onnx = _find_weights(path, known=config.get("model_type") in FAMILIES)
+    family = FAMILIES.get(str(config.get("model_type")))
+    hidden = _positive(config, family.hidden if family else "hidden_size", path / "config.json")
     sentence = _json(path / "sentence_bert_config.json")
+    task = _task(config, path / "config.json")
+    dimensions = hidden if task == "embed" else 0
     return ModelDir(
         path=path,
         weights=weights,
         onnx=onnx,
         weights_hash=file_hash(weights)[:WEIGHTS_HASH_CHARS],
         config=config,
+        task=task,
+        hidden=hidden,
         pooling=_pooling(path),
-        tokens_max=_tokens_max(path, config, sentence),
+        tokens_max=_tokens_max(path, config, sentence, family),
         lowercase=bool(sentence.get("do_lower_case", False)),
         prompts=_prompts(path),
         dimensions=dimensions,
@@ -153,12 +173,25 @@ def _positive(config: Mapping[str, Any], key: str, path: Path) -> int:
     return value
 
 
-def _find_weights(path: Path) -> tuple[Path, bool]:
+def _task(config: Mapping[str, Any], file: Path) -> Task:
+    architectures = config.get("architectures") or []
+    if not any("SequenceClassification" in str(name) for name in architectures):
+        return "embed"
+    labels = config.get("num_labels", len(config.get("id2label") or {"0": "", "1": ""}))
+    if labels != 1:
+        raise unsupported(file, "number of labels", labels, "cross-encoders with one label")
+    return "rerank"
+
+
+def _find_weights(path: Path, *, known: bool) -> tuple[Path, bool]:
+    checkpoint = path / "model.safetensors"
+    if known and checkpoint.is_file():
+        return checkpoint, False
     for name in ("model.onnx", "onnx/model.onnx"):
         if (path / name).is_file():
             return path / name, True
-    if (path / "model.safetensors").is_file():
-        return path / "model.safetensors", False
+    if checkpoint.is_file():
+        return checkpoint, False
     raise ModelUnavailable(
         f"the model directory {path} has neither model.onnx nor model.safetensors; copy one there "
         "(a pytorch_model.bin is not read, because unpickling runs code)",
@@ -192,15 +225,18 @@ def _pooling(path: Path) -> Pooling:
         return "mean"
     if asked == {"cls"}:
         return "cls"
-    raise unsupported(file, "pooling", ", ".join(sorted(asked)), "mean or cls")
+    if asked == {"lasttoken"}:
+        return "last"
+    raise unsupported(file, "pooling", ", ".join(sorted(asked)), "mean, cls or last-token pooling")
 
 
-def _tokens_max(path: Path, config: Mapping[str, Any], sentence: Mapping[str, Any]) -> int:
+def _tokens_max(
+    path: Path, config: Mapping[str, Any], sentence: Mapping[str, Any], family: Family | None
+) -> int:
     """`max_seq_length`, never more than the position table has rows."""
     positions = _positive(config, "max_position_embeddings", path / "config.json")
-    if config.get("model_type") != "bert":
-        # RoBERTa's rows 0 to pad_token_id belong to padding.
-        positions -= int(config.get("pad_token_id", 1)) + 1
+    if family is not None:
+        positions -= family.first_position(config)
     if sentence.get("max_seq_length") is None:
         return positions
     asked = _positive(sentence, "max_seq_length", path / "sentence_bert_config.json")
@@ -217,6 +253,8 @@ def _prompts(path: Path) -> Mapping[Kind, str]:
 
 def _dimensions_offered(config: Mapping[str, Any], dimensions: int) -> frozenset[int]:
     """From `matryoshka_dimensions` or `is_matryoshka`, the keys that vLLM reads as well."""
+    if not dimensions:
+        return frozenset()
     if config.get("matryoshka_dimensions"):
         declared = {int(n) for n in config["matryoshka_dimensions"]}
         return frozenset({n for n in declared if 1 <= n <= dimensions} | {dimensions})

@@ -23,10 +23,12 @@ def pool(tokens: NDArray[np.float32], counts: Sequence[int], pooling: Pooling) -
     """Token outputs (texts, tokens, hidden) to L2-normalized, contiguous vectors (texts, hidden).
 
     `counts` says how many leading tokens of each row are not padding. "mean" averages those,
-    special tokens included; "cls" takes the first. As sentence-transformers does.
+    special tokens included; "cls" takes the first, "last" the last. As sentence-transformers does.
     """
     if pooling == "cls":
         return normalize(tokens[:, 0])
+    if pooling == "last":
+        return normalize(tokens[np.arange(len(tokens)), np.asarray(counts) - 1])
     vectors = np.empty((len(tokens), tokens.shape[2]), dtype=np.float32)
     for row, count in enumerate(counts):
         # Row by row, only what is not padding is read: padding cannot leak into a sum.

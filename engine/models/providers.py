@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from engine.errors import DataLoss, InvalidField, ProviderMissing
 
@@ -19,6 +21,9 @@ PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExec
 AUTO = "auto"
 
 THREADS_MAX = 1024
+
+_SLOWER = ["SkipLayerNormFusion"]
+"""An addition and a LayerNormalization are faster apart: 11 % of an int8 run (graph.py)."""
 
 _INSTALL = {
     "cpu": "install onnxruntime",
@@ -33,6 +38,8 @@ class Session(Protocol):
     def get_inputs(self) -> list[Any]: ...
     def get_outputs(self) -> list[Any]: ...
     def get_providers(self) -> list[str]: ...
+    def io_binding(self) -> Any: ...
+    def run_with_iobinding(self, binding: Any) -> None: ...
 
 
 def offered() -> tuple[str, ...]:
@@ -60,8 +67,12 @@ def choose(asked: str, available: Sequence[str]) -> str:
     return asked
 
 
-def open_session(model: Path, provider: str, threads: int) -> Session:
+def open_session(
+    model: Path, provider: str, threads: int, gpu_memory_bytes_max: int = 0
+) -> Session:
     """A session on exactly `provider` ("cpu" or "cuda"), with `threads` threads per operator.
+
+    `gpu_memory_bytes_max` bounds the arena of activations and weights on a GPU; 0 for no bound.
 
     Raises ProviderMissing where onnxruntime would have fallen back to another provider (it does
     so silently when a CUDA library is missing), DataLoss where the file is no model, and
@@ -75,7 +86,10 @@ def open_session(model: Path, provider: str, threads: int) -> Session:
         )
     try:
         session: Session = onnxruntime.InferenceSession(
-            str(model), _options(threads), providers=[_with_options(provider)]
+            str(model),
+            _options(threads),
+            providers=[_with_options(provider, gpu_memory_bytes_max)],
+            disabled_optimizers=_SLOWER if provider == "cpu" else [],
         )
     except Exception as error:
         # onnxruntime raises its own classes for a damaged file and RuntimeError for a provider.
@@ -88,6 +102,23 @@ def open_session(model: Path, provider: str, threads: int) -> Session:
     if session.get_providers()[0] != PROVIDERS[provider]:
         raise _missing(provider, offered())
     return session
+
+
+def run_bound(
+    session: Session, output: str, feed: Mapping[str, NDArray[Any]], device: str
+) -> NDArray[np.float32]:
+    """One run with inputs put on `device` ("cuda" or "cpu") once and the output fetched once.
+
+    A plain `run` on a GPU leaves both copies to onnxruntime, which waits for each.
+    """
+    binding = session.io_binding()
+    for name, array in feed.items():
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0)
+        binding.bind_ortvalue_input(name, value)
+    binding.bind_output(output, device, 0)
+    session.run_with_iobinding(binding)
+    found: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+    return found
 
 
 def _options(threads: int) -> Any:
@@ -111,11 +142,14 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _with_options(provider: str) -> Any:
-    if provider == "cuda":
-        # The default doubles the arena at each growth and searches convolutions that are not here.
-        return (PROVIDERS[provider], {"arena_extend_strategy": "kSameAsRequested"})
-    return PROVIDERS[provider]
+def _with_options(provider: str, gpu_memory_bytes_max: int) -> Any:
+    if provider != "cuda":
+        return PROVIDERS[provider]
+    # The default doubles the arena at each growth and searches convolutions that are not here.
+    options = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
+    if gpu_memory_bytes_max:
+        options["gpu_mem_limit"] = str(gpu_memory_bytes_max)
+    return (PROVIDERS[provider], options)
 
 
 def _missing(asked: str, available: Sequence[str]) -> ProviderMissing:

@@ -30,8 +30,9 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def encoder(cache_dir: Path) -> Encoder:
-    """all-MiniLM-L6-v2 on the CPU."""
-    return Encoder.load(default.directory(), cache_dir, provider="cpu", threads=2)
+    """all-MiniLM-L6-v2 on the CPU, in the precision of its checkpoint."""
+    directory = default.directory()
+    return Encoder.load(directory, cache_dir, provider="cpu", precision="fp32", threads=2)
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def test_the_graph_agrees_with_the_definition_of_bert(
     model = model_dir.read(tiny_model(config, prefix=prefix))
     weights = {
         name: np.asarray(array, np.float64)
-        for name, array in convert.checkpoint(model.weights).items()
+        for name, array in convert.checkpoint(model.weights, model.known_family()).items()
     }
     session = providers.open_session(convert.onnx_file(model, tmp_path / "cache"), "cpu", 1)
     texts = [[2, 4, 3], [2, 5, 7, 6, 4, 10, 3], [2, 3]]

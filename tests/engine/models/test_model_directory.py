@@ -92,7 +92,7 @@ def test_a_damaged_tokenizer_is_refused(tiny_model: TinyModel, tmp_path: Path) -
     [
         _pooling(max_tokens=True),
         _pooling(mean_tokens=True, cls_token=True),
-        {"1_Pooling/config.json": {"pooling_mode": "lasttoken"}},
+        {"1_Pooling/config.json": {"pooling_mode": "weightedmean"}},
         {"1_Pooling/config.json": {"pooling_mode_mean_tokens": True, "include_prompt": False}},
         {"modules.json": [{"idx": 0, "path": "2_Dense", "type": "sentence_transformers.Dense"}]},
     ],
@@ -206,6 +206,7 @@ def test_the_precision_of_an_own_onnx_is_read_from_its_weights(
 
 def test_an_own_onnx_that_is_damaged_is_refused(tiny_model: TinyModel, tmp_path: Path) -> None:
     path = tiny_model()
+    (path / "model.safetensors").unlink()
     (path / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(DataLoss, match=r"model\.onnx"):
         Encoder.load(path, tmp_path / "cache", threads=1, provider="cpu")
@@ -219,6 +220,7 @@ def test_an_onnx_without_token_outputs_is_refused(tiny_model: TinyModel, tmp_pat
     graph = helper.make_graph([node], "pooled", [ids], [pooled])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, path / "model.onnx")
+    (path / "model.safetensors").unlink()
     with pytest.raises(ModelUnavailable, match="sentence_embedding"):
         Encoder.load(path, tmp_path / "cache", threads=1, provider="cpu")
 
