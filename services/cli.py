@@ -14,6 +14,7 @@ from services.commands import (
     doctor,
     gateway,
     ingest,
+    ray,
     search,
     serve,
     status,
@@ -37,6 +38,7 @@ app.command("ask")(ask.ask)
 app.add_typer(collections.app, name="collections")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
+app.add_typer(ray.app, name="ray")
 app.command("serve")(serve.serve)
 app.command("gateway")(gateway.gateway)
 app.command("control-plane", hidden=True)(control_plane.control_plane)

@@ -42,7 +42,7 @@ def serve(
     allow_unauthenticated: options.AllowUnauthenticated = None,
     log_level: options.LogLevel = None,
     ready_file: Annotated[
-        Path | None, typer.Option(help="Written, with the address, when the node serves.")
+        Path | None, typer.Option(help="Written, with its addresses, when the node serves.")
     ] = None,
 ) -> None:
     """Run one node of the mesh: services behind one gRPC port.
@@ -95,14 +95,14 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
     try:
         if await finished_before(stop, open_and_serve()):
             if ready_file is not None:
-                _announce(ready_file, node.address)
+                _announce(ready_file, node.address, node.metrics_address)
             await stop.wait()
             await node.drain()
     finally:
         await node.close()
 
 
-def _announce(ready_file: Path, address: str) -> None:
+def _announce(ready_file: Path, *addresses: str) -> None:
     fresh = ready_file.with_name(ready_file.name + ".new")
-    fresh.write_text(address + "\n")
+    fresh.write_text("\n".join(addresses) + "\n")
     fresh.replace(ready_file)

@@ -24,6 +24,12 @@ _TROUBLE = {
 
 
 def up(
+    ray_address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ADDRESS]", help="With --ray: host:port of a Ray head [default: a Ray here]."
+        ),
+    ] = None,
     data_dir: options.DataDir = None,
     nodes: Annotated[
         str | None,
@@ -44,29 +50,54 @@ def up(
             min=0, max=65535, help="Of the first node; 0 for any [default: 50051, or a free one]."
         ),
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Let Ray Serve place the nodes, on ADDRESS's cluster.")
+    ] = False,
+    ray_replicas: Annotated[
+        str | None,
+        typer.Option(help="Nodes by service, such as `embedding=2,retrieval=1`, or `1..4`."),
+    ] = None,
+    ray_cpus: Annotated[
+        str | None, typer.Option(help="Ray's CPUs for one node, such as `embedding=4`.")
+    ] = None,
+    ray_gpus: Annotated[
+        str | None, typer.Option(help="GPUs for one node, such as `embedding=1`.")
+    ] = None,
     postgres_url: options.PostgresUrl = None,
     redis_url: options.RedisUrl = None,
+    allow_unauthenticated: options.AllowUnauthenticated = None,
     log_level: options.LogLevel = None,
     json: options.Json = False,
 ) -> None:
     """Run the whole mesh here: PostgreSQL, Redis, nodes, control plane and Envoy.
 
-    What dies is restarted. Ctrl-C drains and stops everything; a second one does not wait.
+    What dies is restarted. Ctrl-C drains and stops everything; a second one does not wait. With
+    `--ray [ADDRESS]` the nodes run on a Ray cluster, the rest here.
     """
     from services.commands.settings import load
     from services.local.mesh import LocalMesh, parse_nodes
+    from services.local.placement import parse_amounts
 
+    if not ray and (ray_address or ray_replicas or ray_cpus or ray_gpus):
+        raise typer.BadParameter("an address of Ray, and amounts for it, go with --ray")
     settings = load(
         data_dir=None if data_dir is None else data_dir.absolute(),
         log_level=log_level,
         gateway__listen=None if port is None else f"127.0.0.1:{port}",
         node__listen=None if grpc_port is None else f"127.0.0.1:{grpc_port}",
+        node__allow_unauthenticated=allow_unauthenticated,
         store__postgres_url=postgres_url,
         store__redis_url=redis_url,
+        ray__replicas=None if ray_replicas is None else parse_amounts(ray_replicas),
+        ray__cpus=None if ray_cpus is None else parse_amounts(ray_cpus),
+        ray__gpus=None if ray_gpus is None else parse_amounts(ray_gpus),
     )
     teller = _Teller(json)
     mesh = LocalMesh(
-        settings, nodes=None if nodes is None else parse_nodes(nodes), on_event=teller.tell
+        settings,
+        nodes=None if nodes is None else parse_nodes(nodes),
+        ray=(ray_address or "") if ray else None,
+        on_event=teller.tell,
     )
     asyncio.run(_run(mesh, teller, json))
 

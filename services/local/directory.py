@@ -5,6 +5,7 @@
         ports.json     loopback ports, so that addresses stay over restarts
         postgres/      the database cluster
         redis/  models/  objects/  logs/
+        ray/           what nodes on Ray need to be found again; see services/ray/records.py
         run/           sockets and files that mean nothing after a stop
 
 A socket's path may have 107 bytes. Where `<data>/run` is too long for that, the sockets lie in
@@ -40,6 +41,7 @@ _KNOWN = {
     "postgres",
     "postgres.new",
     "run",
+    "ray",
     "lock",
     "ports.json",
     "ports.json.new",
@@ -170,6 +172,11 @@ def hold(root: Path) -> HeldDirectory:
     with contextlib.suppress(OSError):
         fcntl.flock(run_lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     return HeldDirectory(DataDirectory(root, run), lock, run_lock)
+
+
+def run_directory(root: Path) -> Path:
+    """Where the sockets of a mesh on this data directory are, which may be a link's target."""
+    return (root / "run").resolve()
 
 
 def find_holder(root: Path) -> Holder | None:

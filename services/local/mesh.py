@@ -7,6 +7,8 @@ Invariants:
   nothing behind.
 - The doors close in the order in which calls go through them: nodes drain first (the gateway
   learns of it and sends nobody there), then Envoy, then what nodes need.
+
+With Ray the nodes are parts of the cluster instead: one part, `ray`, places and drains them.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from services.local.directory import DataDirectory, HeldDirectory, hold
 from services.local.gateway import gateway_parts, own_argv, split_address
 from services.local.ports import choose_ports, is_free, remembered_ports
 from services.local.postgres import embedded_postgres
+from services.local.ray_parts import RAY, check_ray, ray_parts, remove_scratch
 from services.local.redis import redis_part, redis_url
 from services.local.supervisor import Emit, Part, Supervisor
 
@@ -35,7 +38,8 @@ _NODE_READY_TIMEOUT_S = 120.0  # a node converts its model first, and replays wh
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a running mesh is reached. `metrics` and `nodes` are in the order of the nodes."""
+    """Where a running mesh is reached. `metrics` and `nodes` are in the order of the nodes, and
+    empty where those are on Ray."""
 
     grpc: str
     rest: str
@@ -62,6 +66,9 @@ class LocalMesh:
     PostgreSQL and Redis are embedded unless `settings.store` has their URLs. Ports that the
     settings do not name are chosen once and remembered in the data directory. Runs on one event
     loop, whose thread must outlive it.
+
+    `ray` places the nodes on the Ray cluster at `host:port`, or, empty, on one that is started
+    here; `settings.ray` says how many there are and what each takes.
     """
 
     def __init__(
@@ -69,13 +76,16 @@ class LocalMesh:
         settings: Settings,
         *,
         nodes: Sequence[Sequence[str]] | None = None,
+        ray: str | None = None,
         on_event: Emit | None = None,
     ) -> None:
         self._settings = settings
         self._nodes = [tuple(node) for node in nodes or [settings.node.services]]
         if not all(self._nodes):
             raise InvalidField("a node hosts no service; name at least one", field="nodes")
+        self._ray = ray
         self._on_event = on_event
+        self._reached_by = "127.0.0.1"
         self._held: HeldDirectory | None = None
         self._supervisor: Supervisor | None = None
         self._addresses: Addresses | None = None
@@ -83,9 +93,12 @@ class LocalMesh:
     async def start(self) -> None:
         """Raises FailedPrecondition where the directory is held (by whom, since when) or a port
         is taken, InvalidField for an exposed address, ServiceUnavailable where a part does not
-        run (with the end of its log)."""
+        run (with the end of its log), or the Ray cluster does not answer."""
         gateway, node = self._settings.gateway, self._settings.node
         check_exposure("gateway.listen", gateway.listen, node.allow_unauthenticated)
+        if self._ray is not None:
+            self._reached_by = check_ray(self._settings, self._ray)
+            check_exposure("ray", _join(self._reached_by, 0), node.allow_unauthenticated)
         self._held = hold(self._settings.data_dir)
         try:
             parts = self._parts(self._held.directory)
@@ -102,9 +115,12 @@ class LocalMesh:
         supervisor, self._supervisor = self._supervisor, None
         held, self._held = self._held, None
         if supervisor is not None:
-            await asyncio.gather(*(supervisor.stop_part(name) for name in self.node_names))
+            first = self.node_names if self._ray is None else (RAY,)
+            await asyncio.gather(*(supervisor.stop_part(name) for name in first))
             await supervisor.stop()
         if held is not None:
+            if self._ray is not None:
+                remove_scratch(held.directory)
             held.release()
 
     async def __aenter__(self) -> LocalMesh:
@@ -153,7 +169,9 @@ class LocalMesh:
 
     @property
     def node_names(self) -> tuple[str, ...]:
-        """The parts that are nodes: `node-1` and on."""
+        """The parts that are nodes: `node-1` and on; none where they are on Ray."""
+        if self._ray is not None:
+            return ()
         return tuple(f"node-{number}" for number in range(1, len(self._nodes) + 1))
 
     @property
@@ -197,7 +215,7 @@ class LocalMesh:
                 "gateway": settings.gateway.model_copy(
                     update={
                         "listen": _join(gateway_host, ports["gateway"]),
-                        "ads_listen": _join("127.0.0.1", ports["ads"]),
+                        "ads_listen": _join(self._reached_by, ports["ads"]),
                         "admin_listen": _join("127.0.0.1", ports["admin"]),
                     }
                 ),
@@ -205,10 +223,15 @@ class LocalMesh:
         )
         redis_only = tuple(name for name in needs if name == "redis")
         parts += gateway_parts(directory, settings, depends_on=redis_only)
-        for name, services in zip(self.node_names, self._nodes, strict=True):
-            node = _node_settings(settings, services, ports[name], ports[f"{name}-metrics"])
+        if self._ray is None:
+            for name, services in zip(self.node_names, self._nodes, strict=True):
+                node = _node_settings(settings, services, ports[name], ports[f"{name}-metrics"])
+                own = settings.model_copy(update={"node": node})
+                parts.append(_node_part(directory, name, own, needs))
+        else:
+            node = settings.node.model_copy(update={"control_plane": settings.gateway.ads_listen})
             own = settings.model_copy(update={"node": node})
-            parts.append(_node_part(directory, name, own, needs))
+            parts += ray_parts(directory, own, self._nodes, self._ray, ports[RAY], needs)
         self._addresses = self._where(settings, ports)
         return parts
 
@@ -217,6 +240,8 @@ class LocalMesh:
         taken where they are free at the first start."""
         settings = self._settings
         wanted: dict[str, int] = {"gateway": 0, "ads": 0, "admin": 0}
+        if self._ray is not None:
+            wanted[RAY] = 0
         for name in self.node_names:
             wanted |= {name: 0, f"{name}-metrics": 0}
         known = remembered_ports(directory.ports_file)
@@ -224,7 +249,7 @@ class LocalMesh:
         for name, part in (("gateway", settings.gateway), ("node-1", settings.node)):
             _, port = split_address(part.listen)
             asked = "listen" in part.model_fields_set
-            if asked or (name not in known and is_free(port, host)):
+            if name in wanted and (asked or (name not in known and is_free(port, host))):
                 wanted[name] = port
         return choose_ports(wanted, directory.ports_file, host=host)
 
@@ -233,7 +258,7 @@ class LocalMesh:
         door = _join("127.0.0.1" if _is_wildcard(host) else host, port)
         nodes = tuple(_join("127.0.0.1", ports[name]) for name in self.node_names)
         metrics = tuple(_join("127.0.0.1", ports[f"{name}-metrics"]) for name in self.node_names)
-        whole = set(self._nodes[0]) >= set(NodeSettings().services)
+        whole = bool(nodes) and set(self._nodes[0]) >= set(NodeSettings().services)
         return Addresses(
             grpc=nodes[0] if whole else door,
             rest=f"http://{door}",

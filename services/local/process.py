@@ -131,13 +131,7 @@ class Child:
 
     def log_tail(self, lines_max: int = 20) -> list[str]:
         """The last lines that this process wrote, each cut at 300 characters."""
-        with contextlib.suppress(OSError), self._log_file.open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            start = self._log_start if size >= self._log_start else 0
-            log.seek(max(start, size - _TAIL_BYTES_MAX))
-            lines = log.read().decode("utf-8", "replace").splitlines()[-lines_max:]
-            return [line[:_TAIL_LINE_CHARACTERS_MAX] for line in lines]
-        return []
+        return log_tail(self._log_file, start=self._log_start, lines_max=lines_max)
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
@@ -159,6 +153,17 @@ def describe_exit(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
+
+
+def log_tail(log_file: Path, *, start: int = 0, lines_max: int = 20) -> list[str]:
+    """The last lines of a log after the byte `start`, each cut at 300 characters; none where it
+    cannot be read."""
+    with contextlib.suppress(OSError), log_file.open("rb") as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(start if size >= start else 0, size - _TAIL_BYTES_MAX))
+        lines = log.read().decode("utf-8", "replace").splitlines()[-lines_max:]
+        return [line[:_TAIL_LINE_CHARACTERS_MAX] for line in lines]
+    return []
 
 
 def rotate(log_file: Path, bytes_max: int = LOG_BYTES_MAX) -> bool:

@@ -11,6 +11,7 @@ from tests.house.test_house_tidy import texts
 MAY: Final[Mapping[str, str]] = {
     "services/config.py": "the one reader",
     "services/local/process.py": "hands its own environment on to the programs it starts",
+    "services/ray/replica.py": "hands it on to nodes, without what Ray set for its own workers",
     "services/documents/parser.py": "gives the confined parser PATH and nothing else",
     "services/commands/serve.py": "writes gRPC's bootstrap, which gRPC takes from nowhere else",
 }
