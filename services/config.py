@@ -79,6 +79,12 @@ class ModelSettings(_Part):
     batch_padded_tokens_max: int = Field(1536, ge=256)
     """Padded tokens of a batch. More makes queries wait longer behind a running batch; on a CPU
     it is no faster a token. A GPU wants 16,384 or more."""
+    batch_ms_max: float = Field(50.0, gt=0)
+    """How long a batch may run, by what batches were seen to take. More makes queries wait longer
+    behind a running batch; on a CPU it is no faster a token."""
+    policy: Literal["lanes", "fifo"] = "lanes"
+    """What forms batches. `fifo` takes texts as they come, for comparison: more padding, and
+    queries wait behind passages."""
     queue_tokens_max: int = Field(500_000, ge=1_000)
     """Tokens waiting before the queue refuses with QUEUE_FULL."""
 

@@ -158,7 +158,8 @@ class Encoder:
         tokenized = self.tokenize(texts, kind, truncate=truncate)
         vectors = np.empty((len(texts), wanted), np.float32)
         found: dict[int, Sentences] = {}
-        for batch in _in_batches(tokenized, limits or schedule.Limits()):
+        counts = [text.tokens for text in tokenized]
+        for batch in schedule.in_batches(counts, limits or schedule.Limits()):
             encoded = self.forward([tokenized[i] for i in batch], sentences=sentences)
             vectors[batch] = self.shorten(encoded.vectors, wanted)
             found.update(zip(batch, encoded.sentences, strict=False))
@@ -173,20 +174,6 @@ class Encoder:
                 metadata={"input_kind": kind, "known": known},
             )
         return self.prompts[kind]
-
-
-def _in_batches(tokenized: Sequence[Tokenized], limits: schedule.Limits) -> list[list[int]]:
-    waiting = {
-        index: schedule.Item(index, item.tokens, "bulk", arrived_s=0.0)
-        for index, item in enumerate(tokenized)
-    }
-    batches = []
-    while waiting:
-        batch = schedule.next_batch(list(waiting.values()), limits, 0.0, bulk_served_s=0.0)
-        batches.append([item.id for item in batch.items])
-        for item in batch.items:
-            del waiting[item.id]
-    return batches
 
 
 def _token_output(session: providers.Session, model: ModelDir) -> str:

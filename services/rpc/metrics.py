@@ -38,10 +38,30 @@ QUEUE_WAIT_SECONDS = Histogram(
     ["model", "lane"],
     buckets=_SECONDS,
 )
+QUEUE_TOKENS_WAITING = Gauge(
+    "ragmesh_model_queue_tokens_waiting",
+    "Tokens waiting for a model, and the padded tokens of the batch that it runs.",
+    ["model"],
+)
+QUEUE_UNANSWERED = Counter(
+    "ragmesh_model_queue_unanswered_total",
+    "Texts that got no result; reason is `full` or `late` (refused), `expired`, `cancelled` or "
+    "`failed`.",
+    ["model", "reason"],
+)
+BATCH_TEXTS = Histogram(
+    "ragmesh_model_batch_texts",
+    "Texts of a batch.",
+    ["model"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+)
 BATCH_TOKENS = Counter(
     "ragmesh_model_tokens_total",
     "Tokens put through a model; kind is `text` or `padding`.",
     ["model", "kind"],
+)
+MODEL_TOKENS_PER_SECOND = Gauge(
+    "ragmesh_model_tokens_per_second", "Padded tokens a second of recent batches.", ["model"]
 )
 INDEX_POINTS = Gauge("ragmesh_index_points", "Live points of all indexes on this node.")
 INDEX_TOMBSTONES = Gauge("ragmesh_index_tombstones", "Deleted rows that still take memory.")
