@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from benchmarks.bench import Bench
 from benchmarks.report import SuiteReport
 from benchmarks.suites.ask import ask
+from benchmarks.suites.embed import embed
 from benchmarks.suites.quality import quality
 from benchmarks.suites.rest import rest
 from benchmarks.suites.search import search
@@ -19,6 +20,7 @@ SUITES: Mapping[str, Suite] = {
     "rest": rest,
     "ask": ask,
     "quality": quality,
+    "embed": embed,
     "up": up,
     "demo": demo,
 }

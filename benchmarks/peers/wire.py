@@ -1,0 +1,73 @@
+"""How a run and a peer talk: lines of JSON over the peer's standard input and output.
+
+The peer says `{"ready": {package: version}}` when its model is loaded. Then, for each line
+`{"texts": [...]}`, it answers with a line `{"seconds": s, "rows": n, "columns": d}` and n * d
+float32, row by row; or with `{"error": "..."}`, after which it takes the next line. `seconds` is
+the time of the peer's own call, so what the talk costs is nobody's. The end of its input is its
+end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, BinaryIO, Protocol
+
+FLOAT_BYTES = 4
+
+
+class Rows(Protocol):
+    """What is used of an array of float32, (texts, dimensions), contiguous."""
+
+    @property
+    def shape(self) -> tuple[int, ...] | None: ...
+    def tobytes(self) -> bytes: ...
+
+
+Embed = Callable[[list[str]], Rows]
+"""Texts to vectors, in order."""
+Load = Callable[[Mapping[str, Any]], Embed]
+"""From what the run gave: `model` (a Hugging Face directory), `threads`, and a peer's own."""
+
+
+def serve(load: Load, packages: Sequence[str]) -> None:
+    """Loads what `argv[1]` asks for, in JSON, and answers until standard input ends.
+
+    `packages` are those whose versions are told.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints goes to standard error
+    try:
+        embed = load(json.loads(sys.argv[1]))
+    except Exception as error:
+        _say(answers, {"error": f"{type(error).__name__}: {error}"})
+        raise
+    _say(answers, {"ready": {name: version(name) for name in packages}})
+    for line in sys.stdin.buffer:
+        try:
+            texts: list[str] = json.loads(line)["texts"]
+            begin_s = time.perf_counter()
+            vectors = embed(texts)
+            seconds = time.perf_counter() - begin_s
+            header, data = _answer(vectors, seconds)
+        except Exception as error:  # whatever it is, the run wants to read it
+            _say(answers, {"error": f"{type(error).__name__}: {error}"})
+            continue
+        _say(answers, header, data)
+
+
+def _answer(vectors: Rows, seconds: float) -> tuple[dict[str, float], bytes]:
+    rows, columns = vectors.shape or ()
+    data = vectors.tobytes()
+    if len(data) != rows * columns * FLOAT_BYTES:
+        raise TypeError(f"{len(data)} bytes are not {rows} x {columns} float32")
+    return {"seconds": seconds, "rows": rows, "columns": columns}, data
+
+
+def _say(out: BinaryIO, header: Mapping[str, Any], data: bytes = b"") -> None:
+    out.write(json.dumps(header).encode() + b"\n" + data)
+    out.flush()
