@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import schedule
 from engine.errors import InvalidField, ModelTaskMismatch, ModelUnavailable
@@ -111,14 +112,24 @@ class Encoder:
         """
         if not batch:
             return Encoded(np.empty((0, self.dimensions), np.float32))
-        counts = [item.tokens for item in batch]
-        tokens = self._runner.run([item.ids for item in batch])
-        vectors = pool(tokens, counts, self._pooling)
+        outputs = self.outputs(batch)
+        vectors = self.vectors(outputs, batch)
         if not sentences:
             return Encoded(vectors)
-        return Encoded(
-            vectors, tuple(pool_sentences(tokens[row], item) for row, item in enumerate(batch))
-        )
+        found = (pool_sentences(outputs[row], item) for row, item in enumerate(batch))
+        return Encoded(vectors, tuple(found))
+
+    def outputs(self, batch: Sequence[Tokenized]) -> NDArray[np.float32]:
+        """Token outputs (texts, tokens, hidden) of one run; rows are padded at their ends."""
+        return self._runner.run([item.ids for item in batch])
+
+    def vectors(self, outputs: NDArray[np.float32], batch: Sequence[Tokenized]) -> Matrix:
+        """The pooled, normalized vectors (texts, dimensions) of a run's outputs."""
+        return pool(outputs, [item.tokens for item in batch], self._pooling)
+
+    def windows(self, texts: Sequence[str], kind: Kind) -> list[list[Tokenized]]:
+        """Each text in as many windows as it takes. Raises InvalidField as `tokenize`."""
+        return self._tokenizer.windows(texts, self._prompt(kind))
 
     def check_dimensions(self, dimensions: int | None) -> int:
         """`dimensions`, or the full length for None. Raises InvalidField if it is not offered."""

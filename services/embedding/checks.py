@@ -13,15 +13,17 @@ from services.rpc.chain import Check
 
 TEXTS_MAX = 1_024
 COUNTED_TEXTS_MAX = 4_096
+PASSAGES_MAX = 1_024
 TEXT_CHARACTERS_MAX = 1_000_000
 DIMENSIONS_MAX = 4_096
+PRIOR_SCORE_MAX = 1e6
 
 
-def _texts(texts: Sequence[str], most: int) -> None:
-    fields.items(texts, "texts", most)
+def _texts(texts: Sequence[str], most: int, field: str = "texts") -> None:
+    fields.items(texts, field, most)
     for index, text in enumerate(texts):
         if len(text) > TEXT_CHARACTERS_MAX:
-            fields.characters(text, f"texts[{index}]", TEXT_CHARACTERS_MAX)
+            fields.characters(text, f"{field}[{index}]", TEXT_CHARACTERS_MAX)
 
 
 def _embed(request: pb.EmbedTextsRequest) -> None:
@@ -29,6 +31,17 @@ def _embed(request: pb.EmbedTextsRequest) -> None:
     _texts(request.texts, TEXTS_MAX)
     fields.number(request.dimensions, "dimensions", 0, DIMENSIONS_MAX)
     fields.enum(request, "input_kind")
+
+
+def _rerank(request: pb.RerankPassagesRequest) -> None:
+    names.parse(request.model, "embeddingModels/*", "model")
+    fields.characters(request.query, "query", TEXT_CHARACTERS_MAX, least=1)
+    _texts(request.passages, PASSAGES_MAX, "passages")
+    prior = request.prior_scores
+    if prior:
+        fields.items(prior, "prior_scores", len(request.passages), least=len(request.passages))
+    for index, score in enumerate(prior):
+        fields.number(score, f"prior_scores[{index}]", -PRIOR_SCORE_MAX, PRIOR_SCORE_MAX)
 
 
 def _count(request: pb.CountTokensRequest) -> None:
@@ -47,6 +60,7 @@ def _get(request: pb.GetEmbeddingModelRequest) -> None:
 CHECKS: Mapping[type[Message], Check] = MappingProxyType(
     {
         pb.EmbedTextsRequest: _embed,
+        pb.RerankPassagesRequest: _rerank,
         pb.CountTokensRequest: _count,
         pb.ListEmbeddingModelsRequest: _list,
         pb.GetEmbeddingModelRequest: _get,

@@ -1,0 +1,81 @@
+"""A loaded cross-encoder: query and passage read together, one score out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.errors import ModelTaskMismatch
+from engine.models import model_dir, providers
+from engine.models.default import MODEL_ID
+from engine.models.graph import LOGITS
+from engine.models.loading import Opened, open_model
+from engine.models.pairs import PairTokenizer
+from engine.models.precision import Asked
+from engine.models.runner import Runner
+from engine.models.tokenize import Tokenized
+from engine.types import Fingerprint
+
+
+class CrossEncoder:
+    """One model on one execution provider. Every method may be called from many threads.
+
+    `tokens_max` is what it reads of query and passage together; `fingerprint` identifies model
+    and precision.
+    """
+
+    dimensions = 0
+    dimensions_offered: frozenset[int] = frozenset()
+
+    def __init__(self, name: str, opened: Opened) -> None:
+        model = opened.model
+        self.name = name
+        self.tokens_max = model.tokens_max
+        self.provider = opened.provider
+        self.file = opened.file
+        self.fingerprint = Fingerprint(model.weights_hash, opened.digits, "pair", "", 0)
+        self._runner = Runner(opened, LOGITS if not model.onnx else _only_output(opened))
+        self._tokenizer = PairTokenizer(model)
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        cache_dir: Path,
+        *,
+        threads: int,
+        provider: str = providers.AUTO,
+        precision: Asked = "auto",
+        name: str = MODEL_ID,
+    ) -> CrossEncoder:
+        """Load the Hugging Face directory `directory`, converting it in `cache_dir` if needed.
+
+        Raises ModelUnavailable, DataLoss, ProviderMissing, ModelTaskMismatch or InvalidField.
+        """
+        model = model_dir.read(directory)
+        if model.task != "rerank":
+            raise ModelTaskMismatch(
+                f"{directory} is no cross-encoder (a sequence classifier with one label)",
+                metadata={"path": str(directory), "task": model.task},
+            )
+        opened = open_model(model, cache_dir, threads=threads, provider=provider, asked=precision)
+        return cls(name, opened)
+
+    def fit_query(self, query: str, *, truncate: bool = False) -> str:
+        """As `PairTokenizer.fit_query`."""
+        return self._tokenizer.fit_query(query, truncate=truncate)
+
+    def windows(self, query: str, passages: Sequence[str]) -> list[list[Tokenized]]:
+        """As `PairTokenizer.windows`."""
+        return self._tokenizer.windows(query, passages)
+
+    def forward(self, batch: Sequence[Tokenized]) -> list[float]:
+        """The logit of each pair, with the GIL released inside."""
+        if not batch:
+            return []
+        logits = self._runner.run([item.ids for item in batch], [item.types for item in batch])
+        return [float(row[0]) for row in logits]
+
+
+def _only_output(opened: Opened) -> str:
+    return str(opened.session.get_outputs()[0].name)
