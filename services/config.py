@@ -65,13 +65,42 @@ class NodeSettings(_Part):
     """Allows to bind beyond loopback although nothing checks who calls."""
 
 
+Precision = Literal["auto", "fp32", "int8", "fp16"]
+
+
+class ServedModel(_Part):
+    """One more model of the embedding service, loaded when it is first asked for."""
+
+    id: str
+    """Its name here: `embeddingModels/{id}`."""
+    source: str
+    """A Hugging Face directory, or an id of its hub: `org/name`, or `org/name@revision`."""
+    precision: Precision = "auto"
+    """As `models.precision`."""
+    preload: bool = False
+    """Loads it at the start. The node is ready later, and its first caller does not wait."""
+
+
 class ModelSettings(_Part):
-    """The embedding model and its queue."""
+    """The embedding models and their queues."""
 
     directory: Path | None = None
-    """A Hugging Face directory; None for the model that comes with ragmesh."""
+    """The default model's Hugging Face directory; None for the model that comes with ragmesh."""
+    hub_id: str = ""
+    """In place of `directory`, the default model's id on the hub: `org/name`, or
+    `org/name@revision`. Without a revision it stays the one that was downloaded first."""
+    id: str = ""
+    """The default model's name here; empty for one made of its directory's or repository's."""
+    more: tuple[ServedModel, ...] = ()
+    """Further models."""
+    memory_bytes_max: int = Field(0, ge=0)
+    """What all models together may take; 0 for half of the machine's or the cgroup's memory. With
+    less, models take turns, and a caller waits while one is loaded again."""
     cache_dir: Path | None = None
-    """Where converted models are kept; None for `models` in the data directory."""
+    """Where downloaded and converted models are kept; None for `models` in the data directory."""
+    precision: Precision = "auto"
+    """The numbers that models compute with. `auto` takes the fastest that keeps a model's
+    quality; a collection is bound to the precision that it was made with."""
     provider: str = "auto"
     """`auto`, `cpu` or `cuda`; a missing one is an error, never a silent fallback."""
     threads: int = Field(0, ge=0)
@@ -85,6 +114,11 @@ class ModelSettings(_Part):
     policy: Literal["lanes", "fifo"] = "lanes"
     """What forms batches. `fifo` takes texts as they come, for comparison: more padding, and
     queries wait behind passages."""
+    cache_bytes_max: int = Field(64 * MIB, ge=0)
+    """Memory for vectors of texts that were embedded before, some 30,000 of 384 numbers; 0 keeps
+    none, neither here nor in Redis. More costs memory on every node."""
+    cache_ttl_s: int = Field(86_400, ge=1)
+    """How long a vector stays in Redis."""
     queue_tokens_max: int = Field(500_000, ge=1_000)
     """Tokens waiting before the queue refuses with QUEUE_FULL."""
 
@@ -153,6 +187,25 @@ class GatewaySettings(_Part):
     """Template of Envoy's bootstrap; None for `deploy/envoy/bootstrap.json` of the checkout."""
 
 
+class RaySettings(_Part):
+    """Nodes on Ray: what `ragmesh up --ray` places. A group of services is named by any of them."""
+
+    replicas: dict[str, int | str] = {}
+    """Nodes by service: `2`, or `1..4` to follow the queue before the model. One of those that
+    are not named."""
+    cpus: dict[str, float] = {}
+    """Ray's logical CPUs by service, for one node; 1 for those not named. A node's model uses as
+    many threads."""
+    gpus: dict[str, float] = {}
+    """GPUs by service, for one node; none for those not named."""
+    auth: Literal["token", "disabled"] = "token"
+    """How a cluster at an address knows its callers. One started here always asks for a token."""
+    token_file: Path | None = None
+    """The token of a cluster at an address; None for where Ray looks for it by itself."""
+    object_store_bytes: int = Field(150 * MIB, ge=80 * MIB)
+    """Shared memory of a Ray started here. No request goes through it."""
+
+
 def _data_dir() -> Path:
     return Path(platformdirs.user_data_dir("ragmesh"))
 
@@ -177,6 +230,7 @@ class Settings(BaseSettings):
     generation: GenerationSettings = GenerationSettings()
     documents: DocumentSettings = DocumentSettings()
     gateway: GatewaySettings = GatewaySettings()
+    ray: RaySettings = RaySettings()
 
 
 def check_exposure(field: str, address: str, allowed: bool) -> None:

@@ -185,19 +185,20 @@ class RetrievalCore:
 
     async def model_of(self, name: str, call: Call) -> PinnedModel:
         """An embedding model, for a collection to pin. Raises EmbeddingModelNotFound."""
+        # The empty text is nothing but special tokens and the prompt. It comes first: a model that
+        # is not in memory is loaded for it, and only then has a fingerprint.
+        empty = await self._mesh.embedding.EmbedTexts(
+            embedding.EmbedTextsRequest(
+                model=name, texts=[""], input_kind=embedding.INPUT_KIND_PASSAGE
+            ),
+            call,
+        )
         response = await self._mesh.embedding.GetEmbeddingModel(
             embedding.GetEmbeddingModelRequest(name=name), call
         )
         model = response.embedding_model
-        # The empty text is nothing but special tokens and the prompt.
-        empty = await self._mesh.embedding.EmbedTexts(
-            embedding.EmbedTextsRequest(
-                model=model.name, texts=[""], input_kind=embedding.INPUT_KIND_PASSAGE
-            ),
-            call,
-        )
         passage_tokens_max = model.tokens_max - empty.embeddings[0].tokens
-        return PinnedModel(model.name, model.fingerprint, model.dimensions, passage_tokens_max)
+        return PinnedModel(model.name, empty.fingerprint, model.dimensions, passage_tokens_max)
 
     async def matching_ids(
         self, collection: Collection, condition: Filter, min_seq: int, call: Call, limit: int
