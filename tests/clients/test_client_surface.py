@@ -121,6 +121,11 @@ async def test_a_call_without_an_end_is_refused(kind: str, timeout_s: float) -> 
         ("search_collection", ("a", "\ud800"), {}),
         ("embed_texts", (["\ud800"],), {}),
         ("embed_texts", (["a"],), {"dimensions": -(2**40)}),
+        ("rerank_passages", ("q", "one string"), {}),
+        ("rerank_passages", ("q", ["a"] * 1_025), {}),
+        ("rerank_passages", ("\ud800", ["a"]), {}),
+        ("rerank_passages", ("q", ["\ud800"]), {}),
+        ("rerank_passages", ("q", ["a"]), {"model": "collections/a"}),
     ],
 )
 async def test_arguments_that_cannot_be_meant_are_refused_before_sending(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 import math
 import pickle
 import typing
@@ -15,13 +16,14 @@ import ragmesh
 from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ragmesh import Field, Filter, Point, Vector, _names
+from ragmesh import Field, Filter, Point, Vector, _names, _session
 from ragmesh._convert import answers as answer_values
+from ragmesh._convert import embedding as embedding_values
 from ragmesh._convert import retrieval as convert
 from ragmesh._types import answers, documents, embedding, retrieval
 from ragmesh._values import from_struct, to_struct
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
-from ragmesh.api.embedding.v1 import embedding_service_pb2
+from ragmesh.api.embedding.v1 import embedding_model_pb2, embedding_service_pb2
 from ragmesh.api.generation.v1 import citation_pb2, generation_service_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, retrieval_service_pb2
 
@@ -151,6 +153,42 @@ def test_an_unset_vector_time_or_abstention_is_none() -> None:
     )
 
 
+def test_a_model_says_all_that_the_contract_says_of_it() -> None:
+    message = embedding_model_pb2.EmbeddingModel(
+        name="embeddingModels/m",
+        display_name="m",
+        dimensions=384,
+        tokens_max=256,
+        fingerprint="f",
+        provider="cpu",
+        precision="int8",
+        task=embedding_model_pb2.MODEL_TASK_RERANK,
+        loaded=True,
+        memory_kib=3 << 32,
+        dimensions_offered=[64, 384],
+    )
+    model = embedding_values.model(message)
+    assert dataclasses.asdict(model) == {
+        **{name.name: getattr(message, name.name) for name in message.DESCRIPTOR.fields},
+        "task": "rerank",
+        "dimensions_offered": (64, 384),
+    }
+    assert embedding_values.model(embedding_model_pb2.EmbeddingModel()).task == "unspecified"
+
+
+@pytest.mark.parametrize(
+    ("parts", "share"), [([(0.5, 1.0), (0.0, 3.0)], 0.125), ([(0.25, 4.0)], 0.25), ([(0, 0)], 0.0)]
+)
+def test_shares_of_padding_are_weighed_by_the_time_in_the_model(
+    parts: list[tuple[float, float]], share: float
+) -> None:
+    messages = [
+        embedding_service_pb2.EmbedTimings(padding_share=padding, inference_ms=ms)
+        for padding, ms in parts
+    ]
+    assert embedding_values.timings(messages).padding_share == share
+
+
 def test_names_are_taken_whole_or_as_ids_and_nothing_else() -> None:
     assert _names.collection("a") == _names.collection("collections/a") == "collections/a"
     whole = "collections/a/documents/d"
@@ -171,6 +209,9 @@ def test_names_are_taken_whole_or_as_ids_and_nothing_else() -> None:
         (retrieval.Metric, collection_pb2.Metric),
         (retrieval.SearchMode, retrieval_service_pb2.SearchMode),
         (embedding.InputKind, embedding_service_pb2.InputKind),
+        (embedding.ModelTask, embedding_model_pb2.ModelTask),
+        (embedding.ServedLane, embedding_service_pb2.Lane),
+        (_session.Lane, embedding_service_pb2.Lane),
         (documents.DocumentState, document_pb2.Document.State),
         (documents.IngestJobState, ingest_job_pb2.IngestJob.State),
         (documents.IngestJobStage, ingest_job_pb2.IngestJob.Stage),

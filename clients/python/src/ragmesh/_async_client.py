@@ -43,6 +43,7 @@ class AsyncClient(AsyncRunner):
         )
 
     embed_texts = call(embedding.embed_texts)
+    rerank_passages = call(embedding.rerank_passages)
     count_tokens = call(embedding.count_tokens)
     list_embedding_models = listing(embedding.list_embedding_models)
     get_embedding_model = call(embedding.get_embedding_model)

@@ -42,6 +42,7 @@ class Client(Runner):
         )
 
     embed_texts = call(embedding.embed_texts)
+    rerank_passages = call(embedding.rerank_passages)
     count_tokens = call(embedding.count_tokens)
     list_embedding_models = listing(embedding.list_embedding_models)
     get_embedding_model = call(embedding.get_embedding_model)

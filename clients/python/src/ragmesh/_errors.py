@@ -16,10 +16,11 @@
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
-    │   └── ProviderMissing  NoEmbeddingModel
+    │   └── ProviderMissing  NoEmbeddingModel  ModelTaskMismatch
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over 16 MiB (an upload: 256 MiB); also raised before sending
     │   ├── QueueFull  RateLimited   `retry_after_s` says when to come back
+    │   ├── ModelMemoryFull          other models that have work fill the memory
     │   └── LimitReached             a limit of the collection or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable  UpstreamFailed
@@ -247,6 +248,12 @@ class NoEmbeddingModel(FailedPrecondition):
     reason = "NO_EMBEDDING_MODEL"
 
 
+class ModelTaskMismatch(FailedPrecondition):
+    """The model cannot do what is asked, such as embed with a cross-encoder."""
+
+    reason = "MODEL_TASK_MISMATCH"
+
+
 class Exhausted(RagmeshError):
     """Ask for less, or later."""
 
@@ -261,6 +268,12 @@ class QueueFull(Exhausted):
     """Refused before queueing; `retry_after_s` says when to come back."""
 
     reason = "QUEUE_FULL"
+
+
+class ModelMemoryFull(Exhausted):
+    """No memory for another model while those that are loaded have work."""
+
+    reason = "MODEL_MEMORY_FULL"
 
 
 class LimitReached(Exhausted):

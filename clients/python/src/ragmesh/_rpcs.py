@@ -41,6 +41,7 @@ def _rpc(request: type[Req], response: type[Res]) -> Rpc[Req, Res]:
 
 
 EMBED_TEXTS = _rpc(embedding.EmbedTextsRequest, embedding.EmbedTextsResponse)
+RERANK_PASSAGES = _rpc(embedding.RerankPassagesRequest, embedding.RerankPassagesResponse)
 COUNT_TOKENS = _rpc(embedding.CountTokensRequest, embedding.CountTokensResponse)
 LIST_EMBEDDING_MODELS = _rpc(
     embedding.ListEmbeddingModelsRequest, embedding.ListEmbeddingModelsResponse

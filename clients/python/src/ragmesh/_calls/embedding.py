@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 
 from ragmesh import _rpcs as rpcs
 from ragmesh._convert import embedding as convert
-from ragmesh._names import resource
+from ragmesh._names import refuse, resource
 from ragmesh._plan import Pages, Plan, paged, send
 from ragmesh._session import Lane, Session
 from ragmesh._split import checked_texts, send_halving, split, text_bytes
-from ragmesh._types.embedding import EmbeddingModel, Embeddings, InputKind
+from ragmesh._types.embedding import EmbeddingModel, Embeddings, InputKind, Reranking
 from ragmesh._values import to_enum
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as pb
 
 EMBED_TEXTS_MAX = 1_024
 COUNT_TEXTS_MAX = 4_096
+RERANK_PASSAGES_MAX = 1_024
 DEFAULT_MODEL = "default"
 
 
@@ -55,6 +56,45 @@ def embed_texts(
             session, rpcs.EMBED_TEXTS, part, request, timeout_s=timeout_s, lane=lane
         )
     return convert.embeddings(parts)
+
+
+def rerank_passages(
+    session: Session,
+    query: str,
+    passages: Iterable[str],
+    *,
+    model: str = DEFAULT_MODEL,
+    prior_scores: Iterable[float] = (),
+    truncate: bool = False,
+    timeout_s: float | None = None,
+    lane: Lane | None = None,
+) -> Plan[Reranking]:
+    """Orders 1 to 1,024 passages by how well they answer a query, the best first.
+
+    Give them with the most promising first: they are scored in that order until the deadline is
+    near, and the result says how far that was; only if not one was scored it is DeadlineExceeded.
+    `prior_scores` are those of the search that found the passages, one each, higher for better;
+    then both count. Long passages are read in windows; a query over the model's `tokens_max`
+    raises TextTooLong unless `truncate` is set.
+    """
+    listed = checked_texts(passages, "passages")
+    if len(listed) > RERANK_PASSAGES_MAX:
+        raise refuse(
+            "passages",
+            f"are {len(listed)}; give the {RERANK_PASSAGES_MAX:,} most promising at most, because "
+            "scores of several requests make no common order.",
+        )
+    request = pb.RerankPassagesRequest(
+        model=resource("embeddingModels", model, "model"),
+        query=query,
+        passages=listed,
+        prior_scores=prior_scores,
+        truncate=truncate,
+    )
+    response = yield from send(
+        session, rpcs.RERANK_PASSAGES, request, timeout_s=timeout_s, lane=lane
+    )
+    return convert.reranking(response)
 
 
 def count_tokens(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from ragmesh._errors import FingerprintMismatch
 from ragmesh._types import embedding as types
+from ragmesh._values import from_enum
 from ragmesh._vectors import Vector
 from ragmesh.api.embedding.v1 import embedding_model_pb2, embedding_service_pb2, vector_pb2
 
@@ -58,11 +60,24 @@ def embeddings(parts: list[embedding_service_pb2.EmbedTextsResponse]) -> types.E
     return types.Embeddings(
         embeddings=tuple(embedding(e) for part in parts for e in part.embeddings),
         fingerprint=fingerprints[0],
-        timings=types.EmbedTimings(
-            tokenize_ms=sum(p.timings.tokenize_ms for p in parts),
-            queue_wait_ms=max(p.timings.queue_wait_ms for p in parts),
-            inference_ms=sum(p.timings.inference_ms for p in parts),
-        ),
+        timings=timings([part.timings for part in parts]),
+    )
+
+
+def timings(parts: Sequence[embedding_service_pb2.EmbedTimings]) -> types.EmbedTimings:
+    """Joins the timings of one call's requests, of which there is one at least. Shares of padding
+    are weighed by the time in the model."""
+    inference_ms = sum(part.inference_ms for part in parts)
+    padding_ms = sum(part.padding_share * part.inference_ms for part in parts)
+    lane = from_enum(embedding_service_pb2.Lane.DESCRIPTOR, parts[0].lane)
+    return types.EmbedTimings(
+        tokenize_ms=sum(part.tokenize_ms for part in parts),
+        queue_wait_ms=max(part.queue_wait_ms for part in parts),
+        inference_ms=inference_ms,
+        batch_texts=max(part.batch_texts for part in parts),
+        padding_share=padding_ms / inference_ms if inference_ms else 0.0,
+        lane=cast(types.ServedLane, lane),
+        cached_texts=sum(part.cached_texts for part in parts),
     )
 
 
@@ -75,7 +90,29 @@ def embedding(message: embedding_service_pb2.TextEmbedding) -> types.Embedding:
     )
 
 
+def reranking(message: embedding_service_pb2.RerankPassagesResponse) -> types.Reranking:
+    return types.Reranking(
+        passages=tuple(ranked(passage) for passage in message.passages),
+        partial=message.partial,
+        passages_scored=message.passages_scored,
+        fingerprint=message.fingerprint,
+        timings=timings([message.timings]),
+        query_truncated=message.query_truncated,
+    )
+
+
+def ranked(message: embedding_service_pb2.RankedPassage) -> types.RankedPassage:
+    return types.RankedPassage(
+        index=message.index,
+        score=message.score if message.HasField("score") else None,
+        raw_score=message.raw_score if message.HasField("raw_score") else None,
+        windows=message.windows,
+        tokens=message.tokens,
+    )
+
+
 def model(message: embedding_model_pb2.EmbeddingModel) -> types.EmbeddingModel:
+    task = from_enum(embedding_model_pb2.ModelTask.DESCRIPTOR, message.task)
     return types.EmbeddingModel(
         name=message.name,
         display_name=message.display_name,
@@ -84,4 +121,8 @@ def model(message: embedding_model_pb2.EmbeddingModel) -> types.EmbeddingModel:
         fingerprint=message.fingerprint,
         provider=message.provider,
         precision=message.precision,
+        task=cast(types.ModelTask, task),
+        loaded=message.loaded,
+        memory_kib=message.memory_kib,
+        dimensions_offered=tuple(message.dimensions_offered),
     )
