@@ -111,7 +111,7 @@ class Node:
             from services.embedding.servicer import EmbeddingServicer
 
             cache_dir = settings.models.cache_dir or settings.data_dir / "models"
-            return EmbeddingServicer(settings.models, cache_dir, self.threads)
+            return EmbeddingServicer(settings.models, cache_dir, self.threads, self.redis)
         if area == "retrieval":
             from services.retrieval.servicer import RetrievalServicer
 

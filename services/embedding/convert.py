@@ -5,9 +5,12 @@ from __future__ import annotations
 from ragmesh.api.embedding.v1 import embedding_model_pb2
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as pb
 
-from engine.models.encoder import Encoder
-from engine.models.model_dir import Kind
+from engine.models.model_dir import Kind, Task
 from services.embedding.core import Embedded
+from services.embedding.loader import Description
+from services.embedding.rerank import Reranked
+from services.embedding.timings import fill_timings
+from services.rpc.call import Lane
 from services.rpc.values import sentence_messages, vector_message
 
 KINDS: dict[int, Kind] = {
@@ -16,31 +19,66 @@ KINDS: dict[int, Kind] = {
     pb.INPUT_KIND_PASSAGE: "passage",
 }
 
+TASKS: dict[Task | None, embedding_model_pb2.ModelTask.ValueType] = {
+    None: embedding_model_pb2.MODEL_TASK_UNSPECIFIED,
+    "embed": embedding_model_pb2.MODEL_TASK_EMBED,
+    "rerank": embedding_model_pb2.MODEL_TASK_RERANK,
+}
 
-def embed_response(embedded: Embedded) -> pb.EmbedTextsResponse:
+
+def embed_response(embedded: Embedded, lane: Lane) -> pb.EmbedTextsResponse:
     """The answer of EmbedTexts."""
     response = pb.EmbedTextsResponse(fingerprint=embedded.fingerprint)
-    for text, done in zip(embedded.texts, embedded.done, strict=True):
+    for text in embedded.texts:
         response.embeddings.add(
-            vector=vector_message(done.result.vector),
+            vector=vector_message(text.vector),
             tokens=text.tokens,
             truncated=text.truncated,
-            sentences=sentence_messages(done.result.sentences),
+            sentences=sentence_messages(text.sentences),
         )
-    response.timings.tokenize_ms = embedded.tokenize_ms
-    response.timings.queue_wait_ms = max(d.queue_wait_ms for d in embedded.done)
-    response.timings.inference_ms = sum({d.batch: d.inference_ms for d in embedded.done}.values())
+    fill_timings(
+        response.timings,
+        embedded.done,
+        lane,
+        tokenize_ms=embedded.tokenize_ms,
+        cached_texts=embedded.cached_texts,
+    )
     return response
 
 
-def model_message(model_id: str, encoder: Encoder) -> embedding_model_pb2.EmbeddingModel:
+def rerank_response(found: Reranked, asked: int, lane: Lane) -> pb.RerankPassagesResponse:
+    """The answer of RerankPassages to `asked` passages."""
+    response = pb.RerankPassagesResponse(
+        partial=found.partial,
+        passages_scored=len(found.scored),
+        fingerprint=found.fingerprint,
+        query_truncated=found.query_truncated,
+    )
+    for index, score in zip(found.order, found.scores, strict=True):
+        one = found.scored[index]
+        response.passages.add(
+            index=index, score=score, raw_score=one.raw, windows=one.windows, tokens=one.tokens
+        )
+    for index in range(len(found.scored), asked):
+        response.passages.add(index=index)
+    fill_timings(response.timings, found.done, lane, tokenize_ms=found.tokenize_s * 1000)
+    return response
+
+
+def model_message(model: Description) -> embedding_model_pb2.EmbeddingModel:
     """A model as listed."""
+    offered = model.dimensions_offered
+    every = len(offered) > 1 and len(offered) == model.dimensions
     return embedding_model_pb2.EmbeddingModel(
-        name=f"embeddingModels/{model_id}",
-        display_name=encoder.name,
-        dimensions=encoder.dimensions,
-        tokens_max=encoder.tokens_max,
-        fingerprint=encoder.fingerprint.text,
-        provider=encoder.provider,
-        precision=encoder.fingerprint.precision,
+        name=f"embeddingModels/{model.id}",
+        display_name=model.id,
+        dimensions=model.dimensions,
+        tokens_max=model.tokens_max,
+        fingerprint=model.fingerprint,
+        provider=model.provider,
+        precision=model.precision,
+        task=TASKS[model.task],
+        loaded=model.loaded,
+        memory_kib=model.memory_bytes >> 10,
+        dimensions_offered=[] if every else sorted(offered),
     )

@@ -63,6 +63,13 @@ BATCH_TOKENS = Counter(
 MODEL_TOKENS_PER_SECOND = Gauge(
     "ragmesh_model_tokens_per_second", "Padded tokens a second of recent batches.", ["model"]
 )
+CACHE_TEXTS = Counter(
+    "ragmesh_embedding_cache_texts_total",
+    "Texts looked up before they were embedded; found is `memory`, `redis`, `shared` (made for "
+    "another caller at the same time) or `miss`.",
+    ["found"],
+)
+CACHE_BYTES = Gauge("ragmesh_embedding_cache_bytes", "Memory of the vectors kept here.")
 INDEX_POINTS = Gauge("ragmesh_index_points", "Live points of all indexes on this node.")
 INDEX_TOMBSTONES = Gauge("ragmesh_index_tombstones", "Deleted rows that still take memory.")
 INDEX_MEMORY_BYTES = Gauge("ragmesh_index_memory_bytes", "Estimated memory of all indexes.")
