@@ -61,7 +61,8 @@ def key_of(tenant: str, fingerprint: str, kind: Kind, truncate: bool, text: str)
 
 class VectorCache:
     """The least recently used entries leave when `bytes_max` is reached; 0 keeps nothing at all.
-    In Redis, entries leave after `ttl_s`. Used from one event loop."""
+    In Redis, entries leave after `ttl_s`. `used_bytes` is what the entries here take. Used from
+    one event loop."""
 
     def __init__(self, bytes_max: int, ttl_s: int, redis: Redis | None) -> None:
         self.enabled = bytes_max > 0
@@ -69,7 +70,7 @@ class VectorCache:
         self._ttl_s = ttl_s
         self._redis = redis if self.enabled else None
         self._entries: OrderedDict[Key, CachedVector] = OrderedDict()
-        self._bytes = 0
+        self.used_bytes = 0
         self._lost_until_s = 0.0
         self._writes: set[asyncio.Task[object]] = set()
 
@@ -110,13 +111,13 @@ class VectorCache:
             return
         old = self._entries.pop(key, None)
         if old is not None:
-            self._bytes -= old.vector.nbytes + ENTRY_BYTES
+            self.used_bytes -= old.vector.nbytes + ENTRY_BYTES
         self._entries[key] = entry
-        self._bytes += size
-        while self._bytes > self._bytes_max:
+        self.used_bytes += size
+        while self.used_bytes > self._bytes_max:
             _, oldest = self._entries.popitem(last=False)
-            self._bytes -= oldest.vector.nbytes + ENTRY_BYTES
-        metrics.CACHE_BYTES.set(self._bytes)
+            self.used_bytes -= oldest.vector.nbytes + ENTRY_BYTES
+        metrics.CACHE_BYTES.set(self.used_bytes)
 
     def _is_lost(self) -> bool:
         return time.monotonic() < self._lost_until_s

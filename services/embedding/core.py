@@ -93,10 +93,9 @@ class EmbeddingCore:
         embedded: Embedded,
     ) -> None:
         """What is known, then what others are making, and the rest made here."""
-        fingerprint = embedded.fingerprint
-        keys = [
-            key_of(call.tenant, fingerprint, asked.kind, asked.truncate, text) for text in texts
-        ]
+        # The bound too: one space may be offered with two, and a text that is cut is another one.
+        space = f"{embedded.fingerprint}/{model.encoder.tokens_max}"
+        keys = [key_of(call.tenant, space, asked.kind, asked.truncate, text) for text in texts]
         found = {
             key: EmbeddedText(known.vector, None, known.tokens, known.truncated)
             for key, known in (await self._cache.find(keys)).items()

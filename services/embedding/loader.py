@@ -29,7 +29,7 @@ class Description:
     """What is known of a model; what is not yet known is "", 0 or None.
 
     `memory_bytes` is an upper estimate. `provider` and `precision` are those it runs or would run
-    in. `fingerprint` is known while it is loaded.
+    in; they and `fingerprint` are "" where it cannot.
     """
 
     id: str
@@ -79,7 +79,7 @@ class Loader:
             state = _state(directory)
             known = self._described.get(spec.id)
             if known is None or known[0] != state:
-                known = state, self._read(spec, model_dir.read(directory))
+                known = state, self._read(spec, model_dir.read(directory, spec.overrides))
                 self._described[spec.id] = known
             return known[1]
 
@@ -95,6 +95,7 @@ class Loader:
             tokens_max=model.tokens_max,
             provider=provider,
             precision=digits,
+            fingerprint=model.fingerprint(digits).text if digits else "",
             memory_bytes=memory.estimate(
                 memory.weights_bytes(model), model.hidden, self._settings.batch_padded_tokens_max
             ),
@@ -121,6 +122,7 @@ class Loader:
             threads=self._settings.threads or len(os.sched_getaffinity(0)),
             precision=spec.precision,
             name=spec.id,
+            overrides=spec.overrides,
         )
         for batch in _warm_batches(encoder):
             encoder.forward(batch)

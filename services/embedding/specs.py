@@ -8,7 +8,8 @@ from pathlib import Path
 
 from engine.errors import InvalidField
 from engine.models import default
-from services.config import ModelSettings, Precision
+from engine.models.model_dir import AS_THEY_SAY, Overrides
+from services.config import ModelSettings, Precision, ServedModel
 from services.embedding import hub
 from services.embedding.hub import HubModel
 from services.rpc import names
@@ -24,6 +25,7 @@ class ModelSpec:
     id: str
     source: Path | HubModel
     precision: Precision = "auto"
+    overrides: Overrides = AS_THEY_SAY
     preload: bool = False
 
 
@@ -43,7 +45,8 @@ def configured(settings: ModelSettings) -> tuple[ModelSpec, ...]:
                 field=f"{field}.id",
                 metadata={"id": model_id},
             )
-        specs.append(ModelSpec(model_id, parse(more.source), more.precision, more.preload))
+        source, overrides = parse(more.source), _overrides(more)
+        specs.append(ModelSpec(model_id, source, more.precision, overrides, more.preload))
     return tuple(specs)
 
 
@@ -70,7 +73,14 @@ def default_spec(settings: ModelSettings) -> ModelSpec:
         source = settings.directory or default.directory()
     bundled = settings.directory is None and not settings.hub_id
     model_id = settings.id or (default.MODEL_ID if bundled else id_of(source))
-    return ModelSpec(names.check_id(model_id, "models.id"), source, settings.precision)
+    names.check_id(model_id, "models.id")
+    return ModelSpec(model_id, source, settings.precision, _overrides(settings))
+
+
+def _overrides(settings: ModelSettings | ServedModel) -> Overrides:
+    return Overrides(
+        settings.query_prompt, settings.passage_prompt, settings.pooling, settings.tokens_max
+    )
 
 
 def parse(text: str) -> Path | HubModel:
