@@ -54,10 +54,10 @@ def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 @asynccontextmanager
 async def serving(
-    first: Path, cache_dir: Path, redis_url: str = ""
+    first: Path, cache_dir: Path, redis_url: str = "", cache_bytes_max: int = 1 << 20
 ) -> AsyncIterator[EmbeddingServicer]:
     """A servicer of a small checkpoint, with a Redis if there is a URL."""
-    settings = SETTINGS.model_copy(update={"directory": first})
+    settings = SETTINGS.model_copy(update={"directory": first, "cache_bytes_max": cache_bytes_max})
     redis = connect(redis_url) if redis_url else None
     with ThreadPoolExecutor(2) as threads:
         servicer = EmbeddingServicer(settings, cache_dir, threads, redis)
