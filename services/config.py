@@ -68,21 +68,34 @@ class NodeSettings(_Part):
 Precision = Literal["auto", "fp32", "int8", "fp16"]
 
 
-class ServedModel(_Part):
+class _ModelOptions(_Part):
+    precision: Precision = "auto"
+    """The numbers that it computes with. `auto` takes the fastest that keeps the model's quality;
+    a collection is bound to the precision that it was made with."""
+    query_prompt: str | None = None
+    """Put before queries, such as `query: `; None for what the model's files say. Without the
+    prompt that a model was trained with, it finds less."""
+    passage_prompt: str | None = None
+    """The same for passages."""
+    pooling: Literal["mean", "cls", "last"] | None = None
+    """How token vectors become one; None for what the model's files say."""
+    tokens_max: int | None = Field(None, ge=3)
+    """Shortens what it reads of a text, which saves time; None for what the model's files say."""
+
+
+class ServedModel(_ModelOptions):
     """One more model of the embedding service, loaded when it is first asked for."""
 
     id: str
     """Its name here: `embeddingModels/{id}`."""
     source: str
     """A Hugging Face directory, or an id of its hub: `org/name`, or `org/name@revision`."""
-    precision: Precision = "auto"
-    """As `models.precision`."""
     preload: bool = False
     """Loads it at the start. The node is ready later, and its first caller does not wait."""
 
 
-class ModelSettings(_Part):
-    """The embedding models and their queues."""
+class ModelSettings(_ModelOptions):
+    """The embedding models and their queues. What is said of one model is of the default one."""
 
     directory: Path | None = None
     """The default model's Hugging Face directory; None for the model that comes with ragmesh."""
@@ -98,9 +111,6 @@ class ModelSettings(_Part):
     less, models take turns, and a caller waits while one is loaded again."""
     cache_dir: Path | None = None
     """Where downloaded and converted models are kept; None for `models` in the data directory."""
-    precision: Precision = "auto"
-    """The numbers that models compute with. `auto` takes the fastest that keeps a model's
-    quality; a collection is bound to the precision that it was made with."""
     provider: str = "auto"
     """`auto`, `cpu` or `cuda`; a missing one is an error, never a silent fallback."""
     threads: int = Field(0, ge=0)

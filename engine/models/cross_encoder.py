@@ -10,11 +10,11 @@ from engine.models import model_dir, providers
 from engine.models.default import MODEL_ID
 from engine.models.graph import LOGITS
 from engine.models.loading import Opened, open_model
+from engine.models.model_dir import AS_THEY_SAY, Overrides
 from engine.models.pairs import PairTokenizer
 from engine.models.precision import Asked
 from engine.models.runner import Runner
 from engine.models.tokenize import Tokenized
-from engine.types import Fingerprint
 
 
 class CrossEncoder:
@@ -33,7 +33,7 @@ class CrossEncoder:
         self.tokens_max = model.tokens_max
         self.provider = opened.provider
         self.file = opened.file
-        self.fingerprint = Fingerprint(model.weights_hash, opened.digits, "pair", "", 0)
+        self.fingerprint = model.fingerprint(opened.digits)
         self._runner = Runner(opened, LOGITS if not model.onnx else _only_output(opened))
         self._tokenizer = PairTokenizer(model)
 
@@ -47,12 +47,13 @@ class CrossEncoder:
         provider: str = providers.AUTO,
         precision: Asked = "auto",
         name: str = MODEL_ID,
+        overrides: Overrides = AS_THEY_SAY,
     ) -> CrossEncoder:
         """Load the Hugging Face directory `directory`, converting it in `cache_dir` if needed.
 
         Raises ModelUnavailable, DataLoss, ProviderMissing, ModelTaskMismatch or InvalidField.
         """
-        model = model_dir.read(directory)
+        model = model_dir.read(directory, overrides)
         if model.task != "rerank":
             raise ModelTaskMismatch(
                 f"{directory} is no cross-encoder (a sequence classifier with one label)",

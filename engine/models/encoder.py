@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from engine.errors import InvalidField, ModelTaskMismatch, ModelUnavailable
 from engine.models import model_dir, providers
 from engine.models.default import MODEL_ID
 from engine.models.loading import Opened, open_model
-from engine.models.model_dir import Kind, ModelDir
+from engine.models.model_dir import AS_THEY_SAY, Kind, ModelDir, Overrides
 from engine.models.pool import normalize, pool, pool_sentences
 from engine.models.precision import Asked
 from engine.models.runner import Runner
@@ -54,13 +52,7 @@ class Encoder:
         self.provider = opened.provider
         self.file = opened.file
         self.prompts: Mapping[Kind, str] = dict(model.prompts)
-        self.fingerprint = Fingerprint(
-            weights_hash=model.weights_hash,
-            precision=opened.digits,
-            pooling=model.pooling,
-            prompts=_prompts_hash(model.prompts),
-            dimensions=model.dimensions,
-        )
+        self.fingerprint = model.fingerprint(opened.digits)
         self._pooling = model.pooling
         self._runner = Runner(opened, _token_output(opened.session, model))
         self._tokenizer = TextTokenizer(model)
@@ -75,6 +67,7 @@ class Encoder:
         provider: str = providers.AUTO,
         precision: Asked = "auto",
         name: str = MODEL_ID,
+        overrides: Overrides = AS_THEY_SAY,
     ) -> Encoder:
         """Load the Hugging Face directory `directory`, converting it in `cache_dir` if needed.
 
@@ -82,7 +75,7 @@ class Encoder:
         Raises ModelUnavailable, DataLoss, ProviderMissing, ModelTaskMismatch or InvalidField, each
         before anything is served.
         """
-        model = model_dir.read(directory)
+        model = model_dir.read(directory, overrides)
         if model.task != "embed":
             raise ModelTaskMismatch(
                 f"{directory} is a cross-encoder: it scores pairs and has no vectors",
@@ -201,11 +194,6 @@ def _token_output(session: providers.Session, model: ModelDir) -> str:
         "output (batch, tokens, hidden), usually called last_hidden_state",
         metadata={"path": str(model.weights), "outputs": ", ".join(names)},
     )
-
-
-def _prompts_hash(prompts: Mapping[Kind, str]) -> str:
-    text = json.dumps([prompts["query"], prompts["passage"]])
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _ranges(numbers: frozenset[int]) -> str:

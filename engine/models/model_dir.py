@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import DataLoss, ModelUnavailable
 from engine.models.families import FAMILIES, Family
+from engine.types import Fingerprint
 
 Pooling = Literal["mean", "cls", "last"]
 Task = Literal["embed", "rerank"]
@@ -68,8 +69,50 @@ class ModelDir:
             raise unsupported(file, "model_type", name, ", ".join(FAMILIES))
         return FAMILIES[name]
 
+    def fingerprint(self, precision: str) -> Fingerprint:
+        """The space of its vectors where it computes in `precision`; of a cross-encoder, model and
+        precision."""
+        if self.task == "rerank":
+            return Fingerprint(self.weights_hash, precision, "pair", "", 0)
+        prompts = json.dumps([self.prompts["query"], self.prompts["passage"]])
+        return Fingerprint(
+            weights_hash=self.weights_hash,
+            precision=precision,
+            pooling=self.pooling,
+            prompts=hashlib.sha256(prompts.encode()).hexdigest()[:8],
+            dimensions=self.dimensions,
+        )
 
-def read(path: Path) -> ModelDir:
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What an operator knows better than a model's files; None leaves their word.
+
+    Many models name their prompts only in their description. `tokens_max` can only shorten.
+    """
+
+    query_prompt: str | None = None
+    passage_prompt: str | None = None
+    pooling: Pooling | None = None
+    tokens_max: int | None = None
+
+    def apply(self, model: ModelDir) -> ModelDir:
+        """The model as the operator wants it."""
+        given: dict[Kind, str | None] = {"query": self.query_prompt, "passage": self.passage_prompt}
+        prompts = {kind: text for kind, text in given.items() if text is not None}
+        return replace(
+            model,
+            prompts={**model.prompts, **prompts},
+            pooling=self.pooling or model.pooling,
+            tokens_max=min(self.tokens_max or model.tokens_max, model.tokens_max),
+        )
+
+
+AS_THEY_SAY = Overrides()
+"""Nothing is overridden."""
+
+
+def read(path: Path, overrides: Overrides = AS_THEY_SAY) -> ModelDir:
     """Read the directory at `path` and hash its weights (0.1 s for 90 MB).
 
     Raises ModelUnavailable where a file is missing or asks for something unsupported, and
@@ -82,7 +125,7 @@ def read(path: Path) -> ModelDir:
             metadata={"path": str(path)},
         )
     try:
-        return _read(path)
+        return overrides.apply(_read(path))
     except (TypeError, ValueError, AttributeError) as error:
         raise DataLoss(
             f"a JSON file of the model directory {path} holds a value of another kind than "

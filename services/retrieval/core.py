@@ -185,8 +185,8 @@ class RetrievalCore:
 
     async def model_of(self, name: str, call: Call) -> PinnedModel:
         """An embedding model, for a collection to pin. Raises EmbeddingModelNotFound."""
-        # The empty text is nothing but special tokens and the prompt. It comes first: a model that
-        # is not in memory is loaded for it, and only then has a fingerprint.
+        # The empty text is nothing but special tokens and the prompt. It comes first, because it
+        # loads the model: of one that was never downloaded nothing is known before.
         empty = await self._mesh.embedding.EmbedTexts(
             embedding.EmbedTextsRequest(
                 model=name, texts=[""], input_kind=embedding.INPUT_KIND_PASSAGE

@@ -17,6 +17,7 @@ from engine.errors import (
     ModelTaskMismatch,
     ModelUnavailable,
     NodeDraining,
+    TextTooLong,
 )
 from engine.models.encoder import Encoder
 from services.config import ModelSettings, ServedModel
@@ -76,8 +77,28 @@ async def test_a_list_shows_what_is_known_of_models_that_are_not_in_memory(
         await served.embed("other", TEXT)
         after = await served.model("other")
         assert after.loaded
-        assert after.fingerprint
+        assert after.fingerprint == before["other"].fingerprint
         assert (after.precision, after.provider) == ("fp32", "cpu")
+
+
+async def test_what_the_operator_says_of_a_model_goes_before_its_files(
+    node: Nodes, first: Path, second: Path
+) -> None:
+    source = str(second)
+    more = (
+        ServedModel(id="plain", source=source),
+        ServedModel(id="prompted", source=source, passage_prompt="red "),
+        ServedModel(id="first-token", source=source, pooling="cls"),
+        ServedModel(id="short", source=source, tokens_max=4),
+    )
+    async with node(ModelSettings(directory=first, more=more)) as served:
+        vector = {one.id: await served.embed(one.id, "green blue") for one in more[:3]}
+        assert np.allclose(await served.embed("plain", "red green blue"), vector["prompted"])
+        assert not np.allclose(vector["first-token"], vector["plain"], atol=1e-3)
+        with pytest.raises(TextTooLong):
+            await served.embed("short", "red green blue")
+        shown = await served.models()
+        assert len({shown[one.id].fingerprint for one in more[:3]}) == 3
 
 
 async def test_many_first_callers_share_one_load(
