@@ -11,7 +11,8 @@ from types import TracebackType
 
 from ragmesh import Client, Point
 
-from benchmarks.data import Matrix, VectorSet, clustered
+from benchmarks import fused
+from benchmarks.data import Matrix, RetrievalSet, VectorSet, clustered, scifact
 from benchmarks.mesh import running_mesh
 from services.local.mesh import Addresses
 
@@ -34,6 +35,14 @@ class LoadedVectors:
     settled_s: float
     segments: int
     memory_kib: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTexts:
+    """SciFact as a collection in the mesh; `upsert_s` is what embedding and writing it took."""
+
+    data: RetrievalSet
+    upsert_s: float
 
 
 class Bench:
@@ -77,6 +86,20 @@ class Bench:
         count, queries = (2_000, 200) if self.quick else (50_000, 1_400)
         self.say(f"making {count:,} vectors and searching them exactly")
         return self._load(clustered(count, queries, clusters=count // 100))
+
+    @cached_property
+    def scifact(self) -> LoadedTexts:
+        """Its abstracts (some in a quick run), embedded by the service. Raises DataMissing."""
+        data = scifact()
+        if self.quick:
+            data = data.part(documents=300, queries=40)
+        self.say(f"upserting and embedding {len(data.documents):,} abstracts")
+        self.client.create_collection(fused.COLLECTION)
+        begin_s = time.perf_counter()
+        fused.upsert(self.client, data.documents)
+        upsert_s = time.perf_counter() - begin_s
+        self.client.count_points(fused.COLLECTION)
+        return LoadedTexts(data, upsert_s)
 
     def _load(self, vectors: VectorSet) -> LoadedVectors:
         client, points = self.client, vectors.points

@@ -81,6 +81,17 @@ class RetrievalSet:
     queries: dict[str, str]
     qrels: dict[str, dict[str, dict[str, int]]]
 
+    def part(self, *, documents: int, queries: int) -> RetrievalSet:
+        """The first judged queries of each split with their documents, filled up with others."""
+        qrels = {
+            split: dict(list(judged.items())[:queries]) for split, judged in self.qrels.items()
+        }
+        needed = {
+            document for judged in qrels.values() for one in judged.values() for document in one
+        }
+        ordered = sorted(self.documents, key=lambda one: one.id not in needed)
+        return RetrievalSet(ordered[: max(documents, len(needed))], self.queries, qrels)
+
 
 def scifact() -> RetrievalSet:
     """SciFact in BEIR's form: 5,183 abstracts, 300 test and 809 train queries. Raises DataMissing.

@@ -34,7 +34,7 @@ class Runner:
         tokens that pad a batch into one of a GPU's fixed shapes are cut off again.
         """
         count, longest = len(ids), max(map(len, ids))
-        rows, tokens = (count, longest) if self._device == "cpu" else _bucket(count, longest)
+        rows, tokens = (count, longest) if self._device == "cpu" else bucket(count, longest)
         feed = {name: np.zeros((rows, tokens), np.int64) for name in (IDS, MASK, TYPES)}
         for row, one in enumerate(ids):
             feed[IDS][row, : len(one)] = one
@@ -52,7 +52,7 @@ class Runner:
         return found
 
 
-def _bucket(rows: int, tokens: int) -> tuple[int, int]:
+def bucket(rows: int, tokens: int) -> tuple[int, int]:
     """The fixed shape that a batch goes in: a power of two of rows, a length of LENGTH_BUCKETS."""
     length = next((one for one in LENGTH_BUCKETS if one >= tokens), tokens)
     return 1 << (rows - 1).bit_length(), length
