@@ -132,7 +132,7 @@ def _options(threads: int) -> Any:
     # Measured with all-MiniLM-L6-v2 on 2 cores and mixed batches of at most 1,536 padded tokens:
     # with the arena the process peaks at 225 MB, without it at 404 MB, at the same speed (and
     # 5 to 8 % slower without it at 8 texts of 256). The arena keeps its largest shape, which the
-    # budget of padded tokens in engine/schedule.py bounds. Memory patterns are kept for every
+    # budget of padded tokens in engine/schedule bounds. Memory patterns are kept for every
     # shape seen, so they are off: 248 MB with them.
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False

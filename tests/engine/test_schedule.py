@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -157,6 +158,7 @@ def test_what_left_the_queue_leaves_no_trace(
     for lane in ("interactive", "bulk"):
         assert (queue.count(lane), queue.tokens(lane)) == (fresh.count(lane), fresh.tokens(lane))
         assert queue.since_s(lane) <= fresh.since_s(lane)
+        assert (queue.since_s(lane) == math.inf) == (queue.count(lane) == 0)
     patient = Moment(NOW_S, bulk_served_s=math.inf)
     assert LANES(queue, limits, patient) == LANES(fresh, limits, patient)
 
@@ -241,6 +243,58 @@ def test_similar_lengths_go_together() -> None:
     batch = _next(waiting, Limits(batch_padded_tokens_max=2500))
     assert {item.tokens for item in batch.items} == {250}
     assert len(batch.items) == 10
+
+
+def test_one_longer_text_does_not_make_all_others_longer() -> None:
+    waiting = [Item(i, 100, "bulk", float(i)) for i in range(8)]
+    longer, shorter = Item(8, 110, "bulk", 8.0), Item(9, 90, "bulk", 9.0)
+    batch = _next([*waiting, longer, shorter], Limits(padding_tokens=16))
+    assert set(batch.items) == {*waiting, shorter}
+
+
+def _accelerator() -> Cost:
+    """5 ms for a run and next to nothing for a token."""
+    cost = Cost()
+    for padded in (20, 640, 320, 160) * 5:
+        cost = cost.seen(padded, 0.005 + 2e-6 * padded)
+    return cost
+
+
+def test_a_free_worker_waits_for_those_who_come_back_until_they_are_there() -> None:
+    """Thirty were answered 0.2 ms ago and usually come back within 1 ms; two wait already."""
+    pace = Pace(NOW_S - 0.0002, answered=30, usual_share=1.0, usual_last_s=0.001)
+    moment = Moment(NOW_S, NOW_S, _accelerator(), pace)
+    two = [Item(i, 20, "interactive", NOW_S - 0.001) for i in range(2)]
+    waits = _next(two, Limits(), moment)
+    assert not waits.items and waits.wait_until_s == pytest.approx(NOW_S + 0.0013)
+    back = replace(moment, pace=replace(pace, came=30))
+    rest = [Item(i, 20, "interactive", NOW_S) for i in range(2, 32)]
+    assert len(_next([*two, *rest], Limits(), back).items) == 32
+
+
+@pytest.mark.parametrize(
+    "why", ["cheap runs", "nobody comes", "too late", "another lane waits", "a deadline", "never"]
+)
+def test_a_free_worker_runs_at_once(why: str) -> None:
+    """Everything else is as where it waits."""
+    pace = Pace(NOW_S - 0.0002, answered=30, usual_share=1.0, usual_last_s=0.001)
+    cost = _accelerator()
+    limits = Limits(wait_s_max=0.0 if why == "never" else 0.005)
+    two = [Item(i, 20, "interactive", NOW_S - 0.001) for i in range(2)]
+    if why == "cheap runs":
+        cost = Cost()
+        for padded in (20, 640, 320, 160) * 5:
+            cost = cost.seen(padded, 0.001 + 1e-4 * padded)
+    elif why == "nobody comes":
+        pace = replace(pace, usual_share=0.0)
+    elif why == "too late":
+        pace = replace(pace, ended_s=NOW_S - 0.002)
+    elif why == "another lane waits":
+        two.append(Item(2, 200, "bulk", NOW_S))
+    elif why == "a deadline":
+        two[0] = replace(two[0], deadline_s=NOW_S + 0.005)
+    batch = _next(two, limits, Moment(NOW_S, NOW_S, cost, pace))
+    assert [item.id for item in batch.items] == [0, 1]
 
 
 @pytest.mark.parametrize("policy", [LANES, FIFO])
