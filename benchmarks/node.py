@@ -17,7 +17,6 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.config import ModelSettings, NodeSettings, Settings, to_environment
-from services.local.ports import choose_ports
 from services.local.process import launch_argv, log_tail
 
 READY_TIMEOUT_S = 120.0
@@ -53,14 +52,9 @@ def embedding_node(cache_dir: Path, **models: Any) -> Iterator[EmbeddingNode]:
     """
     with tempfile.TemporaryDirectory(prefix="ragmesh-bench-") as name:
         folder = Path(name)
-        port = choose_ports({"metrics": 0}, folder / "ports.json")["metrics"]
         settings = Settings(
             data_dir=folder,
-            node=NodeSettings(
-                services=("embedding",),
-                listen="127.0.0.1:0",
-                metrics_listen=f"127.0.0.1:{port}",
-            ),
+            node=NodeSettings(services=("embedding",), listen="127.0.0.1:0"),
             models=ModelSettings(cache_dir=cache_dir, **models),
         )
         ready, log = folder / "ready", folder / "log"
@@ -74,7 +68,8 @@ def embedding_node(cache_dir: Path, **models: Any) -> Iterator[EmbeddingNode]:
             )
         try:
             _wait(process, ready, log)
-            yield EmbeddingNode(ready.read_text().strip(), settings.node.metrics_listen)
+            address, metrics = ready.read_text().split()
+            yield EmbeddingNode(address, metrics)
         finally:
             _stop(process)
 

@@ -79,7 +79,7 @@ def _export(model: Path, file: Path) -> None:
     import torch  # type: ignore[import-not-found]
     from transformers import AutoModel  # type: ignore[import-not-found]
 
-    encoder = AutoModel.from_pretrained(model).eval()
+    encoder = AutoModel.from_pretrained(model, add_pooling_layer=False).eval()
     encoder.config.return_dict = False
     example = torch.ones(2, 16, dtype=torch.int64)
     axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=512)}
@@ -87,7 +87,7 @@ def _export(model: Path, file: Path) -> None:
         encoder,
         (),
         str(file),
-        kwargs={"input_ids": example, "attention_mask": example},
+        kwargs={"input_ids": example, "attention_mask": example.clone()},
         dynamic_shapes={"input_ids": axes, "attention_mask": axes},
         output_names=["token_embeddings"],
         external_data=False,

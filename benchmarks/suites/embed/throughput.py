@@ -25,6 +25,8 @@ CALLERS, BATCH = 2, 128
 GEMM_TOKENS, GEMM_S = 1536, 2.0
 """A batch of the encoder's own size, and for how long it is repeated in each round."""
 
+ALIKE = 0.9
+
 RAW, FP32, SERVICE = "ragmesh, raw", "ragmesh, raw, fp32", "ragmesh, service"
 REFERENCE = "sentence-transformers"
 NUMPY, ONNXRUNTIME = "numpy", "onnxruntime"
@@ -137,15 +139,16 @@ def _shape() -> str:
 
 
 def _alike(vectors: Mapping[str, Matrix]) -> list[Figure]:
-    """That all sides did the same work."""
-    if REFERENCE not in vectors:
-        return []
-    reference = vectors[REFERENCE]
-    cosines = {name: (rows * reference).sum(1) for name, rows in vectors.items()}
-    return [
-        Figure(
-            f"cosine with {REFERENCE}, {name}", float(found.mean()), "", f"least {found.min():.4f}"
-        )
-        for name, found in cosines.items()
-        if name != REFERENCE
-    ]
+    """The cosines of the first round's vectors. Raises AssertionError for a side that did other
+    work: no precision takes a vector below ALIKE."""
+    figures = []
+    for name, rows in vectors.items():
+        if REFERENCE in vectors and name != REFERENCE:
+            cosines = (rows * vectors[REFERENCE]).sum(1)
+            least = f"least {cosines.min():.4f}"
+            figures.append(
+                Figure(f"cosine with {REFERENCE}, {name}", float(cosines.mean()), "", least)
+            )
+            if not cosines.min() >= ALIKE:
+                raise AssertionError(f"{name} is not the same model: cosine {least}")
+    return figures
