@@ -345,6 +345,7 @@ def test_fifo_takes_texts_as_they_came_and_stops_at_the_first_that_does_not_fit(
     batch = FIFO(Waiting(limits, waiting), limits, NOW)
     taken = len(batch.items)
     assert list(batch.items) == waiting[:taken] and not batch.expired
+    assert taken <= limits.batch_items_max
     if taken < min(len(waiting), limits.batch_items_max):
         longest = max(item.tokens for item in waiting[: taken + 1])
         assert longest * (taken + 1) > limits.batch_padded_tokens_max
