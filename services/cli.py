@@ -14,6 +14,7 @@ from services.commands import (
     doctor,
     gateway,
     ingest,
+    models,
     ray,
     search,
     serve,
@@ -36,6 +37,7 @@ app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("ask")(ask.ask)
 app.add_typer(collections.app, name="collections")
+app.add_typer(models.app, name="models")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.add_typer(ray.app, name="ray")

@@ -4,6 +4,7 @@
     settings   flags over the environment             connect  where the mesh is
     signals    stop once, and at once                 board    the control plane's report in Redis
     ingestion  documents in, watched to their end     answers  an answer for people and programs
+    model_facts  model_bench  model_gate              what `ragmesh models` computes
 
 Heavy imports stand inside the functions: `ragmesh --help` should not wait for gRPC.
 """

@@ -47,10 +47,13 @@ class Description:
 
 
 class Loader:
-    """Reads and loads models, by what the settings say of all of them."""
+    """Reads and loads models, by what the settings say of all of them: `provider`, as it was asked
+    for, and `threads` of a forward pass."""
 
     def __init__(self, settings: ModelSettings, cache_dir: Path) -> None:
         self._settings = settings
+        self.provider = settings.provider
+        self.threads = settings.threads or len(os.sched_getaffinity(0))
         self._cache_dir = cache_dir
         self._described: dict[str, tuple[object, Description]] = {}
         self._describing = threading.Lock()
@@ -104,7 +107,7 @@ class Loader:
     def would_run(self, spec: ModelSpec, model: ModelDir) -> tuple[str, str]:
         """Provider and precision that a load would choose; "" where it would fail."""
         try:
-            provider = providers.choose(self._settings.provider, providers.offered())
+            provider = providers.choose(self.provider, providers.offered())
             if model.onnx:
                 return provider, precision.of_onnx(model.weights)
             return provider, precision.choose(spec.precision, model, provider, self._cache_dir)
@@ -118,8 +121,8 @@ class Loader:
         encoder = kind.load(
             directory,
             self._cache_dir,
-            provider=self._settings.provider,
-            threads=self._settings.threads or len(os.sched_getaffinity(0)),
+            provider=self.provider,
+            threads=self.threads,
             precision=spec.precision,
             name=spec.id,
             overrides=spec.overrides,
