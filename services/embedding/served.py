@@ -23,7 +23,10 @@ class ServedModel:
         self.queue = ModelQueue[AnyJob, AnyResult](
             description.id,
             lambda jobs: run(model, jobs),
-            Limits(batch_padded_tokens_max=settings.batch_padded_tokens_max),
+            Limits(
+                batch_padded_tokens_max=settings.batch_padded_tokens_max,
+                batch_s_max=settings.batch_ms_max / 1000,
+            ),
             settings.queue_tokens_max,
             settings.policy,
         )

@@ -35,11 +35,14 @@ LONG = "a text that keeps the model busy for a while " * 20
 
 @pytest_asyncio.fixture(scope="module")
 async def address(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A node with an embedding model whose queue is short and whose batches are long."""
+    """A node with an embedding model whose queue is short and whose batches are long. Without a
+    cache: every text goes through the queue."""
     node = Node(
         Settings(
             data_dir=tmp_path_factory.mktemp("models"),
-            models=ModelSettings(queue_tokens_max=QUEUE_TOKENS, batch_ms_max=2000),
+            models=ModelSettings(
+                queue_tokens_max=QUEUE_TOKENS, batch_ms_max=2000, cache_bytes_max=0
+            ),
             node=NodeSettings(services=("embedding",), listen="127.0.0.1:0", calls_max=2 * CANCELS),
         )
     )
