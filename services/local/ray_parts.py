@@ -32,8 +32,20 @@ RAY = "ray"
 _REACHED_WITHIN_S = 5.0
 _READY_TIMEOUT_S = 900.0  # the process itself gives up earlier, and says why
 _HEAD_READY_S = 90.0
+_HEAD_ENV = {
+    "RAY_START_HOOK": "services.ray.head.without_client_server",
+    # Its nodes have been drained when it is stopped; Ray would wait 30 s for its own draining.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+}
 _LOOPBACK_ENV = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's switch for machines where it should stay on loopback; by itself it would listen on all."""
+_DRIVER_ENV = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Below `uv run`, Ray would send the working directory to every machine.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # A stop signal is no failure that asks for a stack trace.
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
+}
 
 
 def check_ray(settings: Settings, address: str) -> str:
@@ -150,7 +162,7 @@ def _nodes_part(
     return Part(
         name=RAY,
         argv=argv,
-        env={**to_environment(settings), **env},
+        env={**to_environment(settings), **env, **_DRIVER_ENV},
         prepare=prepare,
         ready=ready,
         settle=settle,
@@ -200,7 +212,7 @@ def _head_part(
     return Part(
         name="ray-head",
         argv=lambda: argv,
-        env={**env, "RAY_START_HOOK": "services.ray.head.without_client_server"},
+        env={**env, **_HEAD_ENV},
         prepare=prepare,
         ready=ready,
         log_file=directory.logs / "ray-head.log",

@@ -6,6 +6,7 @@ same cluster are left alone.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from ray.serve.schema import ApplicationStatus
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from engine.errors import InvalidField, ServiceUnavailable
-from services.config import Settings
+from services.config import Settings, to_environment
 from services.local.placement import SURGE_PERCENT, Placement
 from services.ray import policy
 from services.ray.records import About
@@ -117,7 +118,7 @@ def delete(wanted: Wanted) -> None:
     while (left := list(serve.status().applications)) and any(map(wanted.is_ours, left)):
         time.sleep(_STATUS_PAUSE_S)
     if not left:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def on_every_machine(wanted: Wanted, work: Callable[[str, str, str, float], None]) -> None:
@@ -129,7 +130,7 @@ def on_every_machine(wanted: Wanted, work: Callable[[str, str, str, float], None
         run.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False)
         ).remote(str(settings.data_dir), wanted.deployment, wanted.session, grace_s)
-        for machine in ray.nodes()
+        for machine in ray.nodes()  # type: ignore[no-untyped-call]
         if machine["Alive"]
     ]
     ray.wait(tasks, num_returns=len(tasks), timeout=grace_s + _TASK_START_S)
@@ -156,10 +157,20 @@ def _troubles(wanted: Wanted) -> Sequence[tuple[ApplicationStatus, str]]:
             said.append(deployment.message)
             states.update(deployment.replica_states)
         if application.status != ApplicationStatus.RUNNING or set(states) - {"RUNNING"}:
-            text = " ".join(filter(None, said))
+            text = " ".join(_brief(one) for one in said if one)
             counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
             troubles.append((application.status, f"{placement.name} ({counts}) {text}".strip()))
     return troubles
+
+
+def _brief(message: str) -> str:
+    """What Serve says without the stack of its workers: its own sentence, and the last error with
+    what is indented below it."""
+    lines = re.sub(r"\x1b\[\d*m", "", message).splitlines()
+    if "Traceback" not in message:
+        return "\n".join(lines)
+    last = max(number for number, line in enumerate(lines) if not line.startswith(" "))
+    return "\n".join([lines[0], *lines[last:]])
 
 
 def _deployment(wanted: Wanted, placement: Placement, roll: int) -> serve.Application:
@@ -168,8 +179,10 @@ def _deployment(wanted: Wanted, placement: Placement, roll: int) -> serve.Applic
     plan = NodePlan(
         wanted.deployment,
         About(placement.name, wanted.session, roll),
-        settings.model_copy(update={"node": node}),
+        str(settings.data_dir),
+        settings.node.drain_grace_s,
         placement.cpus,
+        to_environment(settings.model_copy(update={"node": node})),
     )
     fixed = placement.replicas_min == placement.replicas_max
     deployment: Any = serve.deployment(
@@ -196,5 +209,7 @@ def _autoscaling(placement: Placement) -> AutoscalingConfig:
         look_back_period_s=policy.METRICS_INTERVAL_S * 2,
         upscale_delay_s=policy.UPSCALE_DELAY_S,
         downscale_delay_s=policy.DOWNSCALE_DELAY_S,
-        policy=AutoscalingPolicy(policy_function=f"{policy.__name__}:policy"),
+        policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
+            policy_function=f"{policy.__name__}:policy"
+        ),
     )

@@ -80,10 +80,11 @@ class Controller:
             work.result()
 
     async def _work(self) -> None:
-        here = self._here()
-        await _in_thread(lambda: sweep(*here), _CALL_S)
         if self._returning:
             self._files.ready.touch()
+        else:
+            here = self._here()
+            await _in_thread(lambda: sweep(*here), here[-1] + _CALL_S)
         await self._until_reachable()
         await _in_thread(lambda: cluster.connect(self._address), _CONNECT_S)
         self._connected = True

@@ -14,12 +14,13 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import ray.util
 
 from engine.errors import RagmeshError
-from services.config import Settings, to_environment
 from services.local.gateway import own_argv
 from services.ray import records
 from services.ray.node import Load, Node, end_all
@@ -31,16 +32,23 @@ _READY_WITHIN_S = 120.0
 _WATCH_S = 0.5
 _BACKOFF_S = (0.1, 5.0)
 _HEALTHY_S = 30.0
+_THREADS = "RAGMESH_MODELS__THREADS"
 
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """What every replica of a placement is given; `cpus` are the logical CPUs of its node."""
+    """What every replica of a placement is given; `cpus` are the logical CPUs of its node.
+
+    The settings travel as variables, secrets in the clear, because the code that reads them may be
+    newer than the code that wrote them: a roll brings new code.
+    """
 
     deployment: str
     about: About
-    settings: Settings
+    data_dir: str
+    drain_grace_s: float
     cpus: float
+    variables: Mapping[str, str] = field(repr=False)
 
 
 class NodeReplica:
@@ -49,10 +57,10 @@ class NodeReplica:
     def __init__(self, plan: NodePlan) -> None:
         """Returns when the node serves. Raises ServiceUnavailable, with the end of its log, where
         it does not."""
+        data_dir = Path(plan.data_dir)
         self._plan = plan
-        self._settings = settings_at(plan, ray.util.get_node_ip_address())
-        self._records = records.home(self._settings.data_dir, plan.deployment)
-        self._log_file = self._settings.data_dir / "logs" / f"ray-{plan.about.placement}.log"
+        self._records = records.home(data_dir, plan.deployment)
+        self._log_file = data_dir / "logs" / f"ray-{plan.about.placement}.log"
         self._stopping = threading.Event()
         self._starting_since_s: float | None = None
         self._rate = _Rate()
@@ -84,7 +92,7 @@ class NodeReplica:
         it when Ray ends the worker for want of a head, awaits nothing: the node serves on."""
         self._stopping.set()
         await asyncio.to_thread(self._watcher.join)
-        await asyncio.to_thread(end_all, [self._node], self._settings.node.drain_grace_s + 5.0)
+        await asyncio.to_thread(end_all, [self._node], self._plan.drain_grace_s + 5.0)
 
     def _adopted(self) -> Node | None:
         """A living node of our kind without a keeper."""
@@ -99,12 +107,12 @@ class NodeReplica:
         return None
 
     def _started(self) -> Node:
-        settings = self._settings
+        host = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         node = Node.start(
             self._records,
             self._plan.about,
             own_argv("serve"),
-            {**_own_environment(), **to_environment(settings)},
+            {**_own_environment(), **variables_at(self._plan, host)},
             self._log_file,
         )
         try:
@@ -150,23 +158,20 @@ class _Rate:
         return max(0.0, (load.tokens_done - last[0]) / (now_s - last[1]))
 
 
-def settings_at(plan: NodePlan, host: str) -> Settings:
-    """The settings of a node on the machine that Ray calls `host`: any free ports of it, on
+def variables_at(plan: NodePlan, host: str) -> dict[str, str]:
+    """The variables of a node on the machine that Ray calls `host`: any free ports of it, on
     loopback where Ray is there, and a thread of the model for each CPU."""
-    settings = plan.settings
     if ipaddress.ip_address(host).is_loopback:
         host = "127.0.0.1"
     anywhere = f"[{host}]:0" if ":" in host else f"{host}:0"
-    node = settings.node.model_copy(
-        update={
-            "listen": anywhere,
-            "advertise": "",
-            "metrics_listen": anywhere if settings.node.metrics_listen else "",
-        }
-    )
-    threads = settings.models.threads or max(1, int(plan.cpus))
-    models = settings.models.model_copy(update={"threads": threads})
-    return settings.model_copy(update={"node": node, "models": models})
+    threads = plan.variables.get(_THREADS, "0")
+    return {
+        **plan.variables,
+        "RAGMESH_NODE__LISTEN": anywhere,
+        "RAGMESH_NODE__ADVERTISE": "",
+        "RAGMESH_NODE__METRICS_LISTEN": anywhere,
+        _THREADS: str(max(1, int(plan.cpus))) if threads == "0" else threads,
+    }
 
 
 def _own_environment() -> dict[str, str]:

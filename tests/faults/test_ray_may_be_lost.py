@@ -1,0 +1,76 @@
+"""A Ray head that dies stops nothing that serves; nodes that hang are replaced. Only under a soak:
+Ray itself gives up a lost head after a minute, and so this takes minutes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from services.config import RaySettings
+from tests.faults.ray_cluster import RayCluster, stores
+from tests.services.ray.ray_mesh import RayMesh, until
+
+OUTAGE_S = 120.0
+"""Twice as long as raylets and workers wait for a head."""
+
+
+@pytest.mark.timeout(600)
+async def test_nodes_outlive_a_head_and_are_adopted_when_it_returns(tmp_path: Path) -> None:
+    cluster = RayCluster(tmp_path / "cluster")
+    async with stores(tmp_path / "stores") as store:
+        mesh = RayMesh(
+            tmp_path / "data",
+            address=cluster.address,
+            store=store,
+            ray=RaySettings(replicas={"embedding": 3}, token_file=cluster.token),
+        )
+        try:
+            await asyncio.to_thread(cluster.start)
+            await mesh.start()
+            await mesh.whole()
+            nodes = mesh.nodes()
+            async with mesh.loaded():
+                await asyncio.to_thread(cluster.kill)
+                await asyncio.sleep(OUTAGE_S)
+                assert mesh.nodes() == nodes
+                await asyncio.to_thread(cluster.stop)
+                await asyncio.to_thread(cluster.start)
+
+                async def adopted() -> bool:
+                    return len(cluster.keepers()) == len(nodes) and mesh.kept()
+
+                await until(adopted, 120, "the new Ray keeps them")
+                assert mesh.nodes() == nodes
+            processes = mesh.processes()
+            await mesh.stop()
+            assert mesh.alive(processes) == []
+            assert mesh.nodes() == set()
+            assert cluster.keepers() == []
+        finally:
+            await mesh.stop()
+            await asyncio.to_thread(cluster.stop)
+
+
+@pytest.mark.timeout(300)
+async def test_nodes_that_hang_are_replaced_and_their_calls_go_elsewhere(tmp_path: Path) -> None:
+    mesh = RayMesh(tmp_path / "data", ray=RaySettings(replicas={"embedding": 4}))
+    await mesh.start()
+    try:
+        await mesh.whole()
+        hung = set(sorted(mesh.nodes())[:2])
+        async with mesh.loaded():
+            for pid in hung:
+                os.kill(pid, signal.SIGSTOP)
+
+            async def replaced() -> bool:
+                return len(mesh.nodes() - hung) == 4
+
+            await until(replaced, 120, "others serve in their place")
+        await mesh.whole()
+        assert not mesh.nodes() & hung
+    finally:
+        await mesh.stop()
