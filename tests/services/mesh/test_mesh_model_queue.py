@@ -115,10 +115,11 @@ async def test_a_poisonous_text_fails_alone_with_its_own_error() -> None:
 
 
 async def test_a_thread_that_dies_is_replaced_and_its_batch_tried_again() -> None:
-    threads: list[int] = []
+    threads, batches = [], []
 
     def run(works: Sequence[int]) -> Sequence[int]:
         threads.append(threading.get_ident())
+        batches.append(list(works))
         if len(threads) == 1:
             raise SystemExit("the first thread dies")
         return squares(works)
@@ -127,6 +128,7 @@ async def test_a_thread_that_dies_is_replaced_and_its_batch_tried_again() -> Non
         done = await model.submit([2, 3], [10, 10], call())
         later = await model.submit([4], [10], call())
     assert [each.result for each in (*done, *later)] == [4, 9, 16]
+    assert batches == [[2, 3], [2, 3], [4]]
     assert threads[0] != threads[1] == threads[2]
 
 
@@ -170,10 +172,10 @@ async def test_a_full_queue_says_when_there_will_be_room() -> None:
         with pytest.raises(QueueFull) as full:
             await model.submit([9], [100], call())
         before_s, after_s = time.monotonic(), full.value.retry_after_s or 0
-        assert run_s <= after_s <= 4 * run_s
-        await asyncio.sleep(after_s * 1.5)
+        assert run_s <= after_s <= 10 * run_s
+        await asyncio.sleep(after_s * 2)
         assert (await model.submit([9], [100], call()))[0].result == 81
-        assert time.monotonic() - before_s < 1
+        assert time.monotonic() - before_s < 5
         await asyncio.gather(running, *waiting)
 
 
@@ -189,9 +191,9 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
         begin_s = time.monotonic()
         with pytest.raises(DeadlineExceeded) as refused:
             await model.submit(range(50), [100] * 50, call(within_s=0.2))
-        assert time.monotonic() - begin_s < 0.1
-        assert 600 < int(refused.value.metadata["estimate_ms"]) < 3000
-        assert 100 < int(refused.value.metadata["remaining_ms"]) <= 200
+        assert time.monotonic() - begin_s < 0.2
+        assert 600 < int(refused.value.metadata["estimate_ms"]) < 10_000
+        assert 0 < int(refused.value.metadata["remaining_ms"]) <= 200
         assert metric("ragmesh_model_queue_unanswered_total", **late) == 50
         assert len(await model.submit(range(5), [100] * 5, call(within_s=5.0))) == 5
 
@@ -244,14 +246,14 @@ async def test_callers_with_one_text_each_share_batches_where_a_run_costs_the_sa
     None
 ):
     """As on an accelerator: without the short wait they would run in two alternating halves."""
-    callers, rounds = 32, 25
+    callers, rounds = 32, 20
 
     async def texts_per_batch(wait_s_max: float) -> float:
         batches = []
 
         def run(works: Sequence[int]) -> Sequence[int]:
             batches.append(works)
-            time.sleep(0.01)
+            time.sleep(0.03)
             return works
 
         async def ask(model: ModelQueue[int, int], think_s: float) -> None:
@@ -260,11 +262,11 @@ async def test_callers_with_one_text_each_share_batches_where_a_run_costs_the_sa
                 await asyncio.sleep(think_s)
 
         async with queue(run, Limits(16_384, wait_s_max=wait_s_max)) as model:
-            await asyncio.gather(*(ask(model, 0.001 * (1 + n / callers)) for n in range(callers)))
+            await asyncio.gather(*(ask(model, 0.003 * (1 + n / callers)) for n in range(callers)))
         return callers * rounds / len(batches)
 
-    never, waits = await texts_per_batch(0.0), await texts_per_batch(0.005)
-    assert waits > 1.2 * never  # measured: 26 and 16
+    never, waits = await texts_per_batch(0.0), await texts_per_batch(0.015)
+    assert waits > 1.2 * never, (waits, never)  # measured: 26 and 16
 
 
 async def test_the_metrics_say_what_runs_waits_and_is_refused() -> None:
