@@ -140,7 +140,7 @@ def _beside_bulk(bench: Bench, sides: Sides, material: Material) -> SuiteReport:
 def _work(address: str, material: Material, seconds: float) -> int:
     """How many abstracts take `seconds`, in whole calls."""
     if not seconds:
-        return 2 * BULK_BATCH
+        return BULK_BATCH
     probe = 2 * BULK_CALLERS * BULK_BATCH
     rate = put(address, [_bulk(material.slice(0, probe))])["bulk"].texts_per_s
     return round(seconds * rate / BULK_BATCH) * BULK_BATCH

@@ -37,7 +37,7 @@ EmbedAll = Callable[[list[str]], tuple[Matrix, float]]
 
 def run(bench: Bench, sides: Sides, material: Material) -> SuiteReport:
     """Tokens a second of each side, every round with other abstracts, the same for all."""
-    count, rounds = (16, 2) if bench.quick else (ABSTRACTS, ROUNDS)
+    count, rounds = (8, 2) if bench.quick else (ABSTRACTS, ROUNDS)
     texts = [material.slice(number, count) for number in range(rounds)]
     lengths = [material.tokens(one) for one in texts]
     vectors: dict[str, Matrix] = {}
