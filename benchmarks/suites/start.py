@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,31 +74,41 @@ def demo(bench: Bench) -> SuiteReport:
 _COMMAND = (sys.executable, "-P", "-m", "services.cli")
 
 
-def timed_up(data_dir: Path) -> tuple[float, float]:
-    """Seconds from the command until it is ready, and from Ctrl-C until it has ended.
+def timed_up(data_dir: Path, *words: str) -> tuple[float, float]:
+    """Seconds from the command until it is ready, and from Ctrl-C until it has ended."""
+    with running_up(data_dir, *words) as (process, _, ready_s):
+        begin_s = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        process.wait(STOP_TIMEOUT_S)
+        return ready_s, time.perf_counter() - begin_s
+
+
+@contextmanager
+def running_up(
+    data_dir: Path, *words: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Mapping[str, str], float]]:
+    """`ragmesh up` with these words, its addresses by name, and the seconds until it was ready.
 
     Ready is when it says its addresses, which it does when a question would be answered through
     every door. Raises RuntimeError with the end of what it printed where it does not get there.
     """
     with tempfile.TemporaryFile() as printed:
         begin_s = time.perf_counter()
-        with _running([*_COMMAND, "up", "--data-dir", str(data_dir)], printed.fileno()) as process:
+        command = [*_COMMAND, "up", *words, "--data-dir", str(data_dir)]
+        with _running(command, printed.fileno()) as process:
             while not ((holder := find_holder(data_dir)) and holder.addresses):
                 if process.poll() is not None or time.perf_counter() - begin_s > READY_TIMEOUT_S:
                     printed.seek(0)
                     tail = printed.read()[-2000:].decode(errors="replace")
                     raise RuntimeError(f"`ragmesh up` was not ready: {tail}")
                 time.sleep(_POLL_S)
-            ready_s = time.perf_counter() - begin_s
-            begin_s = time.perf_counter()
-            process.send_signal(signal.SIGINT)
-            process.wait(STOP_TIMEOUT_S)
-            return ready_s, time.perf_counter() - begin_s
+            yield process, holder.addresses, time.perf_counter() - begin_s
 
 
 @contextmanager
 def _running(command: list[str], output: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive the context; its parts are tied to its own life."""
+    """A process that does not outlive the context; its parts are tied to its own life, and its
+    nodes on Ray end when it is told to stop."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(os.environ)
     )
@@ -106,5 +116,9 @@ def _running(command: list[str], output: int) -> Iterator[subprocess.Popen[bytes
         yield process
     finally:
         if process.poll() is None:
-            process.kill()
-            process.wait()
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
