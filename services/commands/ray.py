@@ -114,8 +114,7 @@ async def _run(controller: Controller) -> str:
 
     try:
         await controller.run(stop_event())
-    except (RagmeshError, TimeoutError) as error:
-        failure = str(error) or "Ray did not answer in time"
-        logging.getLogger(__name__).error("%s", failure)
-        return failure
+    except RagmeshError as error:
+        logging.getLogger(__name__).error("%s", error.message)
+        return error.message
     return ""

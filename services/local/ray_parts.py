@@ -21,7 +21,7 @@ from pathlib import Path
 
 from engine.errors import FailedPrecondition, InvalidField, ServiceUnavailable
 from services.config import Settings, to_environment
-from services.local.directory import DataDirectory
+from services.local.directory import SOCKET_PATH_BYTES_MAX, DataDirectory
 from services.local.gateway import own_argv, split_address
 from services.local.placement import Placement, cpus_needed, placements
 from services.local.supervisor import Part
@@ -32,6 +32,7 @@ RAY = "ray"
 _REACHED_WITHIN_S = 5.0
 _READY_TIMEOUT_S = 900.0  # the process itself gives up earlier, and says why
 _HEAD_READY_S = 90.0
+_BELOW_SCRATCH_BYTES = 66
 _HEAD_ENV = {
     "RAY_START_HOOK": "services.ray.head.without_client_server",
     # Its nodes have been drained when it is stopped; Ray would wait 30 s for its own draining.
@@ -222,9 +223,12 @@ def _head_part(
 
 
 def _scratch(directory: DataDirectory) -> Path:
-    """Ray's sockets lie 66 bytes below it, and a path of one may have 107."""
+    """A short path: Ray's sockets lie 66 bytes below it, and a path of one may have 107."""
     digest = hashlib.sha256(os.fsencode(directory.root)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"ragmesh-ray-{os.geteuid()}-{digest}"
+    name = f"ragmesh-ray-{os.geteuid()}-{digest}"
+    usual = Path(tempfile.gettempdir()) / name
+    fits = len(os.fsencode(usual)) + _BELOW_SCRATCH_BYTES <= SOCKET_PATH_BYTES_MAX
+    return usual if fits else Path("/tmp") / name
 
 
 def _token(directory: DataDirectory) -> Path:

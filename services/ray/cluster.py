@@ -1,4 +1,4 @@
-"""What we say to Ray, in blocking calls that end within a time.
+"""What we say to Ray, in calls that block; they raise one of FAILURES where Ray does not do it.
 
 Applications of Serve are ours by name: `ragmesh-<deployment>-<session>-<placement>`. Others on the
 same cluster are left alone.
@@ -15,11 +15,13 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from engine.errors import InvalidField, ServiceUnavailable
+from engine.errors import ServiceUnavailable
 from services.config import Settings, to_environment
 from services.local.placement import SURGE_PERCENT, Placement
 from services.ray import policy
@@ -32,6 +34,9 @@ _HEALTH_PERIOD_S = 1.0
 """Three failures in a row, and Serve replaces a replica."""
 _HEALTH_TIMEOUT_S = 5.0
 _NO_PROXY = "Disabled"
+
+FAILURES = (RayError, RayServeException, RuntimeError, ConnectionError, ValueError)
+"""What Ray's calls raise where the cluster refuses us or is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +58,9 @@ class Wanted:
 
 
 def connect(address: str) -> None:
-    """Join the cluster at `host:port` as a driver. Raises InvalidField where it refuses us."""
-    try:
-        ray.init(address=address, namespace="ragmesh", log_to_driver=False, configure_logging=False)
-        serve.start(proxy_location=_NO_PROXY)
-    except (ray.exceptions.RayError, RuntimeError, ConnectionError, ValueError) as error:
-        raise InvalidField(
-            f"the Ray cluster at {address} does not take us: {error}",
-            field="ray",
-            metadata={"address": address, "problem": str(error)},
-        ) from error
+    """Join the cluster at `host:port` as a driver, and start Serve there where it does not run."""
+    ray.init(address=address, namespace="ragmesh", log_to_driver=False, configure_logging=False)
+    serve.start(proxy_location=_NO_PROXY)
 
 
 def deploy(wanted: Wanted, roll: int, *, anew: bool) -> None:
@@ -110,15 +108,12 @@ def is_settled(wanted: Wanted) -> bool:
 
 
 def delete(wanted: Wanted) -> None:
-    """Drain and stop all our nodes; returns when Serve has none of them. Serve itself ends with
-    the last application."""
+    """Drain and stop all our nodes; returns when Serve has none of them."""
     for name in serve.status().applications:
         if wanted.is_ours(name):
             serve.delete(name, _blocking=False)
-    while (left := list(serve.status().applications)) and any(map(wanted.is_ours, left)):
+    while any(map(wanted.is_ours, serve.status().applications)):
         time.sleep(_STATUS_PAUSE_S)
-    if not left:
-        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def on_every_machine(wanted: Wanted, work: Callable[[str, str, str, float], None]) -> None:
@@ -136,8 +131,10 @@ def on_every_machine(wanted: Wanted, work: Callable[[str, str, str, float], None
     ray.wait(tasks, num_returns=len(tasks), timeout=grace_s + _TASK_START_S)
 
 
-def disconnect() -> None:
-    """Leave the cluster."""
+def leave() -> None:
+    """Leave the cluster; Serve itself ends where nobody else has an application on it."""
+    if not serve.status().applications:
+        serve.shutdown()  # type: ignore[no-untyped-call]
     ray.shutdown()
 
 

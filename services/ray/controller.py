@@ -86,15 +86,18 @@ class Controller:
             here = self._here()
             await _in_thread(lambda: sweep(*here), here[-1] + _CALL_S)
         await self._until_reachable()
-        await _in_thread(lambda: cluster.connect(self._address), _CONNECT_S)
+        await self._ray(lambda: cluster.connect(self._address), _CONNECT_S)
         self._connected = True
         await self._deploy(self._roll, anew=False)
         self._files.orders.unlink(missing_ok=True)
-        async with await asyncio.start_unix_server(self._take_order, self._files.orders):
+        orders = await asyncio.start_unix_server(self._take_order, self._files.orders)
+        try:
             self._files.ready.touch()
             self._returning = True
             _LOG.info("all nodes serve")
             await self._keep()
+        finally:
+            orders.close()
 
     async def _until_reachable(self) -> None:
         begin_s, warned = time.monotonic(), False
@@ -113,9 +116,9 @@ class Controller:
         wanted = self._wanted
         nodes = sum(placement.replicas_max for placement in wanted.placements)
         within_s = _DEPLOYED_S + _EACH_S * nodes
-        await _in_thread(lambda: cluster.deploy(wanted, roll, anew=anew), _CALL_S)
+        await self._ray(lambda: cluster.deploy(wanted, roll, anew=anew), _CALL_S)
         self._files.rolls.write_text(f"{wanted.session} {roll}")
-        await _in_thread(lambda: cluster.until_running(wanted, roll, within_s), within_s + _CALL_S)
+        await self._ray(lambda: cluster.until_running(wanted, roll, within_s), within_s + _CALL_S)
 
     async def _keep(self) -> None:
         """Look whether Ray is there, and let what is left behind be swept, until Ray is lost."""
@@ -125,7 +128,7 @@ class Controller:
             silent = 0 if await _answers(self._address) else silent + 1
             if silent or self._rolling.locked() or time.monotonic() - swept_s < _SWEEP_EVERY_S:
                 continue
-            if await _in_thread(lambda: cluster.is_settled(self._wanted), _CALL_S):
+            if await self._ray(lambda: cluster.is_settled(self._wanted), _CALL_S):
                 await self._everywhere(sweep)
             swept_s = time.monotonic()
         raise ServiceUnavailable(
@@ -142,8 +145,8 @@ class Controller:
                 async with self._rolling:
                     await self._roll_on()
                 answer: dict[str, Any] = {"seconds": round(time.monotonic() - begin_s, 2)}
-            except (RagmeshError, TimeoutError) as error:
-                answer = {"error": str(error)}
+            except RagmeshError as error:
+                answer = {"error": error.message}
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         finally:
@@ -158,25 +161,36 @@ class Controller:
     async def _end(self) -> None:
         """Drain every node. Those on machines that Ray does not reach now serve on; they are
         drained when Ray is back there and `ragmesh up --ray` runs again."""
-        hurry = os.getppid() != self._parent  # PostgreSQL and Redis died with `up`
-        grace_s = self._wanted.settings.node.drain_grace_s
-        if self._connected and not hurry and await _answers(self._address):
+        if os.getppid() != self._parent:
+            await self._close_here(0.0)  # PostgreSQL and Redis died with `up`: nobody can be served
+        if self._connected and await _answers(self._address):
             try:
-                await _in_thread(lambda: cluster.delete(self._wanted), grace_s + _CALL_S)
+                grace_s = self._wanted.settings.node.drain_grace_s
+                await self._ray(lambda: cluster.delete(self._wanted), grace_s + _CALL_S)
                 await self._everywhere(close)
-            except (RagmeshError, TimeoutError) as error:
+                await self._ray(cluster.leave, _SHUTDOWN_S)
+            except RagmeshError as error:
                 _LOG.warning("Ray did not stop all nodes: %s", error)
+        await self._close_here(self._wanted.settings.node.drain_grace_s)
+
+    async def _close_here(self, grace_s: float) -> None:
         data_dir, deployment, session, _ = self._here()
-        patience_s = 0.0 if hurry else grace_s
-        await _in_thread(
-            lambda: close(data_dir, deployment, session, patience_s), grace_s + _CALL_S
-        )
-        if self._connected:
-            await _in_thread(cluster.disconnect, _SHUTDOWN_S)
+        await _in_thread(lambda: close(data_dir, deployment, session, grace_s), grace_s + _CALL_S)
 
     async def _everywhere(self, work: Callable[[str, str, str, float], None]) -> None:
         within_s = self._wanted.settings.node.drain_grace_s + _CALL_S
-        await _in_thread(lambda: cluster.on_every_machine(self._wanted, work), within_s)
+        await self._ray(lambda: cluster.on_every_machine(self._wanted, work), within_s)
+
+    async def _ray(self, work: Callable[[], Any], within_s: float) -> Any:
+        """A call to Ray. Raises ServiceUnavailable where it fails or takes longer."""
+        try:
+            return await _in_thread(work, within_s)
+        except (TimeoutError, *cluster.FAILURES) as error:
+            problem = str(error) or f"no answer within {within_s:g} s"
+            raise ServiceUnavailable(
+                f"Ray at {self._address} did not do what it was asked: {problem}",
+                metadata={"address": self._address, "problem": problem},
+            ) from error
 
     def _here(self) -> tuple[str, str, str, float]:
         settings = self._wanted.settings

@@ -27,7 +27,7 @@ from engine.errors import ServiceUnavailable
 from services.local.process import log_tail, rotate
 from services.ray.records import About, Addresses, Record, new_record
 
-HEALTH_TIMEOUT_S = 1.5
+HEALTH_TIMEOUT_S = 3.0
 METRICS_TIMEOUT_S = 1.0
 _DETACH = Path(__file__).with_name("detach.py")
 _DETACH_TIMEOUT_S = 10.0
