@@ -74,7 +74,8 @@ class CrossEncoder:
         """The logit of each pair, with the GIL released inside."""
         if not batch:
             return []
-        logits = self._runner.run([item.ids for item in batch], [item.types for item in batch])
+        types = [item.types for item in batch] if self._tokenizer.segments > 1 else []
+        logits = self._runner.run([item.ids for item in batch], types)
         return [float(row[0]) for row in logits]
 
 

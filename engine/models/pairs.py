@@ -17,7 +17,8 @@ PASSAGE_TOKENS_MIN = 8
 class PairTokenizer:
     """The tokenizer of a cross-encoder's directory. Thread-safe.
 
-    A passage that is too long comes in windows, each together with the whole query.
+    A passage that is too long comes in windows, each together with the whole query. `segments` is
+    in how many parts the model is told query and passage: 2, or 1 for RoBERTa.
     """
 
     def __init__(self, model: ModelDir) -> None:
@@ -30,6 +31,8 @@ class PairTokenizer:
                 "and a passage",
                 metadata={"tokens_max": self.tokens_max, "special": self._special_tokens},
             )
+        # Not read from each window: later ones say segment 1 where the template says 0.
+        self.segments = len(set(tokenizer.encode("a", "a").type_ids))
         self._single = open_tokenizer(model)
         self._single.no_truncation()
         tokenizer.enable_truncation(self.tokens_max, strategy="only_second")

@@ -44,7 +44,7 @@ def rank(raw: Sequence[float], prior: Sequence[float], calibration: Calibration)
     blended = blend(np.asarray(raw, np.float64), np.asarray(prior, np.float64), calibration)
     order = np.argsort(-blended, kind="stable")
     logits = calibration.slope * blended[order] + calibration.intercept
-    scores = 1 / (1 + np.exp(-logits))
+    scores = (1 + np.tanh(logits / 2)) / 2  # the logistic function, without overflow
     return Ranked(tuple(int(i) for i in order), tuple(float(s) for s in scores))
 
 
@@ -54,7 +54,10 @@ def blend(
     """Raw scores moved by what the first stage thought, in the raw scores' own unit: each
     standard deviation of `prior` counts as weight / (1 - weight) of those of `raw`."""
     weight = calibration.prior_weight
-    if not len(prior) or len(raw) < 2 or not weight or not prior.std() or not raw.std():
+    # Spans, because rounding keeps the deviation of equal numbers from being 0, and makes that of
+    # the tiniest ones 0.
+    if not len(prior) or not weight or not np.ptp(prior) or not np.ptp(raw):
         return raw
-    moved = (prior - prior.mean()) / prior.std() * raw.std()
+    unit = (prior - prior.min()) / np.ptp(prior)
+    moved = (unit - unit.mean()) / unit.std() * raw.std()
     return np.asarray(raw + weight / (1 - weight) * moved)

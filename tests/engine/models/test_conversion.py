@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
@@ -12,77 +11,29 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 
 from engine.errors import DataLoss, ModelUnavailable
 from engine.models import convert, model_dir, providers
 from engine.models.encoder import Encoder
+from tests.engine.models import families, reference
 
 TinyModel = Callable[..., Path]
 
-Array = NDArray[np.float64]
-
-
-def _reference(weights: dict[str, Array], config: dict[str, Any], ids: list[int]) -> Array:
-    """BERT's encoder for one unpadded text, after the paper, in float64."""
-    heads = config["num_attention_heads"]
-    first = config.get("first_position", 0)
-
-    def linear(x: Array, name: str) -> Array:
-        result: Array = x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-        return result
-
-    def norm(x: Array, name: str) -> Array:
-        centered = x - x.mean(-1, keepdims=True)
-        deviation = np.sqrt((centered**2).mean(-1, keepdims=True) + config["layer_norm_eps"])
-        result: Array = centered / deviation * weights[f"{name}.weight"] + weights[f"{name}.bias"]
-        return result
-
-    def activate(x: Array) -> Array:
-        if config["hidden_act"] == "relu":
-            return np.maximum(x, 0)
-        if config["hidden_act"] == "gelu_new":
-            inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-            return np.asarray(0.5 * x * (1 + np.tanh(inner)))
-        return np.asarray(0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))))
-
-    x = weights["embeddings.word_embeddings.weight"][ids]
-    x = x + weights["embeddings.position_embeddings.weight"][first : first + len(ids)]
-    x = norm(x + weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-    for layer in range(config["num_hidden_layers"]):
-        base = f"encoder.layer.{layer}"
-        q, k, v = (
-            linear(x, f"{base}.attention.self.{part}").reshape(len(ids), heads, -1)
-            for part in ("query", "key", "value")
-        )
-        scores = np.einsum("ihd,jhd->hij", q, k) / math.sqrt(q.shape[-1])
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        scores /= scores.sum(-1, keepdims=True)
-        mixed = np.einsum("hij,jhd->ihd", scores, v).reshape(x.shape)
-        output = linear(mixed, f"{base}.attention.output.dense")
-        x = norm(output + x, f"{base}.attention.output.LayerNorm")
-        inner_layer = activate(linear(x, f"{base}.intermediate.dense"))
-        x = norm(linear(inner_layer, f"{base}.output.dense") + x, f"{base}.output.LayerNorm")
-    return x
-
 
 @pytest.mark.parametrize(
-    ("config", "prefix", "first_position"),
+    ("config", "prefix"),
     [
-        ({}, "", 0),
-        ({"hidden_act": "gelu_new"}, "bert.", 0),
-        ({"hidden_act": "relu"}, "", 0),
-        ({"model_type": "roberta", "pad_token_id": 1}, "roberta.", 2),
+        ({}, ""),
+        ({"hidden_act": "gelu_new"}, "bert."),
+        ({"hidden_act": "relu"}, ""),
+        ({"model_type": "roberta", "pad_token_id": 1}, "roberta."),
     ],
 )
 def test_the_graph_agrees_with_the_definition_of_bert(
-    tiny_model: TinyModel, config: dict[str, Any], prefix: str, first_position: int, tmp_path: Path
+    tiny_model: TinyModel, config: dict[str, Any], prefix: str, tmp_path: Path
 ) -> None:
     model = model_dir.read(tiny_model(config, prefix=prefix))
-    weights = {
-        name: np.asarray(array, np.float64)
-        for name, array in convert.checkpoint(model.weights, model.known_family()).items()
-    }
+    weights = families.weights(model)
     session = providers.open_session(convert.onnx_file(model, tmp_path / "cache"), "cpu", 1)
     texts = [[2, 4, 3], [2, 5, 7, 6, 4, 10, 3], [2, 3]]
     ids = np.zeros((3, 7), np.int64)
@@ -92,7 +43,7 @@ def test_the_graph_agrees_with_the_definition_of_bert(
     outputs = session.run(None, {"input_ids": ids, "attention_mask": mask})
     assert len(outputs) == 1
     for row, text in enumerate(texts):
-        expected = _reference(weights, {**model.config, "first_position": first_position}, text)
+        expected = reference.token_embeddings(weights, model.config, text)
         np.testing.assert_allclose(outputs[0][row, : len(text)], expected, atol=2e-5)
 
 
