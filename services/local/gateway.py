@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 
 from engine.errors import FailedPrecondition
 from services.config import GatewaySettings, Settings, to_environment
 from services.local.directory import DataDirectory
 from services.local.envoy import envoy_part
+from services.local.process import own_argv
 from services.local.supervisor import Part
 
 _TEMPLATE = Path(__file__).parents[2] / "deploy" / "envoy" / "bootstrap.json"
-
-
-def own_argv(command: str, *arguments: str) -> list[str]:
-    """The command line of one of our own commands, with this interpreter.
-
-    `-P` keeps a folder named `services` in the working directory from being taken for ours.
-    """
-    return [sys.executable, "-P", "-m", "services.cli", command, *arguments]
 
 
 def gateway_parts(

@@ -24,9 +24,10 @@ import httpx
 from engine.errors import InvalidField, ServiceUnavailable
 from services.config import NodeSettings, Settings, StoreSettings, check_exposure, to_environment
 from services.local.directory import DataDirectory, HeldDirectory, hold
-from services.local.gateway import gateway_parts, own_argv, split_address
+from services.local.gateway import gateway_parts, split_address
 from services.local.ports import choose_ports, is_free, remembered_ports
 from services.local.postgres import embedded_postgres
+from services.local.process import own_argv
 from services.local.ray_parts import RAY, check_ray, ray_parts, remove_scratch
 from services.local.redis import redis_part, redis_url
 from services.local.supervisor import Emit, Part, Supervisor

@@ -38,6 +38,14 @@ class RunAs:
     why: str = "as this user"
 
 
+def own_argv(command: str, *arguments: str) -> list[str]:
+    """The command line of one of our own commands, with this interpreter.
+
+    `-P` keeps a folder named `services` in the working directory from being taken for ours.
+    """
+    return [sys.executable, "-P", "-m", "services.cli", command, *arguments]
+
+
 def launch_argv(
     argv: Sequence[str], *, run_as: RunAs | None = None, death_signal: int = signal.SIGKILL
 ) -> list[str]:

@@ -22,8 +22,9 @@ from pathlib import Path
 from engine.errors import FailedPrecondition, InvalidField, ServiceUnavailable
 from services.config import Settings, to_environment
 from services.local.directory import SOCKET_PATH_BYTES_MAX, DataDirectory
-from services.local.gateway import own_argv, split_address
+from services.local.gateway import split_address
 from services.local.placement import Placement, cpus_needed, placements
+from services.local.process import own_argv
 from services.local.supervisor import Part
 
 RAY = "ray"

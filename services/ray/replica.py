@@ -21,7 +21,7 @@ from pathlib import Path
 import ray.util
 
 from engine.errors import RagmeshError
-from services.local.gateway import own_argv
+from services.local.process import own_argv
 from services.ray import records
 from services.ray.node import Load, Node, end_all
 from services.ray.records import About
