@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,16 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def run(home: Path, *arguments: str, timeout_s: float = WAIT_S) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+def run(
+    home: Path,
+    *arguments: str,
+    timeout_s: float = WAIT_S,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with more variables in its environment."""
     return subprocess.run(
         [*RAGMESH, *arguments],
-        env=environment(home),
+        env=environment(home) | dict(variables or {}),
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -23,7 +23,17 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
     done = run(tmp_path, "--help")
     used_s = os.times().children_user - before_s
     assert done.returncode == 0
-    for name in ("demo", "up", "ingest", "search", "ask", "collections", "status", "doctor"):
+    for name in (
+        "demo",
+        "up",
+        "ingest",
+        "search",
+        "ask",
+        "collections",
+        "models",
+        "status",
+        "doctor",
+    ):
         assert re.search(rf"^\s+{name}\s", done.stdout, re.MULTILINE), name
     assert "control-plane " not in done.stdout
     assert used_s < 0.8, f"{used_s} s of CPU for --help"

@@ -76,6 +76,13 @@ def test_what_was_ingested_once_is_left_alone_until_it_changes(mesh: Up, facts: 
     assert (replaced["ingested"], replaced["failed"]) == (1, 0), replaced
 
 
+def test_models_are_listed_as_the_mesh_has_them(mesh: Up) -> None:
+    address = mesh.ready["grpc"]
+    (model,) = result(run(mesh.home, "models", "list", "--address", address, "--json"))["models"]
+    assert (model["id"], model["task"], model["loaded"]) == ("all-minilm-l6-v2", "embed", True)
+    assert model["fingerprint"]
+
+
 def test_status_shows_every_node_and_that_envoy_took_its_configuration(mesh: Up) -> None:
     report = result(run(mesh.home, "status", "--json"))
     assert {node["address"] for node in report["nodes"]} == set(mesh.ready["nodes"].values())

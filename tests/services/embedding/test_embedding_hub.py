@@ -120,7 +120,7 @@ def test_without_a_hub_the_error_comes_soon_and_says_what_else_to_do(tmp_path: P
     begin_s = time.monotonic()
     with pytest.raises(ModelUnavailable) as refused:
         hub.fetch(MODEL, tmp_path / "hub", lambda _: None, "http://127.0.0.1:9")
-    assert time.monotonic() - begin_s < 5
+    assert time.monotonic() - begin_s < 10
     for word in ("HTTPS_PROXY", "HF_ENDPOINT", "HF_HUB_OFFLINE", "directory"):
         assert word in refused.value.message
 
