@@ -13,7 +13,7 @@ from ragmesh.api.generation.v1 import citation_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
 from ragmesh.api.retrieval.v1 import filter_pb2
 
-from tests.behaviour.bad_requests import NAN, Bad, Table, World, named, paged
+from tests.behaviour.bad_requests import INF, NAN, Bad, Table, World, named, paged
 
 DEFAULT = "embeddingModels/default"
 ABSENT = "embeddingModels/absent"
@@ -33,6 +33,27 @@ def _embed(world: World) -> Iterator[Bad]:
     yield Bad("dimensions over 4,096", make(dimensions=4_097))
     yield Bad("dimensions that the model cannot give", make(dimensions=1_000))
     yield Bad("input_kind unknown", make(input_kind=99))
+
+
+def _rerank(world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> embedding.RerankPassagesRequest:
+        given = {"model": DEFAULT, "query": "What?", "passages": ["a", "b"]}
+        return embedding.RerankPassagesRequest(**{**given, **fields})
+
+    yield from named(lambda name: make(model=name), "embeddingModels/{}")
+    yield Bad("model unknown", make(model=ABSENT), "EMBEDDING_MODEL_NOT_FOUND")
+    yield Bad("query missing", make(query=""))
+    yield Bad("a query of 1,000,001 characters", make(query="a" * 1_000_001, truncate=True))
+    long = make(query="word " * 2_000)
+    yield Bad("more tokens in the query than the model reads", long, "TEXT_TOO_LONG")
+    yield Bad("no passages", make(passages=[]))
+    yield Bad("1,025 passages", make(passages=["a"] * 1_025))
+    yield Bad("a passage of 1,000,001 characters", make(passages=["a", "a" * 1_000_001]))
+    yield Bad("fewer prior scores than passages", make(prior_scores=[1.0]))
+    yield Bad("more prior scores than passages", make(prior_scores=[1.0, 2.0, 3.0]))
+    yield Bad("a prior score of NaN", make(prior_scores=[1.0, NAN]))
+    yield Bad("a prior score of infinity", make(prior_scores=[1.0, -INF]))
+    yield Bad("a prior score over a million", make(prior_scores=[1.0, 1e6 + 1]))
 
 
 def _count(world: World) -> Iterator[Bad]:
@@ -120,6 +141,7 @@ def _ask(kind: type[Any], world: World) -> Iterator[Bad]:
 
 TABLE: Table = {
     "EmbedTexts": _embed,
+    "RerankPassages": _rerank,
     "CountTokens": _count,
     "ListEmbeddingModels": lambda world: paged(embedding.ListEmbeddingModelsRequest),
     "GetEmbeddingModel": partial(

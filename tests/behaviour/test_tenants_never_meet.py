@@ -24,6 +24,7 @@ OWN = "something of the caller's own"
 
 TO_A_STRANGER: dict[str, str] = {
     "EmbedTexts": SHARED,
+    "RerankPassages": SHARED,
     "CountTokens": SHARED,
     "ListEmbeddingModels": SHARED,
     "GetEmbeddingModel": SHARED,

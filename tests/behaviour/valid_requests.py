@@ -21,6 +21,9 @@ GENERATION_MODEL = "generationModels/extractive"
 
 VALID: Mapping[str, Callable[[World], Message]] = {
     "EmbedTexts": lambda w: embedding.EmbedTextsRequest(model=EMBEDDING_MODEL, texts=["a"]),
+    "RerankPassages": lambda w: embedding.RerankPassagesRequest(
+        model=EMBEDDING_MODEL, query="What?", passages=["a", "b"]
+    ),
     "CountTokens": lambda w: embedding.CountTokensRequest(model=EMBEDDING_MODEL, texts=["a"]),
     "ListEmbeddingModels": lambda w: embedding.ListEmbeddingModelsRequest(page_size=5),
     "GetEmbeddingModel": lambda w: embedding.GetEmbeddingModelRequest(name=EMBEDDING_MODEL),
