@@ -58,6 +58,7 @@ def serve(load: Load, packages: Sequence[str]) -> None:
             _say(answers, {"error": f"{type(error).__name__}: {error}"})
             continue
         _say(answers, header, data)
+    os._exit(0)  # a library's threads may wait for work for ever
 
 
 def _answer(vectors: Rows, seconds: float) -> tuple[dict[str, float], bytes]:

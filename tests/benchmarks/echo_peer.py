@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from array import array
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from benchmarks.peers.wire import Embed, serve
 def load(given: Mapping[str, Any]) -> Embed:
     """Texts may ask for more: `sleep`, `fail`, `exit` or `torn`."""
     print("this peer prints while it loads")
+    if given.get("thread"):
+        threading.Thread(target=threading.Event().wait).start()
     if given.get("broken"):
         raise OSError("there is no model")
 

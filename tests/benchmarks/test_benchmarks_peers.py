@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from benchmarks.peers.__main__ import main
 from benchmarks.peers.environment import FOLDER, PeerMissing, find, installed_apart, read
-from benchmarks.peers.process import PeerFailed, running
+from benchmarks.peers.process import END_TIMEOUT_S, PeerFailed, running
 
 ECHO = Path(__file__).with_name("echo_peer.py")
 
@@ -39,6 +40,13 @@ def test_a_peer_that_ends_leaves_its_last_words() -> None:
         pass
     with running(read(ECHO), scale=1) as peer, pytest.raises(PeerFailed, match="out of memory"):
         peer.embed(["exit"])
+
+
+def test_a_peer_whose_threads_wait_for_ever_ends_with_the_run() -> None:
+    with running(read(ECHO), scale=1, thread=True) as peer:
+        assert peer.embed(["a"]).vectors.tolist() == [[1, 1]]
+        begin_s = time.perf_counter()
+    assert time.perf_counter() - begin_s < END_TIMEOUT_S / 2
 
 
 def _peer_with_a_package(folder: Path) -> Path:
