@@ -52,8 +52,10 @@ def show_all(
     from rich.table import Table
 
     table = Table()
-    for name in ("model", "task", "dimensions", "tokens", "precision", "provider", "memory", ""):
-        table.add_column(name, overflow="fold")
+    table.add_column("model", overflow="fold")
+    for name in ("task", "dim", "tokens", "precision", "on", "memory"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("", overflow="fold")
     for row in rows:
         table.add_row(
             row["id"],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -136,7 +137,8 @@ class _Download:
                 self._take(name)
         directory = config.parent
         record = _record(self._model, self._cache_dir)
-        fresh = record.with_suffix(".new")
+        # Of its own, because another process may fetch the same model.
+        fresh = record.with_suffix(f".{os.getpid()}")
         fresh.write_text(
             json.dumps(
                 {
