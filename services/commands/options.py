@@ -39,3 +39,22 @@ AllowUnauthenticated: TypeAlias = Annotated[
         help="Listen beyond loopback although nothing checks who calls.",
     ),
 ]
+RayAddress: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ADDRESS", help="With --ray: host:port of a Ray head [default: a Ray here]."
+    ),
+]
+Ray: TypeAlias = Annotated[
+    bool, typer.Option("--ray", help="Let Ray Serve place the nodes, on ADDRESS's cluster.")
+]
+RayReplicas: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Nodes by service, such as `embedding=2,retrieval=1`, or `1..4`."),
+]
+RayCpus: TypeAlias = Annotated[
+    str | None, typer.Option(help="Ray's CPUs for one node, such as `embedding=4`.")
+]
+RayGpus: TypeAlias = Annotated[
+    str | None, typer.Option(help="GPUs for one node, such as `embedding=1`.")
+]

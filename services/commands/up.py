@@ -24,12 +24,7 @@ _TROUBLE = {
 
 
 def up(
-    ray_address: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[ADDRESS]", help="With --ray: host:port of a Ray head [default: a Ray here]."
-        ),
-    ] = None,
+    ray_address: options.RayAddress = None,
     data_dir: options.DataDir = None,
     nodes: Annotated[
         str | None,
@@ -50,19 +45,10 @@ def up(
             min=0, max=65535, help="Of the first node; 0 for any [default: 50051, or a free one]."
         ),
     ] = None,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Let Ray Serve place the nodes, on ADDRESS's cluster.")
-    ] = False,
-    ray_replicas: Annotated[
-        str | None,
-        typer.Option(help="Nodes by service, such as `embedding=2,retrieval=1`, or `1..4`."),
-    ] = None,
-    ray_cpus: Annotated[
-        str | None, typer.Option(help="Ray's CPUs for one node, such as `embedding=4`.")
-    ] = None,
-    ray_gpus: Annotated[
-        str | None, typer.Option(help="GPUs for one node, such as `embedding=1`.")
-    ] = None,
+    ray: options.Ray = False,
+    ray_replicas: options.RayReplicas = None,
+    ray_cpus: options.RayCpus = None,
+    ray_gpus: options.RayGpus = None,
     postgres_url: options.PostgresUrl = None,
     redis_url: options.RedisUrl = None,
     allow_unauthenticated: options.AllowUnauthenticated = None,
@@ -76,7 +62,6 @@ def up(
     """
     from services.commands.settings import load
     from services.local.mesh import LocalMesh, parse_nodes
-    from services.local.placement import parse_amounts
 
     if not ray and (ray_address or ray_replicas or ray_cpus or ray_gpus):
         raise typer.BadParameter("an address of Ray, and amounts for it, go with --ray")
@@ -88,9 +73,9 @@ def up(
         node__allow_unauthenticated=allow_unauthenticated,
         store__postgres_url=postgres_url,
         store__redis_url=redis_url,
-        ray__replicas=None if ray_replicas is None else parse_amounts(ray_replicas),
-        ray__cpus=None if ray_cpus is None else parse_amounts(ray_cpus),
-        ray__gpus=None if ray_gpus is None else parse_amounts(ray_gpus),
+        ray__replicas=_amounts(ray_replicas),
+        ray__cpus=_amounts(ray_cpus),
+        ray__gpus=_amounts(ray_gpus),
     )
     teller = _Teller(json)
     mesh = LocalMesh(
@@ -100,6 +85,12 @@ def up(
         on_event=teller.tell,
     )
     asyncio.run(_run(mesh, teller, json))
+
+
+def _amounts(text: str | None) -> dict[str, str] | None:
+    from services.local.placement import parse_amounts
+
+    return None if text is None else parse_amounts(text)
 
 
 def event_line(event: PartEvent) -> str:

@@ -90,6 +90,8 @@ class NodeReplica:
     async def __del__(self) -> None:
         """Serve awaits this before it stops a replica: the node drains. Python itself, which calls
         it when Ray ends the worker for want of a head, awaits nothing: the node serves on."""
+        if not hasattr(self, "_watcher"):
+            return  # it never had a node
         self._stopping.set()
         await asyncio.to_thread(self._watcher.join)
         await asyncio.to_thread(end_all, [self._node], self._plan.drain_grace_s + 5.0)

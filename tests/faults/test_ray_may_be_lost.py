@@ -1,9 +1,11 @@
-"""A Ray head that dies stops nothing that serves; nodes that hang are replaced. Only under a soak:
-Ray itself gives up a lost head after a minute, and so this takes minutes."""
+"""A Ray head that dies stops nothing that serves; nodes that hang are replaced; nodes come and go
+with the queue. Only under a soak: Ray gives up a lost head after a minute, and Serve a node that
+is idle, so this takes minutes."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.config import RaySettings
+from tests.faults.load import Load
 from tests.faults.ray_cluster import RayCluster, stores
 from tests.services.ray.ray_mesh import RayMesh, until
 
@@ -72,5 +75,34 @@ async def test_nodes_that_hang_are_replaced_and_their_calls_go_elsewhere(tmp_pat
             await until(replaced, 120, "others serve in their place")
         await mesh.whole()
         assert not mesh.nodes() & hung
+    finally:
+        await mesh.stop()
+
+
+@pytest.mark.timeout(400)
+async def test_nodes_follow_the_queue_up_and_down(tmp_path: Path) -> None:
+    mesh = RayMesh(tmp_path / "data", ray=RaySettings(replicas={"embedding": "1..2"}))
+    await mesh.start()
+    numbers = itertools.count()
+    try:
+        assert len(mesh.nodes()) == 1
+        async with mesh.client() as client:
+
+            async def embed() -> None:
+                texts = [f"{next(numbers)} " + "many words " * 100 for _ in range(128)]
+                await client.embed_texts(texts, lane="bulk", timeout_s=120)
+
+            async def two() -> bool:
+                return len(mesh.nodes()) == 2
+
+            async def one() -> bool:
+                return len(mesh.nodes()) == 1
+
+            async with Load(*[embed] * 6) as load:
+                await until(two, 90, "a second node serves")
+                await load.go_on(6, within_s=120)
+            assert load.failures == []
+            await until(one, 150, "the second node is given up")
+            await client.embed_texts(["still there"])
     finally:
         await mesh.stop()

@@ -23,6 +23,7 @@ from services.config import (
     StoreSettings,
 )
 from services.local.mesh import LocalMesh
+from services.local.placement import placements
 from services.local.supervisor import PartEvent
 from services.ray.records import Record, all_records
 from tests.faults.load import Load
@@ -55,7 +56,7 @@ class RayMesh:
         store: StoreSettings | None = None,
     ) -> None:
         self.data_dir = data_dir
-        self.replicas = int(ray.replicas["embedding"])
+        self.replicas = placements([EMBEDDING], ray)[0].replicas_min
         self.events: list[PartEvent] = []
         self.local = LocalMesh(
             Settings(
