@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,14 +19,15 @@ _LFS = (".safetensors", ".onnx")
 
 class Hub:
     """Serves the directory `model` as REPO. What it does wrong can be chosen by file name:
-    `altered` bodies have one bit flipped, `cut` ones end in the middle, so many times. `asked` is
-    every request in order."""
+    `altered` bodies have one bit flipped, `cut` ones end in the middle, so many times. Each
+    answer waits `pause_s`. `asked` is every request in order."""
 
     def __init__(self, model: Path, extra: dict[str, bytes]) -> None:
         found = (path for path in sorted(model.rglob("*")) if path.is_file())
         self.files = {str(path.relative_to(model)): path.read_bytes() for path in found} | extra
         self.altered: set[str] = set()
         self.cut: dict[str, int] = {}
+        self.pause_s = 0.0
         self.asked: list[tuple[str, str]] = []
         self.url = ""
 
@@ -82,6 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         hub, path = self.served, unquote(urlsplit(self.path).path)
         hub.asked.append((self.command, path))
+        time.sleep(hub.pause_s)
         if path in (f"/api/models/{REPO}/revision/main", f"/api/models/{REPO}/revision/{COMMIT}"):
             self._send(hub.info(), {"Content-Type": "application/json"}, body)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from engine.errors import DataLoss, InvalidField, ModelUnavailable
+from engine.errors import DataLoss, InvalidField, ModelUnavailable, NodeDraining
 from engine.models.encoder import Encoder
 from services.config import ModelSettings, ServedModel
 from services.embedding import hub, specs
@@ -160,20 +161,47 @@ def test_an_id_that_the_hub_cannot_have_is_refused_before_it_is_asked(tmp_path: 
         hub.fetch(HubModel("a..b/c"), tmp_path, lambda _: None, "http://127.0.0.1:9")
 
 
-async def test_a_node_fetches_a_model_of_the_hub_when_it_is_first_asked_for(
-    node: Nodes, first: Path, upstream: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def usual(upstream: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The hub that is asked where nobody names another."""
     monkeypatch.setattr(constants, "ENDPOINT", upstream.url)
-    monkeypatch.setattr(
-        constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        upstream.url + "/{repo_id}/resolve/{revision}/{filename}",
-    )
+    template = upstream.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    return upstream
+
+
+async def test_a_node_fetches_a_model_of_the_hub_when_it_is_first_asked_for(
+    node: Nodes, first: Path, usual: Hub
+) -> None:
     settings = ModelSettings(directory=first, more=(ServedModel(id="red", source=REPO),))
     async with node(settings) as served:
         shown = await served.model("red")
         assert (shown.loaded, shown.dimensions) == (False, 0)
-        assert not upstream.asked
+        assert not usual.asked
         await served.embed("red", "red green")
         shown = await served.model("red")
         assert (shown.loaded, shown.dimensions) == (True, 8)
+
+
+async def test_the_default_model_may_come_from_the_hub(node: Nodes, usual: Hub) -> None:
+    async with node(ModelSettings(hub_id=REPO)) as served:
+        assert sorted(await served.models()) == ["red-model"]
+        await served.embed("default", "red green")
+
+
+async def test_a_download_ends_when_the_node_stops(
+    node: Nodes, first: Path, usual: Hub, cache_dir: Path
+) -> None:
+    settings = ModelSettings(directory=first, more=(ServedModel(id="red", source=REPO),))
+    async with node(settings) as served:
+        usual.pause_s = 0.3  # before each answer
+        waiting = asyncio.create_task(served.embed("red", "red green"))
+        while not usual.asked:
+            await asyncio.sleep(0.01)
+        await served.servicer.close()
+        with pytest.raises(NodeDraining):
+            await waiting
+    assert hub.find(MODEL, cache_dir / "hub") is None
+    asked = len(usual.asked)
+    await asyncio.sleep(1.0)
+    assert len(usual.asked) <= asked + 2, "the file that was on its way, and no further one"
