@@ -19,15 +19,13 @@ def main(argv: list[str]) -> None:
     """Lock the record, fork, write the child's process id and exit; the child becomes `CMD`."""
     directory, log_file, *command = argv
     os.umask(0o077)
-    record = os.open(os.path.join(directory, "node"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(f"{directory} has a node already")
+    unseen = os.path.join(directory, "node.new")
+    record = os.open(unseen, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
     child = os.fork()  # both hold the lock; the kernel drops it when the second has ended
     if child:
-        os.ftruncate(record, 0)
-        os.pwrite(record, str(child).encode(), 0)
+        os.write(record, str(child).encode())
+        os.rename(unseen, os.path.join(directory, "node"))
         return
     os.setsid()
     os.set_inheritable(record, True)

@@ -24,8 +24,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-_PID_WITHIN_S = 2.0
-
 
 @dataclass(frozen=True, slots=True)
 class About:
@@ -97,19 +95,17 @@ class Record:
     def pid(self) -> int:
         """The node's process; 0 where it has ended, or never began."""
         try:
-            lock = os.open(self.directory / "node", os.O_RDWR | os.O_CLOEXEC)
+            node = os.open(self.directory / "node", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return 0
         try:
-            deadline_s = time.monotonic() + _PID_WITHIN_S
-            while _is_locked(lock) and time.monotonic() < deadline_s:
-                number = os.pread(lock, 20, 0)
-                if number:
-                    return int(number)
-                time.sleep(0.01)  # locked a moment ago, and not yet written
+            fcntl.flock(node, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(os.read(node, 20))
+        else:
             return 0
         finally:
-            os.close(lock)
+            os.close(node)  # and with it our lock
 
     def about(self) -> About | None:
         """What it was started for; None where that was never written."""
@@ -183,12 +179,3 @@ def is_closed(records: Path, session: str) -> bool:
         return (records / ".closed").read_text() == session
     except OSError:
         return False
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return False

@@ -15,10 +15,14 @@ import pytest
 from services.config import RaySettings
 from tests.faults.load import Load
 from tests.faults.ray_cluster import RayCluster, stores
-from tests.services.ray.ray_mesh import RayMesh, until
+from tests.services.commands.command_line import Up
+from tests.services.local.running import gone
+from tests.services.ray.ray_mesh import RayMesh, nodes_in, until
 
 OUTAGE_S = 120.0
 """Twice as long as raylets and workers wait for a head."""
+ENDED_S = 60.0
+"""Ray's own processes end within this, once nobody needs them."""
 
 
 @pytest.mark.timeout(600)
@@ -106,3 +110,16 @@ async def test_nodes_follow_the_queue_up_and_down(tmp_path: Path) -> None:
             await client.embed_texts(["still there"])
     finally:
         await mesh.stop()
+
+
+@pytest.mark.timeout(300)
+def test_nothing_outlives_a_mesh_that_was_killed(tmp_path: Path) -> None:
+    up = Up(tmp_path, "--ray", "--nodes", "embedding")
+    try:
+        nodes = nodes_in(tmp_path / "ragmesh")
+        assert len(nodes) == 1
+        everything = [*up.descendants(), *nodes]
+        up.process.kill()
+        assert gone(everything, ENDED_S) == []
+    finally:
+        up.close()

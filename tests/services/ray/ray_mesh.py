@@ -44,6 +44,18 @@ async def until(
     return time.monotonic() - begin_s
 
 
+def records_in(data_dir: Path) -> list[Record]:
+    """The records of a mesh's nodes on this machine."""
+    homes = (data_dir / "ray").glob("*/*")
+    return [record for home in homes for record in all_records(home)]
+
+
+def nodes_in(data_dir: Path) -> set[int]:
+    """The processes of a mesh's nodes that serve."""
+    serving = [record for record in records_in(data_dir) if record.addresses() is not None]
+    return {pid for record in serving if (pid := record.pid())}
+
+
 class RayMesh:
     """A mesh with embedding nodes alone, on a Ray of its own or the one at `address`."""
 
@@ -91,13 +103,11 @@ class RayMesh:
 
     def records(self) -> list[Record]:
         """The nodes' records on this machine."""
-        homes = (self.data_dir / "ray").glob("*/*")
-        return [record for home in homes for record in all_records(home)]
+        return records_in(self.data_dir)
 
     def nodes(self) -> set[int]:
         """The processes of the nodes that serve."""
-        serving = [record for record in self.records() if record.addresses() is not None]
-        return {pid for record in serving if (pid := record.pid())}
+        return nodes_in(self.data_dir)
 
     def workers(self) -> list[psutil.Process]:
         """Ray's workers that keep the nodes."""
