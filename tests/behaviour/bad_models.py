@@ -16,6 +16,7 @@ from ragmesh.api.retrieval.v1 import filter_pb2
 from tests.behaviour.bad_requests import INF, NAN, Bad, Table, World, named, paged
 
 DEFAULT = "embeddingModels/default"
+JUDGE = "embeddingModels/judge"
 ABSENT = "embeddingModels/absent"
 
 
@@ -29,6 +30,7 @@ def _embed(world: World) -> Iterator[Bad]:
     yield Bad("1,025 texts", make(texts=["a"] * 1_025))
     yield Bad("a text of 1,000,001 characters", make(texts=["a" * 1_000_001]))
     yield Bad("more tokens than the model reads", make(texts=["word " * 2_000]), "TEXT_TOO_LONG")
+    yield Bad("a cross-encoder's vectors", make(model=JUDGE), "MODEL_TASK_MISMATCH")
     yield Bad("dimensions below zero", make(dimensions=-1))
     yield Bad("dimensions over 4,096", make(dimensions=4_097))
     yield Bad("dimensions that the model cannot give", make(dimensions=1_000))
@@ -46,6 +48,8 @@ def _rerank(world: World) -> Iterator[Bad]:
     yield Bad("a query of 1,000,001 characters", make(query="a" * 1_000_001, truncate=True))
     long = make(query="word " * 2_000)
     yield Bad("more tokens in the query than the model reads", long, "TEXT_TOO_LONG")
+    asked = make(model=JUDGE, query="red " * 78)
+    yield Bad("more than half of what a cross-encoder reads", asked, "TEXT_TOO_LONG")
     yield Bad("no passages", make(passages=[]))
     yield Bad("1,025 passages", make(passages=["a"] * 1_025))
     yield Bad("a passage of 1,000,001 characters", make(passages=["a", "a" * 1_000_001]))
@@ -63,6 +67,7 @@ def _count(world: World) -> Iterator[Bad]:
     yield from named(lambda name: make(model=name), "embeddingModels/{}")
     yield Bad("model unknown", make(model=ABSENT), "EMBEDDING_MODEL_NOT_FOUND")
     yield Bad("no texts", make(texts=[]))
+    yield Bad("a cross-encoder's tokens", make(model=JUDGE), "MODEL_TASK_MISMATCH")
     yield Bad("4,097 texts", make(texts=["a"] * 4_097))
     yield Bad("a text of 1,000,001 characters", make(texts=["a" * 1_000_001]))
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import psycopg
 
+from engine.models import default
 from services.app import Node
-from services.config import NodeSettings, Settings, StoreSettings
+from services.config import ModelSettings, NodeSettings, ServedModel, Settings, StoreSettings
 from services.gateway.bootstrap import BootstrapValues, grpc_bootstrap, render
 from services.gateway.control import run_control_plane
 from services.gateway.settings import GatewaySettings
@@ -26,6 +27,7 @@ from services.local.supervisor import Part, Supervisor
 from services.mesh.registry import Registry
 from services.store.redis import connect
 from tests.behaviour.rungs import GrpcRung
+from tests.engine.models import families
 
 BOOTSTRAP = Path(__file__).parents[2] / "deploy" / "envoy" / "bootstrap.json"
 NODE_PROCESS = Path(__file__).with_name("node_process.py")
@@ -56,6 +58,13 @@ class Stores:
         self.postgres: Postgres = embedded_postgres(directory)
         self.redis_url = redis_url(directory)
         self._supervisor = Supervisor([self.postgres.part(), redis_part(directory)])
+        judge = families.write(directory.root / "judge", "bert-pairs")
+        self.more_models = (
+            ServedModel(id="exact", source=str(default.directory()), precision="fp32"),
+            ServedModel(id="judge", source=str(judge)),
+        )
+        """The default model in the precision of its checkpoint, and a cross-encoder of random
+        weights that knows the words of `families.WORDS`."""
 
     @property
     def models(self) -> Path:
@@ -91,6 +100,7 @@ class OneNode:
         self.postgres_url = stores.postgres.url
         self.settings = Settings(
             data_dir=stores.models,
+            models=ModelSettings(more=stores.more_models),
             store=StoreSettings(postgres_url=stores.postgres.url),
             node=NodeSettings(listen="127.0.0.1:0", identity="header"),
         )
@@ -185,6 +195,7 @@ class SplitMesh:
         environment = {
             "RAGMESH_DATA_DIR": str(self._stores.models),
             "RAGMESH_LOG_LEVEL": "DEBUG",
+            "RAGMESH_MODELS__MORE": json.dumps([m.model_dump() for m in self._stores.more_models]),
             "RAGMESH_STORE__POSTGRES_URL": self.postgres_url,
             "RAGMESH_STORE__REDIS_URL": self._stores.redis_url,
             "RAGMESH_NODE__SERVICES": json.dumps(areas),
