@@ -55,8 +55,13 @@ class Outcome:
 
     @property
     def texts_per_s(self) -> float:
-        """Until the last answer."""
-        return self.texts / self.elapsed_s
+        """Until the last answer; NaN if there was none."""
+        return self.texts / self.elapsed_s if self.texts else float("nan")
+
+
+def percentile_ms(latencies_ms: Sequence[float], percent: float) -> float:
+    """NaN where there is none, so that a target on it is missed."""
+    return float(np.percentile(latencies_ms, percent)) if len(latencies_ms) else float("nan")
 
 
 def poisson(per_s: float, seconds: float, seed: int) -> list[float]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from benchmarks.bench import Bench
-from benchmarks.load import Job, Outcome, poisson, put
+from benchmarks.load import Job, Outcome, percentile_ms, poisson, put
 from benchmarks.node import EmbeddingNode
 from benchmarks.report import Comparison, Figure, SuiteReport, Target
 from benchmarks.suites.embed.material import Material
@@ -36,7 +34,7 @@ class Replayed:
 
     def p99_ms(self, lane: str) -> float:
         """From the intended send to the answer."""
-        return float(np.percentile(self.latencies_ms[lane], 99))
+        return percentile_ms(self.latencies_ms[lane], 99)
 
     @property
     def padding(self) -> float:

@@ -68,10 +68,11 @@ class Sides:
         return peer
 
     def node(self, policy: str = "lanes") -> EmbeddingNode:
-        """A node whose queue has the policy."""
+        """A node whose queue has the policy. It keeps no vectors, or a second round would find
+        those of the first."""
         if policy not in self._nodes:
             self._bench.say(f"starting a node, policy {policy}")
             self._nodes[policy] = self._stack.enter_context(
-                embedding_node(self._cache, policy=policy)
+                embedding_node(self._cache, policy=policy, cache_bytes_max=0)
             )
         return self._nodes[policy]
