@@ -111,6 +111,19 @@ async def test_a_reply_says_where_the_time_went_and_how_texts_were_batched(rung:
     assert bulk.fingerprint == sent.fingerprint
 
 
+async def test_a_text_that_was_embedded_before_comes_from_the_cache(rung: Rung) -> None:
+    texts = [new_id("cached"), new_id("cached")]
+    first = await rung.call("EmbedTexts", pb.EmbedTextsRequest(model=MODEL, texts=texts))
+    again = await rung.call("EmbedTexts", pb.EmbedTextsRequest(model=MODEL, texts=texts))
+    assert list(again.embeddings) == list(first.embeddings)
+    assert (first.timings.cached_texts, again.timings.cached_texts) == (0, 2)
+    assert (again.timings.batch_texts, again.timings.inference_ms) == (0, 0)
+    half = pb.EmbedTextsRequest(model=MODEL, texts=[new_id("cached"), texts[0]])
+    third = await rung.call("EmbedTexts", half)
+    assert third.embeddings[1] == first.embeddings[0]
+    assert (third.timings.cached_texts, third.timings.batch_texts) == (1, 1)
+
+
 async def test_a_long_text_is_refused_or_cut_as_asked(rung: Rung) -> None:
     long = "word " * 1_000
     request = pb.EmbedTextsRequest(model=MODEL, texts=[long, "short"], truncate=True)
