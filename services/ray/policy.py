@@ -18,7 +18,10 @@ burst, less starts nodes for bursts that are over when they serve."""
 BUSY_MAX = 0.8
 """Share of the nodes' speed that may be in use before one is given up, or another is wanted."""
 CAPACITY_KEPT = 0.99
-"""How much of the fastest speed seen is believed at the next look: speeds change with texts."""
+"""How much of the fastest speed is still believed after a look that saw a busy node be slower: Serve
+looks ten times a second, and speeds change with texts."""
+_SPEED_MIN = 1.0
+"""Tokens a second below which a node has not begun to work."""
 UPSCALE_DELAY_S = 4.0
 DOWNSCALE_DELAY_S = 60.0
 METRICS_INTERVAL_S = 2.0
@@ -44,9 +47,12 @@ def decide(
     """
     if not waiting:
         return Decision(nodes, capacity)
-    busy = [speed for speed, tokens in zip(speeds, waiting, strict=True) if tokens > 0]
-    capacity = max([CAPACITY_KEPT * capacity, *busy])
-    if capacity <= 0:
+    fastest = max(
+        (speed for speed, tokens in zip(speeds, waiting, strict=True) if tokens > 0), default=0.0
+    )
+    if fastest >= _SPEED_MIN:
+        capacity = max(CAPACITY_KEPT * capacity, fastest)
+    if capacity < _SPEED_MIN:
         return Decision(nodes + bool(sum(waiting)), 0.0)
     for_queue = math.ceil(sum(waiting) / (capacity * QUEUE_S))
     for_speed = math.ceil(sum(speeds) / (capacity * BUSY_MAX))

@@ -50,6 +50,13 @@ def test_a_queue_that_empties_goes_back_to_one_node() -> None:
     assert decide([0.0] * 10, [0.0] * 10, decision.nodes, decision.capacity).nodes == 1
 
 
+def test_what_a_node_can_do_is_not_forgotten_while_nothing_waits() -> None:
+    decision = decide([100.0], [5_000.0], 1, 0.0)
+    for _ in range(36_000):
+        decision = decide([0.0], [0.0], decision.nodes, decision.capacity)
+    assert decide([8_000.0], [0.0], 1, decision.capacity).nodes == 1
+
+
 def test_nodes_that_say_nothing_change_nothing() -> None:
     assert decide([], [], 3, 700.0) == decide([], [], 3, 700.0)
     assert decide([], [], 3, 700.0).nodes == 3
