@@ -18,8 +18,8 @@ burst, less starts nodes for bursts that are over when they serve."""
 BUSY_MAX = 0.8
 """Share of the nodes' speed that may be in use before one is given up, or another is wanted."""
 CAPACITY_KEPT = 0.99
-"""How much of the fastest speed is still believed after a look that saw a busy node be slower: Serve
-looks ten times a second, and speeds change with texts."""
+"""How much of the fastest speed is still believed after a look that saw a busy node be slower:
+Serve looks ten times a second, and speeds change with texts."""
 _SPEED_MIN = 1.0
 """Tokens a second below which a node has not begun to work."""
 UPSCALE_DELAY_S = 4.0
