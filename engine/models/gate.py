@@ -49,7 +49,7 @@ class GateRecord:
         return self.version == VERSION and self.loss <= LOSS_MAX
 
 
-MEASURED = (GateRecord("53aa51172d142c89", 2, "SciFact, train", 809, 0.0, 1.0),)
+MEASURED = (GateRecord("53aa51172d142c89", 2, "SciFact, train", 809, 0.66020, 0.66031),)
 """all-MiniLM-L6-v2, by `ragmesh models convert default --gate` on BEIR's SciFact."""
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ragmesh.api.embedding.v1 import embedding_model_pb2
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as pb
 
@@ -9,7 +12,7 @@ from engine.models.model_dir import Kind, Task
 from services.embedding.core import Embedded
 from services.embedding.loader import Description
 from services.embedding.rerank import Reranked
-from services.embedding.timings import fill_timings
+from services.mesh.model_queue import Done
 from services.rpc.call import Lane
 from services.rpc.values import sentence_messages, vector_message
 
@@ -25,6 +28,11 @@ TASKS: dict[Task | None, embedding_model_pb2.ModelTask.ValueType] = {
     "rerank": embedding_model_pb2.MODEL_TASK_RERANK,
 }
 
+LANES: dict[Lane, pb.Lane.ValueType] = {
+    "interactive": pb.LANE_INTERACTIVE,
+    "bulk": pb.LANE_BULK,
+}
+
 
 def embed_response(embedded: Embedded, lane: Lane) -> pb.EmbedTextsResponse:
     """The answer of EmbedTexts."""
@@ -36,7 +44,7 @@ def embed_response(embedded: Embedded, lane: Lane) -> pb.EmbedTextsResponse:
             truncated=text.truncated,
             sentences=sentence_messages(text.sentences),
         )
-    fill_timings(
+    _fill_timings(
         response.timings,
         embedded.done,
         lane,
@@ -61,7 +69,7 @@ def rerank_response(found: Reranked, asked: int, lane: Lane) -> pb.RerankPassage
         )
     for index in range(len(found.scored), asked):
         response.passages.add(index=index)
-    fill_timings(response.timings, found.done, lane, tokenize_ms=found.tokenize_s * 1000)
+    _fill_timings(response.timings, found.done, lane, tokenize_ms=found.tokenize_s * 1000)
     return response
 
 
@@ -82,3 +90,25 @@ def model_message(model: Description) -> embedding_model_pb2.EmbeddingModel:
         memory_kib=model.memory_bytes >> 10,
         dimensions_offered=[] if every else sorted(offered),
     )
+
+
+def _fill_timings(
+    timings: pb.EmbedTimings,
+    done: Sequence[Done[Any]],
+    lane: Lane,
+    *,
+    tokenize_ms: float,
+    cached_texts: int = 0,
+) -> None:
+    """Fills `timings`; `done` is what the queue said of each text that went through it."""
+    timings.tokenize_ms = tokenize_ms
+    timings.lane = LANES[lane]
+    timings.cached_texts = cached_texts
+    if not done:
+        return
+    batches = {one.batch: one for one in done}.values()
+    padded = sum(one.batch_padded_tokens for one in batches)
+    timings.queue_wait_ms = max(one.queue_wait_ms for one in done)
+    timings.inference_ms = sum(one.inference_ms for one in batches)
+    timings.batch_texts = max(one.batch_texts for one in batches)
+    timings.padding_share = 1 - sum(one.batch_tokens for one in batches) / padded

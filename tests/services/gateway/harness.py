@@ -100,6 +100,10 @@ class Embedding(embedding_grpc.EmbeddingServiceServicer):
         answers = [embedding.TextEmbedding(tokens=len(t)) for t in request.texts]
         return embedding.EmbedTextsResponse(embeddings=answers, fingerprint=request.model)
 
+    async def RerankPassages(self, request: Any, context: Any) -> Any:
+        ranked = [embedding.RankedPassage(index=i) for i in range(len(request.passages))]
+        return embedding.RerankPassagesResponse(passages=ranked, fingerprint=request.model)
+
 
 class Chat(chat_grpc.ChatServiceServicer):
     """Streams the words of the question, with a pause between."""
