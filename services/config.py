@@ -113,6 +113,9 @@ class ModelSettings(_ModelOptions):
     """Where downloaded and converted models are kept; None for `models` in the data directory."""
     provider: str = "auto"
     """`auto`, `cpu` or `cuda`; a missing one is an error, never a silent fallback."""
+    gpu_memory_bytes_max: int = Field(0, ge=0)
+    """What one model may take of a GPU's memory; 0 for as much as there is. With less than its
+    largest batch needs, that batch fails."""
     threads: int = Field(0, ge=0)
     """Threads of a forward pass; 0 for the cores this process may use."""
     batch_padded_tokens_max: int = Field(1536, ge=256)

@@ -48,6 +48,7 @@ class CrossEncoder:
         precision: Asked = "auto",
         name: str = MODEL_ID,
         overrides: Overrides = AS_THEY_SAY,
+        gpu_memory_bytes_max: int = 0,
     ) -> CrossEncoder:
         """Load the Hugging Face directory `directory`, converting it in `cache_dir` if needed.
 
@@ -59,7 +60,14 @@ class CrossEncoder:
                 f"{directory} is no cross-encoder (a sequence classifier with one label)",
                 metadata={"path": str(directory), "task": model.task},
             )
-        opened = open_model(model, cache_dir, threads=threads, provider=provider, asked=precision)
+        opened = open_model(
+            model,
+            cache_dir,
+            threads=threads,
+            provider=provider,
+            asked=precision,
+            gpu_memory_bytes_max=gpu_memory_bytes_max,
+        )
         return cls(name, opened)
 
     def fit_query(self, query: str, *, truncate: bool = False) -> str:

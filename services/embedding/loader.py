@@ -126,6 +126,7 @@ class Loader:
             precision=spec.precision,
             name=spec.id,
             overrides=spec.overrides,
+            gpu_memory_bytes_max=self._settings.gpu_memory_bytes_max,
         )
         for batch in _warm_batches(encoder):
             encoder.forward(batch)

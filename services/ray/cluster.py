@@ -84,9 +84,9 @@ def deploy(wanted: Wanted, roll: int, *, anew: bool) -> None:
         )
 
 
-def until_running(wanted: Wanted, roll: int, within_s: float) -> None:
-    """Wait until every node wanted after so many rolls serves, and no other. Raises
-    ServiceUnavailable with what Serve says."""
+def until_running(wanted: Wanted, within_s: float) -> None:
+    """Wait until every node wanted serves, and none that it replaces. Raises ServiceUnavailable
+    with what Serve says."""
     deadline_s = time.monotonic() + within_s
     while True:
         troubles = _troubles(wanted)
@@ -97,7 +97,7 @@ def until_running(wanted: Wanted, roll: int, within_s: float) -> None:
             said = "; ".join(failed or [text for _, text in troubles])
             raise ServiceUnavailable(
                 f"the nodes on Ray do not serve: {said}",
-                metadata={"roll": roll, "problem": said},
+                metadata={"problem": said},
             )
         time.sleep(_STATUS_PAUSE_S)
 

@@ -30,9 +30,8 @@ _FIRST_CONTACT_S = 60.0
 """A Ray that is started beside us takes some seconds to answer."""
 _CONNECT_S = 60.0
 _CALL_S = 30.0
-_DEPLOYED_S = 120.0
-"""For the first node; the others may take `_EACH_S` more each."""
-_EACH_S = 30.0
+_FIRST_NODE_S = 120.0
+_EACH_NODE_S = 30.0
 _LOOK_S = 1.0
 _LOOKS_LOST = 3
 """Ray is lost when its address does not answer so often in a row."""
@@ -88,13 +87,14 @@ class Controller:
         await self._until_reachable()
         await self._ray(lambda: cluster.connect(self._address), _CONNECT_S)
         self._connected = True
-        await self._deploy(self._roll, anew=False)
+        await self._deploy(anew=False)
+        if not self._returning:  # else they serve already, kept or not
+            await self._until_running()
         self._files.orders.unlink(missing_ok=True)
         orders = await asyncio.start_unix_server(self._take_order, self._files.orders)
         try:
             self._files.ready.touch()
             self._returning = True
-            _LOG.info("all nodes serve")
             await self._keep()
         finally:
             orders.close()
@@ -112,13 +112,16 @@ class Controller:
                 warned = True
             await asyncio.sleep(0.1)
 
-    async def _deploy(self, roll: int, *, anew: bool) -> None:
-        wanted = self._wanted
-        nodes = sum(placement.replicas_max for placement in wanted.placements)
-        within_s = _DEPLOYED_S + _EACH_S * nodes
+    async def _deploy(self, *, anew: bool) -> None:
+        wanted, roll = self._wanted, self._roll
         await self._ray(lambda: cluster.deploy(wanted, roll, anew=anew), _CALL_S)
         self._files.rolls.write_text(f"{wanted.session} {roll}")
-        await self._ray(lambda: cluster.until_running(wanted, roll, within_s), within_s + _CALL_S)
+
+    async def _until_running(self) -> None:
+        wanted = self._wanted
+        within_s = _FIRST_NODE_S + _EACH_NODE_S * sum(one.replicas_max for one in wanted.placements)
+        await self._ray(lambda: cluster.until_running(wanted, within_s), within_s + _CALL_S)
+        _LOG.info("all nodes serve")
 
     async def _keep(self) -> None:
         """Look whether Ray is there, and let what is left behind be swept, until Ray is lost."""
@@ -155,7 +158,8 @@ class Controller:
     async def _roll_on(self) -> None:
         self._roll += 1
         _LOG.info("roll %d begins", self._roll)
-        await self._deploy(self._roll, anew=True)
+        await self._deploy(anew=True)
+        await self._until_running()
         _LOG.info("roll %d is done", self._roll)
 
     async def _end(self) -> None:
