@@ -9,6 +9,8 @@ from benchmarks.report import SuiteReport
 from benchmarks.suites.ask import ask
 from benchmarks.suites.embed import embed
 from benchmarks.suites.quality import quality
+from benchmarks.suites.ray import ray
+from benchmarks.suites.rerank import rerank
 from benchmarks.suites.rest import rest
 from benchmarks.suites.search import search
 from benchmarks.suites.start import demo, up
@@ -20,7 +22,9 @@ SUITES: Mapping[str, Suite] = {
     "rest": rest,
     "ask": ask,
     "quality": quality,
+    "rerank": rerank,
     "embed": embed,
+    "ray": ray,
     "up": up,
     "demo": demo,
 }
