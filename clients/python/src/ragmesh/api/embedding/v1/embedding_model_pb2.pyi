@@ -79,7 +79,7 @@ class EmbeddingModel(_message.Message):
     loaded: _builtins.bool
     """Whether it is in memory. One that is not is loaded by the first request for it."""
     memory_kib: _builtins.int
-    """What it takes in memory, in KiB: measured where it is loaded, else estimated from its files."""
+    """What it takes in memory, in KiB: an upper estimate from its files."""
     @_builtins.property
     def dimensions_offered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The lengths that `dimensions` may ask for, the whole length among them; empty for any from 1."""
