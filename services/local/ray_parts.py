@@ -36,8 +36,9 @@ _HEAD_READY_S = 90.0
 _BELOW_SCRATCH_BYTES = 66
 _HEAD_ENV = {
     "RAY_START_HOOK": "services.ray.head.without_client_server",
-    # Its nodes have been drained when it is stopped; Ray would wait 30 s for its own draining.
-    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    # Our nodes are drained before it is stopped, so it need not wait for 30 s. Where we die, it and
+    # the part `ray` are told at once, and it must be the later one: Ray ends its driver with it.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "2",
 }
 _LOOPBACK_ENV = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's switch for machines where it should stay on loopback; by itself it would listen on all."""

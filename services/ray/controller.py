@@ -70,12 +70,12 @@ class Controller:
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        if not stop.is_set() and self._returning:
+        if not stop.is_set() and self._returning and not self._orphaned():
             work.result()
         work.cancel()
         await asyncio.wait([work])
         await self._end()
-        if not stop.is_set():
+        if not work.cancelled():
             work.result()
 
     async def _work(self) -> None:
@@ -165,17 +165,23 @@ class Controller:
     async def _end(self) -> None:
         """Drain every node. Those on machines that Ray does not reach now serve on; they are
         drained when Ray is back there and `ragmesh up --ray` runs again."""
-        if os.getppid() != self._parent:
-            await self._close_here(0.0)  # PostgreSQL and Redis died with `up`: nobody can be served
+        grace_s = self._wanted.settings.node.drain_grace_s
+        within_s = grace_s + _CALL_S
+        if self._orphaned():  # PostgreSQL and Redis died with `up`: nobody can be served
+            await self._close_here(0.0)
+            within_s = _SHUTDOWN_S
         if self._connected and await _answers(self._address):
             try:
-                grace_s = self._wanted.settings.node.drain_grace_s
-                await self._ray(lambda: cluster.delete(self._wanted), grace_s + _CALL_S)
+                await self._ray(lambda: cluster.delete(self._wanted), within_s)
                 await self._everywhere(close)
                 await self._ray(cluster.leave, _SHUTDOWN_S)
             except RagmeshError as error:
                 _LOG.warning("Ray did not stop all nodes: %s", error)
-        await self._close_here(self._wanted.settings.node.drain_grace_s)
+        await self._close_here(grace_s)
+
+    def _orphaned(self) -> bool:
+        """Whether `up` died without stopping us."""
+        return os.getppid() != self._parent
 
     async def _close_here(self, grace_s: float) -> None:
         data_dir, deployment, session, _ = self._here()

@@ -93,7 +93,7 @@ async def test_nodes_follow_the_queue_up_and_down(tmp_path: Path) -> None:
         async with mesh.client() as client:
 
             async def embed() -> None:
-                texts = [f"{next(numbers)} " + "many words " * 100 for _ in range(128)]
+                texts = [f"{next(numbers)} " + "many words " * 40 for _ in range(32)]
                 await client.embed_texts(texts, lane="bulk", timeout_s=120)
 
             async def two() -> bool:
