@@ -117,7 +117,7 @@ async def _service_times(url: str, batches: int) -> list[float]:
     async with AsyncClient(_door(url)) as client:
         for _ in range(batches):
             begin_s = time.perf_counter()
-            await client.embed_texts(texts(), lane="bulk", timeout_s=120)
+            await client.embed_texts(texts(), lane="bulk", truncate=True, timeout_s=120)
             found.append(time.perf_counter() - begin_s)
     return found
 
@@ -142,7 +142,7 @@ async def _embed(client: AsyncClient, texts: Callable[[], list[str]], batches: i
 
     async def caller() -> None:
         for _ in left:
-            await client.embed_texts(texts(), lane="bulk", timeout_s=120)
+            await client.embed_texts(texts(), lane="bulk", truncate=True, timeout_s=120)
 
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
 
@@ -171,7 +171,7 @@ async def _under_load(url: str, work: Callable[[], Awaitable[float]]) -> _Seen:
         async def caller() -> None:
             while not done.is_set():
                 try:
-                    await client.embed_texts(texts()[:1], timeout_s=20)
+                    await client.embed_texts(texts()[:1], truncate=True, timeout_s=20)
                     seen.calls += 1
                 except RagmeshError as error:
                     seen.failures.append(str(error))
