@@ -59,9 +59,6 @@ class Node:
             )
         self.node_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self.gate = Gate(node.calls_max)
-        # BLAS brings threads of its own for every core, which spin after each product and take the
-        # cores from the model: a third of the time of a reranking. Ours are enough.
-        threadpool_limits(1, user_api="blas")
         self.threads = ThreadPoolExecutor(
             max(4, len(os.sched_getaffinity(0))), thread_name_prefix="engine"
         )
@@ -107,6 +104,10 @@ class Node:
             self.services[area] = service
         for service in self.services.values():
             await service.start()
+        # BLAS brings threads of its own for every core, which spin after each product and take the
+        # cores from the model: a third of the time of a reranking. Ours are enough. It is told
+        # when the services have loaded it.
+        threadpool_limits(1, user_api="blas")
 
     def _build(self, area: str) -> Service:
         settings = self.settings
