@@ -118,7 +118,7 @@ class ModelSettings(_ModelOptions):
     largest batch needs, that batch fails."""
     threads: int = Field(0, ge=0)
     """Threads of a forward pass; 0 for the cores this process may use."""
-    batch_padded_tokens_max: int = Field(1536, ge=256)
+    batch_padded_tokens_max: int = Field(768, ge=256)
     """Padded tokens of a batch. More makes queries wait longer behind a running batch; on a CPU
     it is no faster a token. A GPU wants 16,384 or more."""
     batch_ms_max: float = Field(50.0, gt=0)

@@ -44,7 +44,7 @@ _ON_RAY = ("--ray", "--ray-replicas", "embedding=2", "--ray-cpus", "embedding=1"
 
 def ray(bench: Bench) -> SuiteReport:
     """One node with both cores against two replicas with one CPU each, then a kill and a roll."""
-    rounds, batches = (2, 8) if bench.quick else (8, 60)
+    rounds, batches = (2, 8) if bench.quick else (6, 20)
     with tempfile.TemporaryDirectory(prefix="ragmesh-bench-") as folder, ExitStack() as running:
         root = Path(folder)
         bench.say("starting `ragmesh up --ray` in a new directory, then again")

@@ -31,7 +31,8 @@ class Limits:
 
     `batch_s_max` is how long a run may take, turned into tokens by what runs were seen to cost:
     the longest time that a query waits behind a run in progress. A CPU is no faster per token in
-    longer runs. `batch_padded_tokens_max` holds besides, and alone before the first run.
+    longer runs: all-MiniLM-L6-v2 in fp32 on 2 cores is 4 % faster at 768 tokens than at 1,536.
+    `batch_padded_tokens_max` holds besides, and alone before the first run.
     `padding_tokens` is the padding that one more item may bring into a batch, at least: about the
     fixed cost of a run on a CPU, in tokens. Where runs are seen to cost more than that before the
     first token, as on an accelerator, that counts.
@@ -40,7 +41,7 @@ class Limits:
     `wait_s_max` is how long a free worker may wait for more items under load; 0 for never.
     """
 
-    batch_padded_tokens_max: int = 1536
+    batch_padded_tokens_max: int = 768
     batch_items_max: int = 64
     batch_s_max: float = 0.05
     padding_tokens: int = 16
