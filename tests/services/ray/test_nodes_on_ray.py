@@ -94,22 +94,6 @@ async def test_a_node_whose_worker_was_killed_serves_on_and_is_adopted(mesh: Ray
         assert mesh.nodes() == nodes
 
 
-async def test_a_lost_ray_stops_nothing_and_finds_its_nodes_again(mesh: RayMesh) -> None:
-    nodes = mesh.nodes()
-    async with mesh.loaded() as load:
-        head = mesh.part("ray-head")
-        for process in [head, *head.children(recursive=True)]:
-            process.kill()
-        await load.go_on(50)
-        assert mesh.nodes() == nodes
-
-        async def adopted() -> bool:
-            return len(mesh.workers()) == mesh.replicas and mesh.kept()
-
-        await until(adopted, 60, "the new Ray keeps them")
-        assert mesh.nodes() == nodes
-
-
 async def test_a_roll_replaces_every_node_and_fails_no_call(mesh: RayMesh, tmp_path: Path) -> None:
     before = mesh.nodes()
     async with mesh.loaded():
