@@ -248,7 +248,8 @@ def test_similar_lengths_go_together() -> None:
 def test_one_longer_text_does_not_make_all_others_longer() -> None:
     waiting = [Item(i, 100, "bulk", float(i)) for i in range(8)]
     longer, shorter = Item(8, 110, "bulk", 8.0), Item(9, 90, "bulk", 9.0)
-    batch = _next([*waiting, longer, shorter], Limits(padding_tokens=16))
+    limits = Limits(batch_padded_tokens_max=1_000, padding_tokens=16)
+    batch = _next([*waiting, longer, shorter], limits)
     assert set(batch.items) == {*waiting, shorter}
 
 

@@ -38,6 +38,7 @@ def settings(three: tuple[Path, Path, Path], memory_bytes_max: int) -> ModelSett
         directory=three[0],
         more=tuple(ServedModel(id=path.name, source=str(path)) for path in three[1:]),
         memory_bytes_max=memory_bytes_max,
+        batch_padded_tokens_max=1_536,
     )
 
 
