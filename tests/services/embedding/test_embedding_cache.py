@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +21,10 @@ from engine.errors import TextTooLong
 from services.config import ModelSettings
 from services.embedding.cache import CachedVector, VectorCache, decode, encode, key_of
 from services.embedding.servicer import EmbeddingServicer
-from services.local.binaries import find_redis
 from services.rpc.call import Call, Lane
 from services.rpc.values import vector_value
 from services.store.redis import connect
+from tests.services.store.redis_server import running_redis
 
 LONG = "red " * 200
 SETTINGS = ModelSettings(precision="fp32", threads=1)
@@ -33,23 +32,8 @@ SETTINGS = ModelSettings(precision="fp32", threads=1)
 
 @pytest.fixture
 def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with tempfile.TemporaryDirectory() as directory:
-        socket = Path(directory) / "r.sock"
-        process = subprocess.Popen(
-            [
-                *(str(find_redis()), "--port", "0", "--unixsocket", str(socket)),
-                *("--save", "", "--appendonly", "no", "--dir", directory),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            while not socket.exists():
-                assert process.poll() is None
-                time.sleep(0.005)
-            yield f"unix://{socket}?db=0", process
-        finally:
-            process.kill()
-            process.wait()
+    with running_redis() as server:
+        yield server
 
 
 @asynccontextmanager

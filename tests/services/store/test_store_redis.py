@@ -5,39 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.local.binaries import find_redis
 from services.store.redis import Lost, attempt, connect
+from tests.services.store.redis_server import running_redis
 
 pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture
 def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with tempfile.TemporaryDirectory() as directory:
-        socket = Path(directory) / "r.sock"
-        process = subprocess.Popen(
-            [
-                *(str(find_redis()), "--port", "0", "--unixsocket", str(socket)),
-                *("--save", "", "--appendonly", "no", "--dir", directory),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            while not socket.exists():
-                assert process.poll() is None
-                time.sleep(0.005)
-            yield f"unix://{socket}?db=0", process
-        finally:
-            process.kill()
-            process.wait()
+    with running_redis() as server:
+        yield server
 
 
 async def test_cancelled_callers_never_mix_up_answers(
