@@ -31,6 +31,7 @@
     │   └── LimitReached             a limit of the collection or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable
+    │   ├── IndexUnavailable         the index could not be built yet
     │   └── UpstreamFailed           the generation endpoint behind us failed
     ├── DeadlineExceeded
     ├── Cancelled
@@ -208,6 +209,10 @@ class NodeDraining(Unavailable):
 
 class StoreUnavailable(Unavailable):
     """PostgreSQL does not answer."""
+
+
+class IndexUnavailable(Unavailable):
+    """The collection's index could not be brought up to date; it is tried again."""
 
 
 class ServiceUnavailable(Unavailable):

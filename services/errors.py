@@ -72,6 +72,7 @@ TABLE: dict[type[BaseException], Row] = {
     e.LimitReached: Row(Code.RESOURCE_EXHAUSTED, "LIMIT_REACHED"),
     e.NodeDraining: Row(Code.UNAVAILABLE, "NODE_DRAINING", Retry.SAFE_ONLY),
     e.StoreUnavailable: Row(Code.UNAVAILABLE, "STORE_UNAVAILABLE", Retry.SAFE_ONLY),
+    e.IndexUnavailable: Row(Code.UNAVAILABLE, "INDEX_UNAVAILABLE", Retry.SAFE_ONLY),
     e.ServiceUnavailable: Row(Code.UNAVAILABLE, "SERVICE_UNAVAILABLE", Retry.SAFE_ONLY),
     e.ModelUnavailable: Row(Code.UNAVAILABLE, "MODEL_UNAVAILABLE", Retry.SAFE_ONLY),
     e.UpstreamFailed: Row(Code.UNAVAILABLE, "UPSTREAM_FAILED", Retry.SAFE_ONLY),

@@ -19,16 +19,21 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
-from engine.errors import Cancelled, CollectionNotFound, DeadlineExceeded, RagmeshError
+from engine.errors import (
+    Cancelled,
+    CollectionNotFound,
+    RagmeshError,
+)
 from engine.index import view as views
 from engine.index.collection import CollectionIndex, IndexSettings
 from engine.index.exact import Metric
 from engine.index.hnsw import GraphSettings
 from engine.index.view import View
 from engine.types import Point
+from services.retrieval.followed import RETRY_S, Followed, not_built, not_reached
 from services.rpc import metrics
 from services.rpc.call import Call
 from services.store import changes
@@ -56,28 +61,6 @@ QUIET_S = 1.0
 
 CATCH_UPS_MAX = 4
 """Collections that are read from PostgreSQL at once."""
-
-
-@dataclass(slots=True)
-class Followed:
-    """One collection's index and where its log stands. `index` is None until it is built."""
-
-    collection: Collection
-    head_seq: int = 0
-    index: CollectionIndex | None = None
-    change_id: uuid.UUID | None = None
-    error: RagmeshError | None = None
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
-    moved_s: float = 0.0
-    settled: bool = False
-    work: asyncio.Task[None] | None = None
-    upkeep: asyncio.Task[None] | None = None
-
-    def notify(self) -> None:
-        """Wakes who waits for the index to move."""
-        self.moved_s, self.settled = time.monotonic(), False
-        self.moved.set()
-        self.moved = asyncio.Event()
 
 
 class Indexes:
@@ -160,7 +143,8 @@ class Indexes:
         """The index's present state, at commit `min_seq` or later.
 
         Waits until it is built and has come that far. Raises DeadlineExceeded, CollectionNotFound,
-        or what keeps it from being built.
+        or what kept the latest try from building it, if that try ended while this call waited: an
+        error from before may be over.
         """
         followed = self._followed.get(collection.uid)
         if followed is not None and followed.index is not None:
@@ -176,8 +160,6 @@ class Indexes:
             moved = followed.moved
             if followed.index is not None and followed.index.view.watermark >= min_seq:
                 return followed.index.view
-            if followed.error is not None and followed.index is None:
-                raise followed.error
             self.nudge()
             try:
                 async with asyncio.timeout_at(
@@ -185,9 +167,10 @@ class Indexes:
                 ):
                     await moved.wait()
             except TimeoutError as error:
-                raise _not_reached(followed, min_seq) from error
+                raise not_reached(followed, min_seq) from error
             # Forgotten: who looks it up again finds nothing, or one that begins anew.
-            if isinstance(followed.error, CollectionNotFound):
+            gone = isinstance(followed.error, CollectionNotFound)
+            if followed.error is not None and (gone or followed.index is None):
                 raise followed.error
 
     def _begin(self, collection: Collection) -> Followed:
@@ -268,22 +251,20 @@ class Indexes:
                     await self._rebuild(followed)
                 else:
                     await self._advance(followed, followed.index)
-                if self._followed.get(followed.collection.uid) is not followed:
-                    return
                 followed.error = None
+                followed.notify()
             except RagmeshError as error:
-                followed.error = error
-                _LOG.warning(
-                    "index of %s is not up to date: %s", followed.collection.id, error.message
-                )
-                await asyncio.sleep(POLL_S)
+                await self._failed(followed, error, POLL_S)
             except Exception:
                 _LOG.exception("index of %s failed", followed.collection.id)
-                followed.error = RagmeshError("The index could not be built; the log says why.")
-                await asyncio.sleep(1.0)
-            finally:
-                followed.notify()
+                await self._failed(followed, not_built(followed), RETRY_S)
         self._keep_up(followed)
+
+    async def _failed(self, followed: Followed, error: RagmeshError, pause_s: float) -> None:
+        _LOG.warning("index of %s is not up to date: %s", followed.collection.id, error.message)
+        followed.error = error
+        followed.notify()
+        await asyncio.sleep(pause_s)
 
     async def _advance(self, followed: Followed, index: CollectionIndex) -> None:
         at = Watermark(index.view.watermark, followed.change_id or uuid.UUID(int=0))
@@ -380,13 +361,4 @@ def _settings(collection: Collection) -> IndexSettings:
             ef_construction=collection.hnsw_ef_construction,
             ef_search=collection.hnsw_ef_search,
         ),
-    )
-
-
-def _not_reached(followed: Followed, min_seq: int) -> DeadlineExceeded:
-    at = "is being built" if followed.index is None else f"is at {followed.index.view.watermark}"
-    return DeadlineExceeded(
-        f"The index of {followed.collection.id} {at} and did not reach watermark {min_seq} in "
-        "time. Give the call more time, or ask without min_watermark.",
-        metadata={"min_watermark": min_seq},
     )

@@ -24,6 +24,7 @@
     │   └── LimitReached             a limit of the collection or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable  UpstreamFailed
+    │   ├── IndexUnavailable         the collection's index is not built yet
     │   └── StreamCut                a stream ended without its last event
     ├── DeadlineExceeded             `timeout_s` ran out
     ├── Cancelled                    by the caller, or because the client was closed meanwhile
@@ -302,6 +303,12 @@ class StoreUnavailable(Unavailable):
     """The server's database does not answer."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+class IndexUnavailable(Unavailable):
+    """The collection's index could not be brought up to date; the node tries again."""
+
+    reason = "INDEX_UNAVAILABLE"
 
 
 class ServiceUnavailable(Unavailable):

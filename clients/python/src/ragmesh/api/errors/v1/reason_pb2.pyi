@@ -94,6 +94,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The model is not loaded yet. UNAVAILABLE."""
     REASON_UPSTREAM_FAILED: _Reason.ValueType  # 104
     """The generation endpoint behind ragmesh failed. UNAVAILABLE."""
+    REASON_INDEX_UNAVAILABLE: _Reason.ValueType  # 105
+    """The collection's index could not be brought up to date; it is tried again. UNAVAILABLE."""
     REASON_DEADLINE_EXCEEDED: _Reason.ValueType  # 120
     """DEADLINE_EXCEEDED."""
     REASON_CANCELLED: _Reason.ValueType  # 121
@@ -180,6 +182,8 @@ REASON_MODEL_UNAVAILABLE: Reason.ValueType  # 103
 """The model is not loaded yet. UNAVAILABLE."""
 REASON_UPSTREAM_FAILED: Reason.ValueType  # 104
 """The generation endpoint behind ragmesh failed. UNAVAILABLE."""
+REASON_INDEX_UNAVAILABLE: Reason.ValueType  # 105
+"""The collection's index could not be brought up to date; it is tried again. UNAVAILABLE."""
 REASON_DEADLINE_EXCEEDED: Reason.ValueType  # 120
 """DEADLINE_EXCEEDED."""
 REASON_CANCELLED: Reason.ValueType  # 121

@@ -1,0 +1,56 @@
+"""One collection as a node follows it, and what its callers are told when it is behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from engine.errors import DeadlineExceeded, IndexUnavailable, RagmeshError
+from engine.index.collection import CollectionIndex
+from services.store.collections import Collection
+
+RETRY_S = 1.0
+"""How long after a failure that nobody expected an index is tried again."""
+
+
+@dataclass(slots=True)
+class Followed:
+    """One collection's index and where its log stands. `index` is None until it is built."""
+
+    collection: Collection
+    head_seq: int = 0
+    index: CollectionIndex | None = None
+    change_id: uuid.UUID | None = None
+    error: RagmeshError | None = None
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    moved_s: float = 0.0
+    settled: bool = False
+    work: asyncio.Task[None] | None = None
+    upkeep: asyncio.Task[None] | None = None
+
+    def notify(self) -> None:
+        """Wakes who waits for the index to move."""
+        self.moved_s, self.settled = time.monotonic(), False
+        self.moved.set()
+        self.moved = asyncio.Event()
+
+
+def not_built(followed: Followed) -> IndexUnavailable:
+    """For who waits for an index whose last try failed in a way that nobody expected."""
+    return IndexUnavailable(
+        f"The index of {followed.collection.id} could not be brought up to date; the node's log "
+        "says why. It is tried again.",
+        retry_after_s=RETRY_S,
+    )
+
+
+def not_reached(followed: Followed, min_seq: int) -> DeadlineExceeded:
+    """For who waited for a watermark until the deadline."""
+    at = "is being built" if followed.index is None else f"is at {followed.index.view.watermark}"
+    return DeadlineExceeded(
+        f"The index of {followed.collection.id} {at} and did not reach watermark {min_seq} in "
+        "time. Give the call more time, or ask without min_watermark.",
+        metadata={"min_watermark": min_seq},
+    )
