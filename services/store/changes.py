@@ -4,6 +4,12 @@ Both read one unchanging view, up to that view's head. An index stands at the he
 applied every page of the feed, and nowhere in between: a row that was written twice is found under
 its later number only, so half of a feed is no state that the collection ever had. A feed that
 breaks off is started again from the old watermark; applying a page twice changes nothing.
+
+A feed also has the segments that are current at its head, in the same view. What an index reads
+beside them depends on what it has:
+- nothing: `pages(after_seq=sealed_seq)`, whole, and `id_seqs()`, which of the segments' rows live;
+- a state at watermark W, and segments adopted since: `id_seqs(after_seq=W)` for the rows that it
+  finds in them, `pages(after_seq=max(W, sealed_seq))` for those that it does not, `tombstones()`.
 """
 
 from __future__ import annotations
@@ -14,23 +20,30 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+from psycopg.rows import class_row
+
 from engine.errors import DataLoss
 from engine.types import Point, Span
 from services.store.codec import unpack_sentences, unpack_vector
 from services.store.points import Watermark
+from services.store.segments import CURRENT, SegmentRow
 from services.store.store import Row, Store, Tx
 
 PAGE_ROWS = 1000
+ID_PAGE_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Head(Watermark):
-    """Where the log of one collection stands."""
+    """Where the log of one collection stands. Live rows up to `sealed_seq` are in segments."""
 
     tenant: str
     collection_id: str
     collection_uid: uuid.UUID
     floor: int
+    sealed_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,14 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class IdSeqs:
+    """A page of which rows there are: ids, and the numbers they were last written with, int64."""
+
+    ids: tuple[str, ...]
+    seqs: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Rebuild:
     """The index cannot go on from where it stands and has to read the whole collection."""
 
@@ -63,31 +84,69 @@ class Gone:
 
 
 class Feed:
-    """An open reading of one collection, at most once through. `head` is where it leads."""
+    """An open reading of one collection, at most once through. `head` is where it leads, and
+    `segments` are those that are current there."""
 
-    def __init__(self, tx: Tx, head: Head, after_seq: int | None) -> None:
+    def __init__(
+        self, tx: Tx, head: Head, segments: tuple[SegmentRow, ...], after_seq: int | None
+    ) -> None:
         self.head = head
+        self.segments = segments
         self._tx = tx
         self._after_seq = after_seq
 
-    async def pages(self, rows_max: int = PAGE_ROWS) -> AsyncIterator[Changes]:
-        """First what was written, by number, then what was deleted."""
-        params = {
-            "tenant": self.head.tenant,
-            "uid": self.head.collection_uid,
-            "after": -1 if self._after_seq is None else self._after_seq,
-        }
+    @property
+    def sealed_seq(self) -> int:
+        """Every live row with a number up to this one is in exactly one of `segments`."""
+        return self.head.sealed_seq
+
+    async def pages(
+        self, rows_max: int = PAGE_ROWS, *, after_seq: int | None = None
+    ) -> AsyncIterator[Changes]:
+        """First what was written, by number, then what was deleted since the watermark.
+
+        With `after_seq` what was written later than that, and no deletes.
+        """
+        params = self._params(after_seq)
         async for rows in _chunks(self._tx, _POINTS, params, rows_max):
             yield Changes(tuple(_stored(row) for row in rows), ())
-        if self._after_seq is not None:
-            async for rows in _chunks(self._tx, _TOMBSTONES, params, rows_max):
-                yield Changes((), tuple(row[0] for row in rows))
+        if after_seq is None and self._after_seq is not None:
+            async for ids in self.tombstones(rows_max):
+                yield Changes((), ids)
+
+    async def tombstones(
+        self, rows_max: int = PAGE_ROWS, *, after_seq: int | None = None
+    ) -> AsyncIterator[tuple[str, ...]]:
+        """Ids that were deleted after the watermark, or after `after_seq`, and not written since.
+
+        Complete only for numbers from the head's `floor` on.
+        """
+        async for rows in _chunks(self._tx, _TOMBSTONES, self._params(after_seq), rows_max):
+            yield tuple(row[0] for row in rows)
+
+    async def id_seqs(
+        self, rows_max: int = ID_PAGE_ROWS, *, after_seq: int | None = None
+    ) -> AsyncIterator[IdSeqs]:
+        """Every live row written after the watermark, or after `after_seq`, by number. No vector
+        and no text is read."""
+        async for rows in _chunks(self._tx, _ID_SEQS, self._params(after_seq), rows_max):
+            ids, seqs = zip(*rows, strict=True)
+            yield IdSeqs(ids, np.array(seqs, np.int64))
+
+    def _params(self, after_seq: int | None) -> dict[str, Any]:
+        after = self._after_seq if after_seq is None else after_seq
+        return {
+            "tenant": self.head.tenant,
+            "uid": self.head.collection_uid,
+            "after": -1 if after is None else after,
+        }
 
 
 Reading: TypeAlias = Feed | Rebuild | Gone
 
 _HEAD = (
-    "SELECT h.seq, h.change_id, h.tenant, c.id AS collection_id, h.collection_uid, h.floor "
+    "SELECT h.seq, h.change_id, h.tenant, c.id AS collection_id, h.collection_uid, h.floor, "
+    "h.sealed_seq "
     "FROM heads h JOIN collections c ON c.tenant = h.tenant AND c.uid = h.collection_uid"
 )
 _POINTS = """
@@ -101,6 +160,10 @@ ORDER BY p.seq
 """
 _TOMBSTONES = (
     "SELECT id FROM tombstones WHERE tenant = %(tenant)s AND collection_uid = %(uid)s "
+    "AND seq > %(after)s AND seq > 0 ORDER BY seq"
+)
+_ID_SEQS = (
+    "SELECT id, seq FROM points WHERE tenant = %(tenant)s AND collection_uid = %(uid)s "
     "AND seq > %(after)s AND seq > 0 ORDER BY seq"
 )
 
@@ -150,8 +213,8 @@ async def snapshot_scan(
 ) -> AsyncIterator[Feed | Gone]:
     """The whole collection as it is now."""
     async with store.snapshot() as tx:
-        head = await _open(tx, tenant, collection_uid)
-        yield Gone() if head is None else Feed(tx, head, None)
+        head, segments = await _open(tx, tenant, collection_uid)
+        yield Gone() if head is None else Feed(tx, head, segments, None)
 
 
 @contextlib.asynccontextmanager
@@ -160,20 +223,27 @@ async def read_changes(
 ) -> AsyncIterator[Reading]:
     """What changed since `after`, verified in the same view."""
     async with store.snapshot() as tx:
-        head = await _open(tx, tenant, collection_uid)
+        head, segments = await _open(tx, tenant, collection_uid)
         if head is None:
             yield Gone()
             return
         broken = await verify(tx, head, after)
-        yield Feed(tx, head, after.seq) if broken is None else broken
+        yield Feed(tx, head, segments, after.seq) if broken is None else broken
 
 
-async def _open(tx: Tx, tenant: str, collection_uid: uuid.UUID) -> Head | None:
-    async with tx.connection.pipeline():
+async def _open(
+    tx: Tx, tenant: str, collection_uid: uuid.UUID
+) -> tuple[Head | None, tuple[SegmentRow, ...]]:
+    async with (
+        tx.connection.pipeline(),
+        tx.connection.cursor(binary=True, row_factory=class_row(SegmentRow)) as segments,
+    ):
+        await segments.execute(CURRENT.encode(), {"tenant": tenant, "uid": collection_uid})
         # Without statistics, which a young table lacks, PostgreSQL would read the whole collection
         # and sort it to find one changed row. The index has the rows in this order.
         await tx.run("SET LOCAL enable_sort = off")
-        return await get_head(tx, tenant, collection_uid)
+        head = await get_head(tx, tenant, collection_uid)
+        return head, tuple(await segments.fetchall())
 
 
 async def _chunks(

@@ -1,17 +1,25 @@
 """What grows and may go. Each call does a bounded piece and says how much; call until 0.
 
 All of them are for `Store.system`, may run on every node at once, and lose nothing when cut off.
+
+An object goes in three steps, each a transaction or nothing: no row names it and it is condemned;
+it is deleted; it is condemned no more. Until the last one nobody adopts it (`segments.publish`), so
+that a file that is put again while its older self is being deleted is never the one that is named.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
+from services.store.segments import NAMES_LOCK
 from services.store.store import Tx
 
 REQUESTS_KEPT_S = 48 * 3600.0
 """Twice the 24 hours that a repeated request_id is promised the first answer."""
 JOBS_KEPT_S = 30 * 24 * 3600.0
+SEGMENTS_KEPT_S = 15 * 60.0
+"""A retired segment stays for nodes that read of it before and fetch it now."""
 
 
 async def purge_points(tx: Tx, *, rows_max: int = 5000) -> int:
@@ -78,3 +86,62 @@ async def trim_log(tx: Tx, tenant: str, collection_uid: uuid.UUID, floor: int) -
     where = "WHERE tenant = %(tenant)s AND collection_uid = %(uid)s AND seq"
     await tx.run(f"DELETE FROM commits {where} < %(floor)s", key)
     return await tx.run(f"DELETE FROM tombstones {where} <= %(floor)s", key)
+
+
+async def purge_segments(tx: Tx, *, kept_s: float = SEGMENTS_KEPT_S, rows_max: int = 500) -> int:
+    """Forget segments that were retired longer than `kept_s` ago, and those of deleted
+    collections, and condemn the objects that no segment names any more."""
+    await _lock_names(tx)
+    gone = await tx.rows(
+        "DELETE FROM segments WHERE (tenant, collection_uid, sha256) IN ("
+        "  SELECT s.tenant, s.collection_uid, s.sha256 FROM segments s "
+        "  WHERE s.retire_time < now() - make_interval(secs => %s) OR NOT EXISTS ("
+        "    SELECT FROM heads h WHERE h.tenant = s.tenant "
+        "    AND h.collection_uid = s.collection_uid) LIMIT %s) RETURNING sha256",
+        (kept_s, rows_max),
+    )
+    await condemn_objects(tx, [row[0] for row in gone])
+    return len(gone)
+
+
+async def purge_builds(tx: Tx, *, rows_max: int = 5000) -> int:
+    """Forget leases that ran out."""
+    return await tx.run(
+        "DELETE FROM builds WHERE (tenant, collection_uid, work) IN ("
+        "  SELECT tenant, collection_uid, work FROM builds WHERE until < clock_timestamp() "
+        "  LIMIT %s FOR UPDATE SKIP LOCKED)",
+        (rows_max,),
+    )
+
+
+async def condemn_objects(tx: Tx, names: Sequence[bytes]) -> int:
+    """Condemn those of `names` that no segment names; how many. For objects whose age says that
+    whoever put them did not live to publish them."""
+    if not names:
+        return 0
+    await _lock_names(tx)
+    return await tx.run(
+        "INSERT INTO condemned_objects (sha256) "
+        "SELECT name FROM unnest(%s::bytea[]) AS given (name) "
+        "WHERE NOT EXISTS (SELECT FROM segments s WHERE s.sha256 = name) ON CONFLICT DO NOTHING",
+        (list(names),),
+    )
+
+
+async def take_condemned(tx: Tx, *, rows_max: int = 50) -> list[bytes]:
+    """Condemned objects that nobody else deletes now. They are this transaction's: delete them in
+    the object store, then `pardon_objects`, then commit."""
+    rows = await tx.rows(
+        "SELECT sha256 FROM condemned_objects ORDER BY sha256 LIMIT %s FOR UPDATE SKIP LOCKED",
+        (rows_max,),
+    )
+    return [row[0] for row in rows]
+
+
+async def pardon_objects(tx: Tx, names: Sequence[bytes]) -> None:
+    """Say that condemned objects are deleted: a file of that name may be put and adopted again."""
+    await tx.run("DELETE FROM condemned_objects WHERE sha256 = ANY(%s)", (list(names),))
+
+
+async def _lock_names(tx: Tx) -> None:
+    await tx.rows("SELECT pg_advisory_xact_lock(%s)", (NAMES_LOCK,))

@@ -21,13 +21,21 @@ ROUNDS_PER_TRIM = 60
 LOG_KEPT_S = 24 * 3600.0
 """An index that was away for longer starts anew instead of following the log."""
 
+_PURGES = (
+    cleanup.purge_points,
+    cleanup.purge_requests,
+    cleanup.purge_jobs,
+    cleanup.purge_segments,
+    cleanup.purge_builds,
+)
+
 
 async def keep_house(store: Store) -> None:
     """Runs until cancelled."""
     rounds = 0
     while True:
         try:
-            for purge in (cleanup.purge_points, cleanup.purge_requests, cleanup.purge_jobs):
+            for purge in _PURGES:
                 await _until_done(store, purge)
             if rounds % ROUNDS_PER_TRIM == 0:
                 await _trim_logs(store)
