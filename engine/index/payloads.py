@@ -15,29 +15,47 @@ State, and what is always true of it:
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.index.filters import (
+from engine.index.conditions import (
     BOOLEAN,
     NUMBER,
     STRING,
+    Analyze,
     And,
+    DatetimeRange,
     Equals,
     Exists,
     Filter,
+    HasAll,
+    HasWords,
     In,
+    IsNull,
     Key,
+    Leaf,
     Not,
     Or,
     Range,
+    ValuesCount,
+    closed,
+    flatten,
     key_of,
     matches,
+    plain_words,
+    words_of,
 )
+from engine.index.instants import instant_of
 from engine.types import JsonValue, Payload, Point
+
+_PRESENT, _INSTANT, _NULL = 3, 4, 5
+"""Series beside those of the kinds BOOLEAN, NUMBER and STRING: once for each value that is not
+null, of whatever kind; instants in microseconds, of strings that name one; once for each null."""
+
+_DTYPES = (np.bool_, np.float64, np.int32, np.bool_, np.int64, np.bool_)
 
 PATHS_MAX = 1_024
 """Columns of one segment. Payloads keyed by, say, user ids would otherwise grow one per user."""
@@ -90,16 +108,14 @@ class _Series:
 class _Column:
     """All that one path holds."""
 
-    __slots__ = ("_sorted", "booleans", "numbers", "ordinals", "present", "strings", "words")
+    __slots__ = ("_analyzed", "_sorted", "ordinals", "series", "words")
 
     def __init__(self) -> None:
-        self.booleans = _Series(np.bool_)
-        self.numbers = _Series(np.float64)
-        self.strings = _Series(np.int32)
-        self.present = _Series(np.bool_)
+        self.series = tuple(_Series(dtype) for dtype in _DTYPES)
         self.ordinals: dict[str, int] = {}
         self.words: list[str] = []
         self._sorted: tuple[list[str], NDArray[np.int32]] = ([], np.empty(0, np.int32))
+        self._analyzed: list[frozenset[str]] = []
 
     def ordinal(self, word: str) -> int:
         """The ordinal of a string, given one if it has none."""
@@ -132,18 +148,38 @@ class _Column:
         table[order[low:high]] = True
         return table
 
+    def text_table(self, leaf: HasWords, analyze: Analyze) -> Mask:
+        """For each ordinal, whether its string has the words. Analyzes each string once."""
+        analyzed = self._analyzed
+        known = len(self.words)
+        if len(analyzed) < known:
+            fresh = self.words[len(analyzed) : known]
+            # A new list in one assignment, as with `_sorted`.
+            analyzed = [*analyzed, *(frozenset(analyze(string)) for string in fresh)]
+            self._analyzed = analyzed
+        wanted = frozenset(words_of(leaf, analyze))
+        if leaf.any:
+            hits = [not wanted.isdisjoint(words) for words in analyzed]
+        else:
+            hits = [wanted <= words for words in analyzed]
+        return np.array(hits, np.bool_)
+
     @property
     def nbytes(self) -> int:
-        series = (self.booleans, self.numbers, self.strings, self.present)
-        return sum(one.nbytes for one in series) + 120 * len(self.words)
+        text = 100 * sum(map(len, self._analyzed))
+        return sum(one.nbytes for one in self.series) + 120 * len(self.words) + text
 
 
 class PayloadIndex:
     """The columns of one segment. `append` is for one writer, `mask` for any number of readers."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
-        """Over the points of a segment, which the owner appends to before it calls `append`."""
+    def __init__(self, points: Sequence[Point], analyze: Analyze = plain_words) -> None:
+        """Over the points of a segment, which the owner appends to before it calls `append`.
+
+        `analyze` takes the strings apart for conditions on words; always the same for one index.
+        """
         self._points = points
+        self._analyze = analyze
         self._columns: dict[str, _Column] = {}
         self._overflowed = False
 
@@ -151,22 +187,16 @@ class PayloadIndex:
         """Take in the payloads of rows `first_row`, `first_row` + 1, …"""
         batch: dict[tuple[str, int], tuple[list[float | int], list[int]]] = {}
         for row, payload in enumerate(payloads, first_row):
-            for path, value in _flatten(payload, None):
+            for path, value in flatten(payload):
                 column = self._column(path)
-                if column is None or value is None:
+                if column is None:
                     continue
-                kind, code = _PRESENT, 1.0
-                if isinstance(value, bool | int | float | str):
-                    kind, scalar = key_of(value)
-                    code = column.ordinal(scalar) if isinstance(scalar, str) else scalar
-                for each in {kind, _PRESENT}:
-                    values, rows = batch.setdefault((path, each), ([], []))
-                    values.append(code if each == kind else 1.0)
+                for kind, code in _entries(column, value):
+                    values, rows = batch.setdefault((path, kind), ([], []))
+                    values.append(code)
                     rows.append(row)
         for (path, kind), (values, rows) in batch.items():
-            column = self._columns[path]
-            series = (column.booleans, column.numbers, column.strings, column.present)[kind]
-            series.extend(values, rows)
+            self._columns[path].series[kind].extend(values, rows)
 
     def _column(self, path: str) -> _Column | None:
         column = self._columns.get(path)
@@ -197,16 +227,23 @@ class PayloadIndex:
             case _:
                 return self._leaf(filter, rows)
 
-    def _leaf(self, leaf: Equals | In | Range | Exists, rows: int) -> Mask:
-        out = np.zeros(rows, np.bool_)
+    def _leaf(self, leaf: Leaf, rows: int) -> Mask:
         overflowed = self._overflowed  # read before the lookup: columns only ever come to be
         column = self._columns.get(leaf.field)
+        if column is None and overflowed:
+            payloads = (self._points[row].payload for row in range(rows))
+            return np.array([matches(leaf, one, self._analyze) for one in payloads], np.bool_)
+        if isinstance(leaf, ValuesCount):
+            return _counted(column, leaf, rows)
+        out = np.zeros(rows, np.bool_)
         if column is None:
-            if overflowed:
-                for row in range(rows):
-                    out[row] = matches(leaf, self._points[row].payload)
             return out
-        for positions in _occurrences(column, leaf, rows):
+        if isinstance(leaf, HasAll):
+            out[:] = True
+            for value in leaf.values:
+                out &= self._leaf(Equals(leaf.field, value), rows)
+            return out
+        for positions in _occurrences(column, leaf, rows, self._analyze):
             out[positions] = True
         return out
 
@@ -216,49 +253,70 @@ class PayloadIndex:
         return sum(1_000 + column.nbytes for column in list(self._columns.values()))
 
 
-_PRESENT = 3
-"""Beside the kinds BOOLEAN, NUMBER and STRING: there is a value, of whatever kind."""
+def _entries(column: _Column, value: JsonValue) -> list[tuple[int, float | int]]:
+    """What a value adds to its path's column: pairs of series and code."""
+    if value is None:
+        return [(_NULL, True)]
+    entries: list[tuple[int, float | int]] = [(_PRESENT, True)]
+    if isinstance(value, bool | int | float | str):
+        kind, scalar = key_of(value)
+        if isinstance(scalar, str):
+            entries.append((STRING, column.ordinal(scalar)))
+            time = instant_of(scalar)
+            if time is not None:
+                entries.append((_INSTANT, time))
+        else:
+            entries.append((kind, scalar))
+    return entries
 
 
-def _flatten(value: JsonValue, path: str | None) -> Iterator[tuple[str, JsonValue]]:
-    """Every path of a payload with each scalar, null or object it leads to; None is the root."""
-    if isinstance(value, Mapping):
-        if path is not None:
-            yield path, value
-        for key, child in value.items():
-            yield from _flatten(child, key if path is None else f"{path}.{key}")
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for element in value:
-            yield from _flatten(element, path)
-    elif path is not None:
-        yield path, value
+def _counted(column: _Column | None, leaf: ValuesCount, rows: int) -> Mask:
+    first, last = closed(leaf)
+    counts: NDArray[np.intp] = np.zeros(rows, np.intp)
+    if column is not None:
+        counts = np.bincount(column.series[_PRESENT].upto(rows)[1], minlength=rows)
+    hits: Mask = (counts >= first) & (counts <= last)
+    return hits
 
 
 def _occurrences(
-    column: _Column, leaf: Equals | In | Range | Exists, rows: int
-) -> Iterator[NDArray[np.int32]]:
+    column: _Column, leaf: Leaf, rows: int, analyze: Analyze
+) -> list[NDArray[np.int32]]:
+    """Positions of the rows that satisfy a leaf, each as often as it has a value that does."""
     match leaf:
         case Exists():
-            yield column.present.upto(rows)[1]
+            return [column.series[_PRESENT].upto(rows)[1]]
+        case IsNull():
+            return [column.series[_NULL].upto(rows)[1]]
         case Range():
-            yield _in_range(column, leaf, rows)
+            return [_in_range(column, leaf, rows)]
+        case DatetimeRange():
+            first, last = closed(leaf)
+            values, positions = column.series[_INSTANT].upto(rows)
+            return [positions[(values >= first) & (values <= last)]]
+        case HasWords():
+            ordinals, positions = column.series[STRING].upto(rows)
+            return [positions[column.text_table(leaf, analyze)[ordinals]]]
         case Equals(_, value):
-            yield from _any_of(column, [key_of(value)], rows)
-        case In(_, values):
-            yield from _any_of(column, [key_of(value) for value in values], rows)
+            return _any_of(column, [key_of(value)], rows)
+        case In(_, wanted):
+            return _any_of(column, [key_of(value) for value in wanted], rows)
+    raise AssertionError(f"{leaf!r} is evaluated elsewhere")
 
 
-def _any_of(column: _Column, keys: list[Key], rows: int) -> Iterator[NDArray[np.int32]]:
-    for kind, series in ((BOOLEAN, column.booleans), (NUMBER, column.numbers)):
+def _any_of(column: _Column, keys: list[Key], rows: int) -> list[NDArray[np.int32]]:
+    found: list[NDArray[np.int32]] = []
+    for kind in (BOOLEAN, NUMBER):
         wanted = [value for key_kind, value in keys if key_kind == kind]
         if wanted:
-            values, positions = series.upto(rows)
-            yield positions[_is_in(values, wanted)]
+            values, positions = column.series[kind].upto(rows)
+            found.append(positions[_is_in(values, wanted)])
     words = [column.ordinals.get(str(value)) for kind, value in keys if kind == STRING]
     known = [ordinal for ordinal in words if ordinal is not None]
     if known:
-        values, positions = column.strings.upto(rows)
-        yield positions[_is_in(values, known)]
+        values, positions = column.series[STRING].upto(rows)
+        found.append(positions[_is_in(values, known)])
+    return found
 
 
 def _is_in(values: NDArray[Any], wanted: Sequence[float | int | str]) -> Mask:
@@ -269,10 +327,10 @@ def _is_in(values: NDArray[Any], wanted: Sequence[float | int | str]) -> Mask:
 def _in_range(column: _Column, bounds: Range, rows: int) -> NDArray[np.int32]:
     given = [bound for bound in (bounds.gt, bounds.gte, bounds.lt, bounds.lte) if bound is not None]
     if isinstance(given[0], str):
-        ordinals, positions = column.strings.upto(rows)
+        ordinals, positions = column.series[STRING].upto(rows)
         chosen: NDArray[np.int32] = positions[column.word_table(bounds)[ordinals]]
         return chosen
-    values, positions = column.numbers.upto(rows)
+    values, positions = column.series[NUMBER].upto(rows)
     hits = np.ones(len(values), np.bool_)
     for bound, compare in (
         (bounds.gt, np.greater),

@@ -14,15 +14,21 @@ from engine.errors import InvalidFilter
 from engine.index.filters import (
     CONDITIONS_MAX,
     DEPTH_MAX,
+    TEXT_CHARACTERS_MAX,
     VALUES_MAX,
     And,
+    DatetimeRange,
     Equals,
     Exists,
     Filter,
+    HasAll,
+    HasWords,
     In,
+    IsNull,
     Not,
     Or,
     Range,
+    ValuesCount,
     canonical,
     canonical_text,
     matches,
@@ -30,44 +36,7 @@ from engine.index.filters import (
 )
 from engine.index.payloads import PATHS_MAX, PayloadIndex
 from engine.types import Point
-
-# A small world, so that filters hit: few keys, few values, every kind.
-KEYS = st.sampled_from(["a", "b", "a.b", ""])
-SCALARS = st.sampled_from([True, False, 0, 1, 1.0, -0.0, 2.5, 2**70, -3, "", "1", "x", "xy", "é"])
-VALUES = st.recursive(
-    SCALARS | st.none(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
-    max_leaves=6,
-)
-PAYLOADS = st.dictionaries(KEYS, VALUES, max_size=3)
-FIELDS = st.sampled_from(["a", "b", "a.b", "b.a", "a.b.a", ".a", "c"])
-NUMBERS = st.none() | st.sampled_from([-3, 0, 1, 1.0, 2.0, 2.5, 2**70])
-WORDS = st.none() | st.sampled_from(["", "1", "x", "xx", "é"])
-
-
-def _ranges(bound: st.SearchStrategy[Any]) -> st.SearchStrategy[Filter]:
-    bounded = st.tuples(bound, bound, bound, bound).filter(
-        lambda bounds: any(one is not None for one in bounds)
-    )
-    return st.builds(lambda field, bounds: Range(field, *bounds), FIELDS, bounded)
-
-
-LEAVES: st.SearchStrategy[Filter] = (
-    st.builds(Equals, FIELDS, SCALARS)
-    | st.builds(In, FIELDS, st.lists(SCALARS, min_size=1, max_size=4).map(tuple))
-    | _ranges(NUMBERS)
-    | _ranges(WORDS)
-    | st.builds(Exists, FIELDS)
-)
-FILTERS: st.SearchStrategy[Filter] = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.builds(And, st.lists(inner, min_size=1, max_size=3).map(tuple))
-        | st.builds(Or, st.lists(inner, min_size=1, max_size=3).map(tuple))
-        | st.builds(Not, inner)
-    ),
-    max_leaves=6,
-)
+from tests.engine.index.filter_cases import FILTERS, PAYLOADS
 
 
 def _points(payloads: list[dict[str, Any]]) -> list[Point]:
@@ -89,10 +58,10 @@ def test_columns_agree_with_the_meaning_of_a_filter(
     assert index.mask(canonical(filter), rows).tolist() == expected
 
 
-@settings(max_examples=200, deadline=None)
-@given(FILTERS, st.randoms(use_true_random=False))
+@settings(max_examples=300, deadline=None)
+@given(FILTERS, st.randoms(use_true_random=False), st.lists(PAYLOADS, max_size=4))
 def test_filters_that_differ_in_writing_only_have_one_canonical_form(
-    filter: Filter, random: Any
+    filter: Filter, random: Any, payloads: list[dict[str, Any]]
 ) -> None:
     def rewritten(part: Filter) -> Filter:
         match part:
@@ -103,16 +72,56 @@ def test_filters_that_differ_in_writing_only_have_one_canonical_form(
                 half = len(children) // 2
                 if half:
                     children = [type(part)(tuple(children[:half])), *children[half:]]
+                if random.random() < 0.5:  # De Morgan
+                    other = Or if isinstance(part, And) else And
+                    return Not(other(tuple(Not(child) for child in children)))
                 return Not(Not(type(part)(tuple(children))))
             case Not(child):
                 return Not(rewritten(child))
             case In(field, values):
-                return In(field, (*reversed(values), values[0]))
+                return Or(tuple(Equals(field, value) for value in (*reversed(values), values[0])))
+            case HasAll(field, values):
+                return And((HasAll(field, values[1:] or values), Equals(field, values[0])))
+            case Exists(field):
+                return Not(ValuesCount(field, lt=1))
             case _:
                 return And((part,))
 
-    assert canonical_text(rewritten(filter)) == canonical_text(filter)
+    other = rewritten(filter)
+    assert canonical_text(other) == canonical_text(filter)
     assert canonical_text(canonical(filter)) == canonical_text(filter)
+    for payload in payloads:
+        assert matches(canonical(filter), payload) == matches(filter, payload)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Range("a", gte=1, gt=1.0), Range("a", gt=1)),
+        (Range("a", gte=2, gt=1), Range("a", gte=2.0)),
+        (Range("a", lte=1, lt=2, gt=0), Range("a", gt=0, lte=1)),
+        (Range("a", gte="x", lte="x"), Equals("a", "x")),
+        (DatetimeRange("a", gt="2024-01-01T01:00:00+01:00"), DatetimeRange("a", gt="2024-01-01")),
+        (DatetimeRange("a", gt=7), DatetimeRange("a", gte=8)),
+        (ValuesCount("a", gt=0), Exists("a")),
+        (Not(ValuesCount("a", gt=2)), ValuesCount("a", lte=2)),
+        (Not(And((Exists("a"), Exists("b")))), Or((Not(Exists("b")), ValuesCount("a", lte=0)))),
+        (HasWords("a", "Two  words, two"), HasWords("a", ("two", "words"))),
+        (HasWords("a", "one", any=True), HasWords("a", "ONE")),
+        (Not(Or((Equals("a", 1), In("a", (2, 3))))), Not(In("a", (3, 2, 1)))),
+        (And((Not(Equals("a", 1)), Not(Equals("a", 2)))), Not(In("a", (1, 2)))),
+    ],
+)
+def test_ways_to_write_one_condition_have_one_form(one: Filter, other: Filter) -> None:
+    assert canonical_text(one) == canonical_text(other)
+
+
+def test_equalities_are_joined_only_as_far_as_one_list_may_go() -> None:
+    many = [In("a", tuple(range(1_000 * part, 1_000 * part + 1_000))) for part in range(2)]
+    joined = canonical(Or(tuple(many)))
+    assert joined == canonical(Or(tuple(reversed(many))))
+    assert canonical(joined) == joined
+    assert matches(joined, {"a": 1_999})
 
 
 def test_kinds_do_not_mix_in_the_canonical_form() -> None:
@@ -140,6 +149,26 @@ def test_kinds_do_not_mix_in_the_canonical_form() -> None:
         (Exists("a"), {"a": {}}, True),
         (Exists("a"), {"a": False}, True),
         (Not(Equals("a", 1)), {}, True),
+        (HasAll("a", (1, "x")), {"a": ["x", 0, 1.0]}, True),
+        (HasAll("a", (1, "x")), {"a": "x"}, False),
+        (
+            DatetimeRange("d", gte="2024-01-01", lt="2024-02-01"),
+            {"d": "2024-01-31T23:59:59Z"},
+            True,
+        ),
+        (DatetimeRange("d", lt="2024-02-01"), {"d": "2024-02-01T00:30:00+01:00"}, True),
+        (DatetimeRange("d", gte="2024-01-01"), {"d": "2024-01-31T10:00:00"}, False),
+        (DatetimeRange("d", gte=0), {"d": 1}, False),
+        (HasWords("t", "graph SEARCH"), {"t": "Search in a graph"}, True),
+        (HasWords("t", "graph search"), {"t": ["a graph", "a search"]}, False),
+        (HasWords("t", "graph search", any=True), {"t": ["a graph"]}, True),
+        (IsNull("a"), {"a": None}, True),
+        (IsNull("a"), {"a": [1, None]}, True),
+        (IsNull("a"), {}, False),
+        (ValuesCount("a", gte=2), {"a": [1, [2, None]]}, True),
+        (ValuesCount("a", gt=2), {"a": [1, [2, None]]}, False),
+        (ValuesCount("a", lte=0), {"a": []}, True),
+        (ValuesCount("a.b", gte=2), {"a": [{"b": 1}, {"b": {}}]}, True),
     ],
 )
 def test_what_conditions_mean(filter: Filter, payload: dict[str, Any], expected: bool) -> None:
@@ -175,12 +204,30 @@ def _nested(depth: int) -> Filter:
         Range("a", gt=1, lt="x"),
         Range("a", gt=True),
         Range("a", gt=1, lt=True),
+        HasAll("a", ()),
+        HasAll("a", tuple(range(100_000))),
+        DatetimeRange("a"),
+        DatetimeRange("a", gte="2024-01-01T00:00:00"),
+        DatetimeRange("a", gte="yesterday"),
+        DatetimeRange("a", gte=True),
+        DatetimeRange("a", gte=2**64),
+        HasWords("a", ""),
+        HasWords("a", "x" * (TEXT_CHARACTERS_MAX + 1)),
+        ValuesCount("a"),
+        ValuesCount("a", gte=-1),
+        ValuesCount("a", gte=True),
+        ValuesCount("a", gte=2**31),
     ],
 )
 def test_filters_that_cannot_be_read_are_refused(filter: Filter) -> None:
     with pytest.raises(InvalidFilter) as caught:
         validate(filter)
     assert caught.value.field == "filter"
+
+
+def test_a_text_of_stop_words_only_is_refused_once_it_is_analyzed() -> None:
+    with pytest.raises(InvalidFilter, match="no words"):
+        canonical(HasWords("a", "the of"), lambda text: [])
 
 
 def test_filters_at_their_bounds_are_accepted() -> None:
