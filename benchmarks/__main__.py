@@ -1,4 +1,4 @@
-"""`python -m benchmarks [suite …] [--json FILE] [--quick]`."""
+"""`python -m benchmarks [suite …] [--json FILE] [--quick] [--points N] [--minutes N]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from ragmesh import RagmeshError
 
 from benchmarks import machine
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, Options
 from benchmarks.data import DataMissing
 from benchmarks.report import Report, SuiteReport
 from benchmarks.suites import SUITES
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     found: list[SuiteReport] = []
     failed: list[str] = []
-    with Bench(quick=given.quick, say=_say) as bench:
+    with Bench(Options(given.quick, given.points, given.minutes), _say) as bench:
         for name in given.suites or SUITES:
             _say(f"suite {name}")
             begin_s = time.perf_counter()
@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go as JSON")
     parser.add_argument(
         "--quick", action="store_true", help="small sizes: shows that suites run, judges nothing"
+    )
+    parser.add_argument(
+        "--points", type=int, default=0, metavar="N", help="of the suite scale; 1,000,000"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="of sustained writes in the suite scale; 5"
     )
     return parser
 

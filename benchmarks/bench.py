@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 
+import numpy as np
 from ragmesh import Client, Point
 
-from benchmarks import fused
-from benchmarks.data import Matrix, RetrievalSet, VectorSet, clustered, scifact
-from benchmarks.mesh import running_mesh
+from benchmarks import fused, sentences
+from benchmarks.data import DataMissing, Matrix, RetrievalSet, VectorSet, clustered, scifact
+from benchmarks.mesh import RunningMesh, running_mesh
+from benchmarks.settled import until_settled
 from services.local.mesh import Addresses
 
 Say = Callable[[str], None]
-SETTLE_S = 180.0
 COLLECTION = "vectors"
+SENTENCES = "SciFact's sentences"
+MADE = "made, 100 to a cluster, seed 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run was told. `quick` sizes judge nothing; `points` and `minutes` are for the suite
+    `scale`, 0 for its own sizes."""
+
+    quick: bool = False
+    points: int = 0
+    minutes: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedVectors:
     """A collection in the mesh and what loading it took.
 
-    `upsert_s`: until the last write was durable; `searchable_s`: until a read saw it;
-    `settled_s`: until the index was one graph, as the node says; `segments` then.
+    `source` says what the vectors are. `upsert_s`: until the last write was durable;
+    `searchable_s`: until a read saw it; `settled_s`: until the index changed no more;
+    `segments` and `buffered` points then.
     """
 
     vectors: VectorSet
+    source: str
     upsert_s: float
     searchable_s: float
     settled_s: float
     segments: int
+    buffered: int
     memory_kib: int
 
 
@@ -48,8 +64,9 @@ class LoadedTexts:
 class Bench:
     """One run; a context that stops the mesh. `say` tells whoever waits what is being done."""
 
-    def __init__(self, *, quick: bool, say: Say) -> None:
-        self.quick = quick
+    def __init__(self, options: Options, say: Say) -> None:
+        self.options = options
+        self.quick = options.quick
         self.say = say
         self._stack = ExitStack()
 
@@ -65,10 +82,15 @@ class Bench:
         self._stack.close()
 
     @cached_property
-    def mesh(self) -> Addresses:
+    def running(self) -> RunningMesh:
         """Started when first asked for."""
         self.say("starting a mesh")
         return self._stack.enter_context(running_mesh())
+
+    @property
+    def mesh(self) -> Addresses:
+        """Of the mesh, which is started if none runs."""
+        return self.running.addresses
 
     @property
     def gateway(self) -> str:
@@ -81,11 +103,24 @@ class Bench:
         return self._stack.enter_context(Client(self.mesh.nodes[0], timeout_s=120))
 
     @cached_property
-    def vectors(self) -> LoadedVectors:
-        """50,000 x 384 (2,000 in a quick run) with 1,400 queries, loaded and settled."""
+    def data(self) -> tuple[VectorSet, str]:
+        """Vectors with queries, and what they are: SciFact's sentences, embedded by the service
+        the first time, or vectors made here where SciFact is not at hand (2,000 in a quick run).
+        """
+        if not self.quick:
+            try:
+                return self._sentences(), SENTENCES
+            except DataMissing as error:
+                self.say(f"vectors are made instead: {error}")
         count, queries = (2_000, 200) if self.quick else (50_000, 1_400)
         self.say(f"making {count:,} vectors and searching them exactly")
-        return self._load(clustered(count, queries, clusters=count // 100))
+        return clustered(count, queries, clusters=count // 100), MADE
+
+    @cached_property
+    def vectors(self) -> LoadedVectors:
+        """`data` as a collection, loaded and settled."""
+        vectors, source = self.data
+        return self._load(vectors, source)
 
     @cached_property
     def scifact(self) -> LoadedTexts:
@@ -101,27 +136,39 @@ class Bench:
         self.client.count_points(fused.COLLECTION)
         return LoadedTexts(data, upsert_s)
 
-    def _load(self, vectors: VectorSet) -> LoadedVectors:
+    def _sentences(self) -> VectorSet:
+        data = scifact()
+
+        def embed(texts: Sequence[str]) -> Matrix:
+            found = self.client.embed_texts(texts, truncate=True, lane="bulk", timeout_s=300)
+            return np.stack([np.frombuffer(one.packed, np.float32) for one in found.vectors])
+
+        fingerprint = self.client.embed_texts(["What space is this?"]).fingerprint
+        return sentences.vector_set(data, embed, fingerprint=fingerprint, say=self.say)
+
+    def _load(self, vectors: VectorSet, source: str) -> LoadedVectors:
         client, points = self.client, vectors.points
         self.say(f"upserting {len(points):,} points")
         client.create_collection(COLLECTION, dimensions=points.shape[1])
         begin_s = time.perf_counter()
         client.upsert_points(COLLECTION, as_points(points))
         upsert_s = time.perf_counter() - begin_s
-        count = client.count_points(COLLECTION, timeout_s=SETTLE_S).count
+        count = client.count_points(COLLECTION, timeout_s=120).count
         if count != len(points):
             raise AssertionError(f"{len(points)} points were written and {count} are there")
         searchable_s = time.perf_counter() - begin_s
-        self.say("waiting until the index is one graph")
-        while True:
-            stats = client.get_collection_stats(COLLECTION)
-            settled_s = time.perf_counter() - begin_s
-            done = stats.segments == 1 and not stats.buffered_points and not stats.lag_commits
-            if done or settled_s > SETTLE_S:
-                return LoadedVectors(
-                    vectors, upsert_s, searchable_s, settled_s, stats.segments, stats.memory_kib
-                )
-            time.sleep(0.25)
+        self.say("waiting until the index has settled")
+        stats, at_s = until_settled(client, COLLECTION, self.running.node_pid())
+        return LoadedVectors(
+            vectors,
+            source,
+            upsert_s,
+            searchable_s,
+            at_s - begin_s,
+            stats.segments,
+            stats.buffered_points,
+            stats.memory_kib,
+        )
 
 
 def as_points(vectors: Matrix) -> list[Point]:

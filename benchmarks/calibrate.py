@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ragmesh import Reranking
 
 from benchmarks import fused
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, Options
 from benchmarks.data import RetrievalSet
 from benchmarks.fused import Candidates
 from benchmarks.metrics import mean_ndcg
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 
 def main() -> None:
     """Prints one line for each weight, then the constants."""
-    with Bench(quick=False, say=_say) as bench:
+    with Bench(Options(), _say) as bench:
         data = bench.scifact.data
         found = fused.candidates(bench.client, data, data.qrels["train"], TOP)
         raw = _raw_scores(bench, data, found)

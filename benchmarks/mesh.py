@@ -6,11 +6,14 @@ Its supervisor runs on an event loop in a thread here, and does next to nothing 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,12 +21,55 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.config import GatewaySettings, NodeSettings, Settings
 from services.local.mesh import Addresses, LocalMesh
 
+T = TypeVar("T")
+
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
 
 
+class RunningMesh:
+    """A mesh of one node, and the node's process. Call from any thread but the mesh's own."""
+
+    def __init__(self, mesh: LocalMesh, loop: asyncio.AbstractEventLoop) -> None:
+        self._mesh = mesh
+        self._loop = loop
+
+    @property
+    def addresses(self) -> Addresses:
+        """They stay while the node comes and goes."""
+        return self._mesh.addresses
+
+    def node_pid(self) -> int:
+        """The node's process; 0 while there is none."""
+
+        async def find() -> int:
+            states = {state.name: state.pid for state in self._mesh.supervisor.states()}
+            return states[self._node]
+
+        return self._run(find())
+
+    def stop_node(self) -> None:
+        """Drains it; returns when it has ended."""
+        self._run(self._mesh.supervisor.stop_part(self._node))
+
+    def start_node(self) -> None:
+        """Returns when it says that it is ready."""
+        self._run(self._mesh.supervisor.start_part(self._node))
+
+    def kill_node(self) -> None:
+        """As a crash would; the mesh starts the next one by itself."""
+        os.kill(self.node_pid(), signal.SIGKILL)
+
+    @property
+    def _node(self) -> str:
+        return self._mesh.node_names[0]
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_TIMEOUT_S)
+
+
 @contextmanager
-def running_mesh() -> Iterator[Addresses]:
+def running_mesh() -> Iterator[RunningMesh]:
     """A mesh of one node with all services and a gateway, in a directory that goes away.
 
     Raises what `LocalMesh.start` raises.
@@ -42,7 +88,7 @@ def running_mesh() -> Iterator[Addresses]:
         )
         try:
             asyncio.run_coroutine_threadsafe(mesh.start(), loop).result(START_TIMEOUT_S)
-            yield mesh.addresses
+            yield RunningMesh(mesh, loop)
         finally:
             asyncio.run_coroutine_threadsafe(mesh.stop(), loop).result(STOP_TIMEOUT_S)
             loop.call_soon_threadsafe(loop.stop)
@@ -60,16 +106,31 @@ class HandlerTime:
 
     def mean_ms(self) -> float:
         """Mean over the calls since; NaN if there was none."""
-        seconds, calls = (now - then for now, then in zip(self._read(), self._before, strict=True))
+        seconds, calls, _ = self._since()
         return seconds / calls * 1000 if calls else float("nan")
 
-    def _read(self) -> tuple[float, float]:
+    def calls_ok(self) -> int:
+        """How many calls since then the node answered with OK."""
+        return int(self._since()[2])
+
+    def _since(self) -> tuple[float, float, float]:
+        now = self._read()
+        return (
+            now[0] - self._before[0],
+            now[1] - self._before[1],
+            now[2] - self._before[2],
+        )
+
+    def _read(self) -> tuple[float, float, float]:
         with urlopen(self._url, timeout=5) as answer:
             text = answer.read().decode()
         totals = {"sum": 0.0, "count": 0.0}
+        ok = 0.0
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 part = sample.name.removeprefix("ragmesh_rpc_duration_seconds_")
                 if part in totals and sample.labels.get("rpc") == self._rpc:
                     totals[part] += sample.value
-        return totals["sum"], totals["count"]
+                    if part == "count" and sample.labels.get("code") == "OK":
+                        ok += sample.value
+        return totals["sum"], totals["count"], ok

@@ -13,6 +13,9 @@ Qrels = Mapping[str, Mapping[str, int]]
 Run = Mapping[str, Sequence[str]]
 """For each query, the documents found, the best first."""
 
+_SCORE_ROUNDING = 2e-6
+"""How far sums of some hundred products in float32 lie apart when their order differs."""
+
 
 def ndcg(found: Sequence[str], grades: Mapping[str, int], depth: int) -> float:
     """Normalized discounted cumulative gain at `depth`, 0 to 1; 0 where nothing is relevant.
@@ -48,6 +51,29 @@ def overlap(found: Sequence[Collection[int]], exact: NDArray[np.int64]) -> float
     shares = [
         len({*a}.intersection(b)) / len(b) for a, b in zip(found, exact.tolist(), strict=True)
     ]
+    return sum(shares) / len(shares)
+
+
+def recall_by_score(
+    found: Sequence[Sequence[int]],
+    exact: Sequence[NDArray[np.int64]],
+    points: NDArray[np.float32],
+    queries: NDArray[np.float32],
+) -> float:
+    """recall@k by inner product, where points may be equal: the mean share of what should have
+    been found, counting each point found that scores no less than the last of `exact`.
+
+    A row of `exact` may be shorter than others, or empty, where less matched.
+    """
+    shares = []
+    for one, best, query in zip(found, exact, queries, strict=True):
+        if not len(best):
+            shares.append(0.0 if one else 1.0)
+            continue
+        least = float(points[best[-1]] @ query) - _SCORE_ROUNDING
+        rows = list(dict.fromkeys(one))[: len(best)]
+        good = int(np.count_nonzero(points[rows] @ query >= least)) if rows else 0
+        shares.append(good / len(best))
     return sum(shares) / len(shares)
 
 

@@ -75,6 +75,17 @@ class SuiteReport:
     elapsed_s: float = 0.0
 
 
+def joined(suite: str, parts: Sequence[SuiteReport]) -> SuiteReport:
+    """The parts of a suite as one; a setting that several have is that of the last."""
+    return SuiteReport(
+        suite=suite,
+        setting={name: value for part in parts for name, value in part.setting.items()},
+        figures=[one for part in parts for one in part.figures],
+        comparisons=[one for part in parts for one in part.comparisons],
+        targets=[one for part in parts for one in part.targets],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """All suites of one run."""

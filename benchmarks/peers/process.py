@@ -43,17 +43,21 @@ class PeerProcess:
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Texts to vectors. Raises PeerFailed."""
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps({"texts": list(texts)}).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError as error:
-            raise PeerFailed(self._last_words()) from error
-        header = self._header()
+        header = self.ask({"texts": list(texts)})
         shape = header["rows"], header["columns"]
         data = self._process.stdout.read(shape[0] * shape[1] * FLOAT_BYTES)
         return Embedded(np.frombuffer(data, np.float32).reshape(shape), header["seconds"])
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The line that answers a line. Raises PeerFailed."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise PeerFailed(self._last_words()) from error
+        return self._header()
 
     def _header(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -4,7 +4,7 @@ The peer says `{"ready": {package: version}}` when its model is loaded. Then, fo
 `{"texts": [...]}`, it answers with a line `{"seconds": s, "rows": n, "columns": d}` and n * d
 float32, row by row; or with `{"error": "..."}`, after which it takes the next line. `seconds` is
 the time of the peer's own call, so what the talk costs is nobody's. The end of its input is its
-end.
+end. A peer that searches (`searching.py`) answers each line with a line.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ class Rows(Protocol):
 
 Embed = Callable[[list[str]], Rows]
 """Texts to vectors, in order."""
+Message = Mapping[str, Any]
+Answer = Callable[[Message], Message]
+"""A line's JSON to the answer's."""
 Load = Callable[[Mapping[str, Any]], Embed]
 """From what the run gave: `model` (a Hugging Face directory), `threads`, and a peer's own."""
 
@@ -39,21 +42,47 @@ def serve(load: Load, packages: Sequence[str]) -> None:
 
     `packages` are those whose versions are told.
     """
+
+    def started(given: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], tuple[Message, bytes]]:
+        embed = load(given)
+
+        def answer(asked: Mapping[str, Any]) -> tuple[Message, bytes]:
+            texts: list[str] = asked["texts"]
+            begin_s = time.perf_counter()
+            vectors = embed(texts)
+            seconds = time.perf_counter() - begin_s
+            return _answer(vectors, seconds)
+
+        return answer
+
+    _serve(started, packages)
+
+
+def serve_answers(load: Callable[[Mapping[str, Any]], Answer], packages: Sequence[str]) -> None:
+    """The same for what is JSON both ways: each line is answered with a line."""
+
+    def started(given: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], tuple[Message, bytes]]:
+        answer = load(given)
+        return lambda asked: (answer(asked), b"")
+
+    _serve(started, packages)
+
+
+def _serve(
+    load: Callable[[Mapping[str, Any]], Callable[[Mapping[str, Any]], tuple[Message, bytes]]],
+    packages: Sequence[str],
+) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints goes to standard error
     try:
-        embed = load(json.loads(sys.argv[1]))
+        answer = load(json.loads(sys.argv[1]))
     except Exception as error:
         _say(answers, {"error": f"{type(error).__name__}: {error}"})
         raise
     _say(answers, {"ready": {name: version(name) for name in packages}})
     for line in sys.stdin.buffer:
         try:
-            texts: list[str] = json.loads(line)["texts"]
-            begin_s = time.perf_counter()
-            vectors = embed(texts)
-            seconds = time.perf_counter() - begin_s
-            header, data = _answer(vectors, seconds)
+            header, data = answer(json.loads(line))
         except Exception as error:  # whatever it is, the run wants to read it
             _say(answers, {"error": f"{type(error).__name__}: {error}"})
             continue

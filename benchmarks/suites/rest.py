@@ -12,7 +12,8 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2_grpc as stubs
 from benchmarks.bench import COLLECTION, Bench
 from benchmarks.http import HttpConnection
 from benchmarks.report import Comparison, Figure, SuiteReport, Target
-from benchmarks.suites.search import K, request_of
+from benchmarks.requests import K
+from benchmarks.suites.search.single import request_of
 from benchmarks.timing import Series, in_turns
 
 
