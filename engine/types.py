@@ -90,9 +90,11 @@ class Hit(NamedTuple):
     """A found point. `score` is higher for better, in the unit of the leg or the fusion.
 
     `dense_score` and `lexical_score` are the legs' own scores, None where the leg did not find it.
+    `rerank_score` is what a reranking said, None where none looked.
     """
 
     point: Point
     score: float
     dense_score: float | None = None
     lexical_score: float | None = None
+    rerank_score: float | None = None
