@@ -294,13 +294,24 @@ def flatten(value: JsonValue, path: str | None = None) -> Iterator[tuple[str, Js
 
     Each path comes with exactly the values that a condition on it looks at.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):
         if path is not None:
             yield path, value
         for key, child in value.items():
-            yield from flatten(child, key if path is None else f"{path}.{key}")
-    elif isinstance(value, Sequence) and not isinstance(value, str):
+            inner = key if path is None else f"{path}.{key}"
+            if type(child) in _PLAIN:
+                yield inner, child
+            else:
+                yield from flatten(child, inner)
+    elif isinstance(value, (list, Sequence)) and not isinstance(value, str):
         for element in value:
-            yield from flatten(element, path)
+            if type(element) in _PLAIN and path is not None:
+                yield path, element
+            else:
+                yield from flatten(element, path)
     elif path is not None:
         yield path, value
+
+
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+"""Looked up instead of asked: a segment's payloads have millions of values."""

@@ -102,14 +102,9 @@ class _Series:
     def add_sorted(self, values: Array, rows: Positions) -> None:
         """The entries of one path in any order, with repetitions."""
         order = np.lexsort((rows, values))
-        values, rows = values[order], rows[order]
-        fresh = np.ones(len(values), np.bool_)
-        fresh[1:] = (values[1:] != values[:-1]) | (rows[1:] != rows[:-1])
-        values, rows = values[fresh], rows[fresh]
-        first = np.ones(len(values), np.bool_)
-        first[1:] = values[1:] != values[:-1]
+        values, starts, rows = _distinct(values[order], rows[order])
         self.values.append(values)
-        self.add(np.flatnonzero(first), rows)
+        self.add(starts, rows)
         self.begins.append(self.total)
 
     def arrays(self, name: str) -> dict[str, Array]:
@@ -144,10 +139,11 @@ def pack_payloads(payloads: Iterable[Payload]) -> dict[str, Array]:
         series["numbers"].add_sorted(numbers, _numpy(path.number_rows))
         series["instants"].add_sorted(*_instants(path.words))
         listed = sorted(path.words, key=_utf8)
-        entries = [np.unique(_numpy(path.words[word])) for word in listed]
-        starts = np.cumsum([0, *map(len, entries)], dtype=np.int64)[:-1]
+        entries = [path.words[word] for word in listed]
+        ordinals = np.repeat(np.arange(len(listed)), list(map(len, entries)))
+        _, starts, rows = _distinct(ordinals, np.frombuffer(b"".join(entries), np.uint32))
         word_starts.append(starts + series["words"].total)
-        series["words"].add(starts, np.concatenate([np.zeros(0, np.uint32), *entries]))
+        series["words"].add(starts, rows)
         words.extend(map(_utf8, listed))
         series["words"].begins.append(len(words))
         path_hashes = hash_ids(listed)
@@ -189,6 +185,16 @@ def _gather(payloads: Iterable[Payload]) -> tuple[dict[str, _Path], array[int], 
                 path = paths[name] = _Path()
             path.add(row, value)
     return paths, overflowed, row + 1
+
+
+def _distinct(values: Array, rows: Positions) -> tuple[Array, Array, Positions]:
+    """Sorted pairs without repetitions, and where each distinct value's begin."""
+    fresh = np.ones(len(values), np.bool_)
+    fresh[1:] = (values[1:] != values[:-1]) | (rows[1:] != rows[:-1])
+    values, rows = values[fresh], rows[fresh]
+    first = np.ones(len(values), np.bool_)
+    first[1:] = values[1:] != values[:-1]
+    return values, np.flatnonzero(first), rows
 
 
 def _instants(words: dict[str, array[int]]) -> tuple[Array, Positions]:
