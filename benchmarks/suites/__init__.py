@@ -8,6 +8,7 @@ from benchmarks.bench import Bench
 from benchmarks.report import SuiteReport
 from benchmarks.suites.ask import ask
 from benchmarks.suites.embed import embed
+from benchmarks.suites.filter import filter
 from benchmarks.suites.quality import quality
 from benchmarks.suites.ray import ray
 from benchmarks.suites.rerank import rerank
@@ -19,6 +20,7 @@ Suite = Callable[[Bench], SuiteReport]
 
 SUITES: Mapping[str, Suite] = {
     "search": search,
+    "filter": filter,
     "rest": rest,
     "ask": ask,
     "quality": quality,

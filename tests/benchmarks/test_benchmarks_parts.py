@@ -140,7 +140,7 @@ def test_an_unknown_suite_is_refused_with_those_that_exist(
     with pytest.raises(SystemExit) as refused:
         main(["speed"])
     assert refused.value.code == 2
-    assert "'speed' is none of search, rest, " in capsys.readouterr().err
+    assert "'speed' is none of search, filter, " in capsys.readouterr().err
 
 
 def test_without_names_all_suites_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_without_names_all_suites_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.__main__.SUITES", {name: suite(name) for name in SUITES})
     assert main([]) == 0
     assert ran == [
-        *("search", "rest", "ask", "quality", "rerank", "embed", "ray", "up", "demo"),
+        *("search", "filter", "rest", "ask", "quality", "rerank", "embed", "ray", "up", "demo"),
     ]
 
 
