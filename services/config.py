@@ -160,6 +160,32 @@ class GenerationSettings(_Part):
     """More models."""
 
 
+class IndexSettings(_Part):
+    """What the retrieval service keeps in memory and on disk. All of it is made from the log."""
+
+    directory: Path | None = None
+    """Where this node keeps its segments, which one node at a time can hold. None for the first
+    free one of `index` in the data directory."""
+    objects_dir: Path | None = None
+    """Where sealed segments lie for all nodes: a directory that they share. What the database does
+    not name is deleted from it, so it belongs to one mesh. None for `objects` in the data
+    directory, which nodes on other machines do not see."""
+    memory_bytes_max: int = Field(0, ge=0)
+    """What the indexes of this node may take; 0 for a third of the machine's or the cgroup's
+    memory. Past it, writes are refused and deletes still pass."""
+    open_max: int = Field(256, ge=1)
+    """Collections that are open at once; the one not used for longest is closed, and opened again
+    when it is used. More takes memory, fewer makes first searches wait."""
+    builders: int = Field(1, ge=1, le=16)
+    """Segments that this node builds at once, a process and a core each. More takes cores and
+    memory from searches."""
+    build_nice: int = Field(10, ge=0, le=19)
+    """How far builds stand back for searches, as nice(1) counts. Less slows searches down while
+    something is built."""
+    build_wall_s: float = Field(3600.0, gt=0)
+    """Wall time of one build. With less than a large merge needs, it is begun again and again."""
+
+
 class DocumentSettings(_Part):
     """Ingestion."""
 
@@ -242,6 +268,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     generation: GenerationSettings = GenerationSettings()
     documents: DocumentSettings = DocumentSettings()
+    index: IndexSettings = IndexSettings()
     gateway: GatewaySettings = GatewaySettings()
     ray: RaySettings = RaySettings()
 

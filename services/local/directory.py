@@ -4,7 +4,7 @@
         lock           held by flock while a mesh runs; JSON about its holder
         ports.json     loopback ports, so that addresses stay over restarts
         postgres/      the database cluster
-        redis/  models/  objects/  logs/
+        redis/  models/  index/  objects/  logs/
         ray/           what nodes on Ray need to be found again; see services/ray/records.py
         run/           sockets and files that mean nothing after a stop
 
@@ -35,7 +35,7 @@ from engine.errors import FailedPrecondition
 
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7) has 108, and one is the final zero
 SOCKET_NAME_BYTES_MAX = 40  # what a path below `run` may add, its slash included
-_ROOMS = ("redis", "models", "objects", "logs")
+_ROOMS = ("redis", "models", "index", "objects", "logs")
 _KNOWN = {
     *_ROOMS,
     "postgres",
