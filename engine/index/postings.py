@@ -15,13 +15,14 @@ The arrays of a sealed table, with T distinct words, P pairs of a word and a row
     words.lengths     uint32[n]    how many words each row has; 0 for one without text
 
 Words are sorted by hash, not by spelling, because a lookup is then one binary search in one array
-(2 µs) and one comparison of bytes; nobody asks for words in order.
+(0.5 µs) and one comparison of bytes; nobody asks for words in order.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
@@ -130,9 +131,7 @@ class WordBuffer:
         pairs = self._pairs
         for row, words in enumerate(texts_words, first_row):
             place = row << _FREQUENCY_BITS
-            times: dict[str, int] = {}
-            for word in words:
-                times[word] = times.get(word, 0) + 1
+            times = Counter(words)
             for word, often in times.items():
                 pair = place | min(often, FREQUENCY_MAX)
                 known = pairs.get(word)
@@ -181,7 +180,7 @@ class WordBuffer:
     @property
     def nbytes(self) -> int:
         """About how much memory this takes, in bytes."""
-        return 16 * self._total + 280 * len(self._pairs) + self._lengths.nbytes
+        return 9 * self._total + 200 * len(self._pairs) + self._lengths.nbytes
 
 
 class WordTable:
@@ -213,11 +212,11 @@ class WordTable:
                 metadata={"shapes": shapes},
             )
         self._arrays = found
-        self._hashes: NDArray[np.uint32] = found["hashes"]
         self._positions: NDArray[np.uint32] = found["positions"]
         self._freqs: NDArray[np.uint16] = found["freqs"]
         self._lengths: NDArray[np.uint32] = found["lengths"]
-        # Items of a memoryview are Python's own numbers and bytes, three times as fast to take.
+        # Items of a memoryview are Python's own numbers, three times as fast to take.
+        self._hashes = found["hashes"].data
         self._starts = found["starts"].data
         self._terms = (found["terms"].data, found["term_starts"].data)
 
@@ -232,15 +231,12 @@ class WordTable:
     def postings(self, word: str, count: int) -> Postings | None:
         """The rows with the word among the first `count`; None where there are none."""
         wanted = word.encode()
-        # As the array's own type: for any other number numpy would convert the array.
-        term = int(np.searchsorted(self._hashes, np.uint32(crc32(wanted))))
-        blob, term_starts = self._terms
-        while term < len(self._hashes):
-            found = blob[term_starts[term] : term_starts[term + 1]]
-            if found == wanted:
+        hashed = crc32(wanted)
+        hashes, (blob, term_starts) = self._hashes, self._terms
+        term = bisect_left(hashes, hashed)
+        while term < len(hashes) and hashes[term] == hashed:
+            if blob[term_starts[term] : term_starts[term + 1]] == wanted:
                 return self._upto(self._starts[term], self._starts[term + 1], count)
-            if crc32(found) != crc32(wanted):
-                return None
             term += 1
         return None
 

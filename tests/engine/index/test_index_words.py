@@ -135,3 +135,20 @@ def test_a_long_text_and_many_threads_are_no_trouble() -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(ENGLISH.words, [text[:100_000]] * 8))
     assert len(found[0]) > 15_000 and all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" * 99_999 + ".",
+        "a" * 99_999 + "_",
+        "a_" * 50_000,
+        "+" * 100_000,
+        "1." * 50_000,
+        "日" * 100_000,
+    ],
+    ids=["digits", "letters", "name", "signs", "number", "pairs"],
+)
+def test_no_text_takes_long(text: str) -> None:
+    """Looking for names from each character on would be five billion steps here."""
+    assert len(ENGLISH.words(text)) <= len(text)
