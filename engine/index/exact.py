@@ -3,26 +3,27 @@
 Scores are higher for better. Cosine: the cosine similarity in [-1, 1], of vectors that are
 normalized when they come in. Dot: the inner product. Euclidean: the negative distance.
 
-A pair of vectors has one score, whichever way it was found: the graph only chooses candidates,
-and `scores` gives each its score. So equal vectors tie exactly and ties can be broken by id.
+A pair of vectors has one score, whichever way it was found: one native routine sums every row in
+one order, in one thread and without the GIL. So equal vectors tie exactly and ties can be broken
+by id.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from ragmesh_native import Vectors, score_rows
+from ragmesh_native import scan as native_scan
 
 from engine.errors import DimensionMismatch, InvalidVector
 from engine.types import Matrix, Vector
 
 Positions = NDArray[np.int64]
-
-_CHUNK_ROWS = 2_048
-"""Rows at a time where a scan needs a temporary copy: 3 MB at 384 dimensions, inside L2/L3."""
 
 
 class Metric(StrEnum):
@@ -31,6 +32,14 @@ class Metric(StrEnum):
     COSINE = "cosine"
     DOT = "dot"
     EUCLIDEAN = "euclidean"
+
+
+NATIVE: Final[Mapping[Metric, Literal["ip", "cosine", "l2"]]] = {
+    Metric.COSINE: "cosine",
+    Metric.DOT: "ip",
+    Metric.EUCLIDEAN: "l2",
+}
+"""The names that `ragmesh_native` knows the metrics by."""
 
 
 def prepare(metric: Metric, dimensions: int, vector: NDArray[Any], field: str) -> Vector:
@@ -76,23 +85,8 @@ def prepare(metric: Metric, dimensions: int, vector: NDArray[Any], field: str) -
 
 
 def scores(metric: Metric, rows: Matrix, query: Vector) -> NDArray[np.float32]:
-    """The score of each row, shape (rows,).
-
-    `vecdot` sums every row by the same routine, in one thread and without the GIL. A matrix
-    product would be up to twice as fast, but takes all cores and sums rows in different orders.
-    """
-    if metric is Metric.EUCLIDEAN:
-        out = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            difference = rows[start : start + _CHUNK_ROWS] - query
-            out[start : start + _CHUNK_ROWS] = np.vecdot(difference, difference)
-        np.sqrt(out, out=out)
-        return np.negative(out, out=out)
-    product: NDArray[np.float32] = np.vecdot(rows, query)
-    if metric is Metric.COSINE:
-        np.minimum(product, 1.0, out=product)
-        np.maximum(product, -1.0, out=product)
-    return product
+    """The score of each row, shape (rows,)."""
+    return score_rows(Vectors(np.ascontiguousarray(rows)), query, NATIVE[metric])
 
 
 def scan(
@@ -102,15 +96,4 @@ def scan(
 
     Among `positions`, or all rows if None. In no order.
     """
-    if positions is None:
-        values = scores(metric, vectors, query)
-    else:
-        values = np.empty(len(positions), np.float32)
-        for start in range(0, len(positions), _CHUNK_ROWS):
-            chunk = vectors[positions[start : start + _CHUNK_ROWS]]
-            values[start : start + _CHUNK_ROWS] = scores(metric, chunk, query)
-    if len(values) <= k:
-        return np.arange(len(values)) if positions is None else positions, values
-    cut = np.partition(values, len(values) - k)[len(values) - k]
-    best = np.flatnonzero(values >= cut)
-    return best if positions is None else positions[best], values[best]
+    return native_scan(Vectors(vectors), query, k, NATIVE[metric], None, positions)

