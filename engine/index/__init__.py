@@ -2,13 +2,12 @@
 
 from engine.index.collection import CollectionIndex, IndexSettings
 from engine.index.exact import Metric
-from engine.index.hnsw import GraphSettings
-from engine.index.maintenance import Built, MaintenanceSettings, Work
+from engine.index.graph import GraphSettings
+from engine.index.maintenance import MaintenanceSettings, Reason, Work
 from engine.index.search import Explain, Mode, Query, Results, search
 from engine.index.view import IndexStats, View, count, get, list_points, stats
 
 __all__ = [
-    "Built",
     "CollectionIndex",
     "Explain",
     "GraphSettings",
@@ -18,6 +17,7 @@ __all__ = [
     "Metric",
     "Mode",
     "Query",
+    "Reason",
     "Results",
     "View",
     "Work",

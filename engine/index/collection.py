@@ -2,48 +2,50 @@
 
 State, and what is always true of it:
 
-- `view` is the present state. `apply`, `bulk_load` and `install` make a new `View` and swap the
-  reference; readers take it once per search.
-- An upserted id gets a new row and its old row dies; rows are never reused.
-- Segments, oldest first: any number that are frozen, then at most one, the buffer, that grows.
-  The buffer is frozen when it reaches `seal_rows`. A frozen segment without a graph is searched
-  by scanning until its graph is built.
-- Building is the owner's to schedule. `pending_work` names the next piece, `Work.build` does it
-  in any thread from values that do not change, `install` swaps the outcome in; writes that came
-  meanwhile are honored.
+- `view` is the present state. `apply` and `adopt` make a new `View` and swap the reference; readers
+  take it once per search.
+- A row is known by its id and the number of the commit that wrote it. An id is alive in one place
+  at most: in a sealed segment, or in one of the buffers.
+- Buffers, oldest first: any number that are frozen, then one that grows. The growing one is frozen
+  when it reaches `seal_rows`. All of them are searched by scanning.
+- Sealed segments are adopted and retired together, by name. What is alive in an adopted segment is
+  exactly what lived in the retired ones and in the buffers with the same id and commit: so an index
+  that built the segment and one that fetched it become equal.
+- Building is the owner's to schedule: `seal_work` and `merge_work` name the next pieces, which
+  have nothing to do with each other.
 
-`apply`, `bulk_load`, `pending_work`, `install` and `abandon` exclude each other by a lock, so the
-owner may call them from different threads; searches never take it.
+`apply`, `adopt` and `seal_work` exclude each other by a lock, so the owner may call them from
+different threads; searches never take it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
-from engine.errors import InvalidField
+from engine.errors import DataLoss, InvalidField
+from engine.index.buffer import Buffer
+from engine.index.columns import Hashes, hash_ids
 from engine.index.exact import Metric, prepare
-from engine.index.hnsw import Graph, GraphSettings
-from engine.index.lexical import LexicalIndex
-from engine.index.maintenance import Built, MaintenanceSettings, Work, choose_work, installed
+from engine.index.graph import GraphSettings
+from engine.index.maintenance import MaintenanceSettings, Work, choose_merge, choose_seal
 from engine.index.payloads import Mask
-from engine.index.segment import Segment, SegmentView
+from engine.index.sealed import Sealed, open_sealed
+from engine.index.segment import SegmentView
 from engine.index.view import View
+from engine.index.words import Analyzer
 from engine.types import Point, Vector
 
 DIMENSIONS_MAX = 4_096
 
-_BULK_STEP = 1_024
-"""Points that `bulk_load` takes at a time, to keep what it holds besides the index small."""
-
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """What a collection's index is made with; changing it means building a new one."""
+    """What a collection's index is made with."""
 
     dimensions: int
     metric: Metric = Metric.COSINE
@@ -51,17 +53,13 @@ class IndexSettings:
     graph: GraphSettings = field(default_factory=GraphSettings)
     maintenance: MaintenanceSettings = field(default_factory=MaintenanceSettings)
 
-
-class CollectionIndex:
-    """See the module."""
-
-    def __init__(self, settings: IndexSettings) -> None:
-        """Empty, at watermark 0. Raises InvalidField for settings out of range."""
+    def __post_init__(self) -> None:
+        """Raises InvalidField for settings out of range."""
         for name, value, least, most in (
-            ("dimensions", settings.dimensions, 1, DIMENSIONS_MAX),
-            ("m", settings.graph.m, 2, 128),
-            ("ef_construction", settings.graph.ef_construction, 4, 4_096),
-            ("ef_search", settings.graph.ef_search, 1, 4_096),
+            ("dimensions", self.dimensions, 1, DIMENSIONS_MAX),
+            ("m", self.graph.m, 2, 128),
+            ("ef_construction", self.graph.ef_construction, 4, 4_096),
+            ("ef_search", self.graph.ef_search, 1, 4_096),
         ):
             if not least <= value <= most:
                 raise InvalidField(
@@ -69,12 +67,19 @@ class CollectionIndex:
                     field=name,
                     metadata={"name": name, "value": value, "least": least, "most": most},
                 )
+
+
+class CollectionIndex:
+    """See the module."""
+
+    def __init__(self, settings: IndexSettings) -> None:
+        """Empty, at watermark 0."""
         self.settings = settings
         self._lock = threading.Lock()
-        self._lexical = LexicalIndex(settings.language)
-        self._buffer = Segment(settings.dimensions)
-        self._next_row = 0
-        self._working: Work | None = None
+        self._analyzer = Analyzer(settings.language)
+        self._buffer = self._new_buffer()
+        self._frozen_at: dict[int, int] = {}
+        self._sealed_seq = 0
         self._view = self._new_view((), 0, "")
 
     @property
@@ -82,41 +87,118 @@ class CollectionIndex:
         """The present state. Take it once and search it: `search(index.view, query)`."""
         return self._view
 
-    def _new_view(self, segments: Iterable[SegmentView], watermark: int, change_id: str) -> View:
-        return View.of(
-            self.settings.dimensions,
-            self.settings.metric,
-            segments,
-            self._lexical.view,
-            watermark,
-            change_id,
-        )
+    @property
+    def sealed_seq(self) -> int:
+        """Living rows of later commits are in buffers, all others in segments."""
+        return self._sealed_seq
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The names of the sealed segments."""
+        return tuple(one.sealed.name for one in self._view.segments if one.sealed is not None)
+
+    def restore(
+        self,
+        segments: Sequence[tuple[Sealed, Mask]],
+        sealed_seq: int,
+        watermark: int,
+        change_id: str,
+    ) -> None:
+        """Fill an empty index with segments and which of their rows live. The buffer's rows, those
+        of commits after `sealed_seq`, come by `apply`. ValueError if the index was not empty."""
+        with self._lock:
+            if self._view.segments:
+                raise ValueError("restore needs an empty index")
+            self._sealed_seq = sealed_seq
+            self._view = self._new_view(
+                [SegmentView.of(one, live) for one, live in segments], watermark, change_id
+            )
 
     def apply(
-        self, upserts: Sequence[Point], deletes: Sequence[str], watermark: int, change_id: str
+        self,
+        upserts: Sequence[Point],
+        deletes: Sequence[str],
+        watermark: int,
+        change_id: str,
+        *,
+        seqs: Sequence[int] | None = None,
+        adopted: Sequence[Sealed] = (),
+        retired: Collection[str] = (),
+        sealed_seq: int | None = None,
     ) -> None:
         """Make a batch of changes visible, all at once.
 
         Deletes come first, then upserts, of which the last of an id wins; deleting what does not
-        exist is nothing. `watermark` must not fall (ValueError). Raises DimensionMismatch or
-        InvalidVector before anything has changed.
+        exist is nothing. `seqs` are the commits that wrote the upserts, `watermark` by default.
+        Then segments are adopted and retired. `watermark` must not fall (ValueError). Raises
+        DimensionMismatch or InvalidVector before anything has changed, and DataLoss, with nothing
+        changed, where a retired segment has a living row that no adopted one has.
         """
         vectors = [self._prepared(point, f"points[{n}].") for n, point in enumerate(upserts)]
+        words = [self._analyzer.words(point.text) if point.text else [] for point in upserts]
         with self._lock:
-            self._check_watermark(watermark)
+            if watermark < self._view.watermark:
+                raise ValueError(
+                    f"watermark {watermark} is below the present {self._view.watermark}"
+                )
             last = {point.id: place for place, point in enumerate(upserts)}
             chosen = sorted(last.values())
-            points = [upserts[place] for place in chosen]
-            rows = range(self._next_row, self._next_row + len(points))
-            dead = self._dead({*deletes, *last})
-            self._write_words(rows, points, dead)
-            if points:
-                self._buffer.append(rows, points, [vectors[place] for place in chosen])
-                self._next_row += len(points)
-            segments = self._with_dead(dead, len(points))
+            before = self._view.segments
+            segments = _without(before, list({*deletes, *last}))
+            if chosen:
+                self._buffer.append(
+                    [upserts[place] for place in chosen],
+                    [vectors[place] for place in chosen],
+                    [words[place] for place in chosen],
+                    [watermark if seqs is None else seqs[place] for place in chosen],
+                )
+                segments = self._with_appended(segments, len(chosen))
+            if adopted or retired:
+                segments = _adopted(segments, adopted, retired)
+            if sealed_seq is not None:
+                self._sealed_seq = sealed_seq
+            self._view = self._new_view(self._tidied(segments), watermark, change_id)
             if self._buffer.count >= self.settings.maintenance.seal_rows:
-                segments[-1] = self._freeze(segments[-1])
-            self._view = self._new_view(segments, watermark, change_id)
+                self._freeze()
+
+    def adopt(self, adopted: Sequence[Sealed], retired: Collection[str], sealed_seq: int) -> None:
+        """Swap segments in and out between commits. Raises DataLoss as `apply` does."""
+        view = self._view
+        self.apply(
+            (),
+            (),
+            view.watermark,
+            view.change_id,
+            adopted=adopted,
+            retired=retired,
+            sealed_seq=sealed_seq,
+        )
+
+    def freeze(self) -> None:
+        """Have the buffer sealed next, however few rows it has."""
+        with self._lock:
+            if self._buffer.count:
+                self._freeze()
+
+    def seal_work(self, *, quiet: bool = False) -> Work | None:
+        """The buffers to seal next; None if none waits. `quiet` says that nobody writes, so that
+        a smaller one is worth it. The same again until a segment with its rows was adopted."""
+        with self._lock:
+            if quiet and self._buffer.count >= self.settings.maintenance.quiet_seal_rows:
+                self._freeze()
+            return choose_seal(self._frozen(), self.settings.maintenance)
+
+    def merge_work(self, *, quiet: bool = False) -> Work | None:
+        """The segments to build anew next; None if all is well."""
+        sealed = [one for one in self._view.segments if one.sealed is not None]
+        return choose_merge(sealed, self._sealed_seq, self.settings.maintenance, quiet=quiet)
+
+    def open(self, path: Path, name: str, *, check: bool = True) -> Sealed:
+        """A segment of this index. Raises DataLoss; see `open_sealed`."""
+        return open_sealed(path, name, self.settings.graph, self._analyzer.words, check=check)
+
+    def _new_buffer(self) -> Buffer:
+        return Buffer(self.settings.dimensions, self._analyzer.words)
 
     def _prepared(self, point: Point, path: str) -> Vector | None:
         if point.vector is None:
@@ -124,173 +206,110 @@ class CollectionIndex:
         settings = self.settings
         return prepare(settings.metric, settings.dimensions, point.vector, f"{path}vector")
 
-    def _check_watermark(self, watermark: int) -> None:
-        if watermark < self._view.watermark:
-            raise ValueError(f"watermark {watermark} is below the present {self._view.watermark}")
-
-    def _dead(self, ids: Iterable[str]) -> dict[int, list[int]]:
-        """Positions that die, by index of their segment in the present view."""
-        dead: dict[int, list[int]] = {}
-        for id in ids:
-            place = self._view.find(id)
-            if place is not None:
-                dead.setdefault(place[0], []).append(place[1])
-        return dead
-
-    def _write_words(
-        self, rows: Iterable[int], points: Iterable[Point], dead: dict[int, list[int]]
-    ) -> None:
-        """Commit the words first: it is the one step that can fail, and nothing else changed."""
-        texts = [(row, point.text) for row, point in zip(rows, points, strict=True) if point.text]
-        silent = [
-            int(segment.rows[position])
-            for segment, positions in ((self._view.segments[i], dead[i]) for i in dead)
-            for position in positions
-            if segment.segment.points[position].text
-        ]
-        if not texts and not silent:
-            return
-        try:
-            self._lexical.add(texts, silent)
-            self._lexical.commit()
-        except BaseException:
-            self._lexical.rollback()
-            raise
-
-    def _with_dead(self, dead: dict[int, list[int]], appended: int) -> list[SegmentView]:
-        """The next view's segments; the buffer, if it has rows, is the last."""
-        segments = []
-        for index, old in enumerate(self._view.segments):
-            grown = appended if old.segment is self._buffer else 0
-            if index not in dead and not grown:
-                segments.append(old)
-                continue
-            live = np.concatenate([old.live, np.ones(grown, np.bool_)])
-            live[dead.get(index, [])] = False
-            if live.any() or old.segment is self._buffer:
-                segments.append(SegmentView.of(old.segment, live, old.graph))
-        if appended and self._buffer.count == appended:
-            segments.append(SegmentView.of(self._buffer, np.ones(appended, np.bool_), None))
-        return segments
-
-    def _freeze(self, buffer: SegmentView) -> SegmentView:
-        """Trim the buffer, start a new one, and see the trimmed arrays."""
-        self._buffer.trim()
-        self._buffer = Segment(self.settings.dimensions)
-        return SegmentView.of(buffer.segment, buffer.live, None)
-
-    def bulk_load(
-        self,
-        points: Iterable[Point],
-        watermark: int,
-        change_id: str,
-        *,
-        threads: int = 1,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Fill an empty index and build its graphs, one for every `segment_rows_max` points.
-
-        The points become visible together, at the end; the last of an id wins. Raises as `apply`
-        does, or Cancelled soon after `stop` answers True, and leaves the index empty; ValueError
-        if it was not.
-        """
-        with self._lock:
-            if self._next_row or self._view.segments:
-                raise ValueError("bulk_load needs an empty index")
-            self._check_watermark(watermark)
-            try:
-                segments = self._bulk_segments(points)
-                self._lexical.commit()
-                built = [self._bulk_graph(one, threads, stop) for one in segments]
-            except BaseException:
-                self._lexical = LexicalIndex(self.settings.language)
-                self._next_row = 0
-                raise
-            if built and built[-1].graph is None:
-                self._buffer = built[-1].segment
-            self._view = self._new_view(built, watermark, change_id)
-
-    def _bulk_segments(self, points: Iterable[Point]) -> list[SegmentView]:
-        most = self.settings.maintenance.segment_rows_max
-        segments: list[tuple[Segment, Mask]] = []
-        segment = Segment(self.settings.dimensions)
-        segments.append((segment, np.ones(most, np.bool_)))
-        source = iter(points)
-        while chunk := list(islice(source, min(_BULK_STEP, most - segment.count))):
-            distinct = list({point.id: point for point in chunk}.values())
-            replaced: list[int] = []
-            for point in distinct:
-                for older, older_live in segments:
-                    position = older.position(point.id, older.count)
-                    if position >= 0 and older_live[position]:
-                        older_live[position] = False
-                        if older.points[position].text:
-                            replaced.append(int(older.rows[position]))
-            vectors = [self._prepared(point, "") for point in distinct]
-            rows = range(self._next_row, self._next_row + len(distinct))
-            texts = [(row, one.text) for row, one in zip(rows, distinct, strict=True) if one.text]
-            if texts or replaced:
-                self._lexical.add(texts, replaced)
-            segment.append(rows, distinct, vectors)
-            self._next_row += len(distinct)
-            if segment.count >= most:
-                segment.trim()
-                segment = Segment(self.settings.dimensions)
-                segments.append((segment, np.ones(most, np.bool_)))
-        segment.trim()
-        return [
-            SegmentView.of(one, alive[: one.count].copy(), None)
-            for one, alive in segments
-            if one.count
-        ]
-
-    def _bulk_graph(
-        self, segment: SegmentView, threads: int, stop: Callable[[], bool]
-    ) -> SegmentView:
-        if segment.count < self.settings.maintenance.seal_rows or not segment.eligible_count:
-            return segment
-        graph = Graph.build(
+    def _new_view(self, segments: Iterable[SegmentView], watermark: int, change_id: str) -> View:
+        return View.of(
+            self.settings.dimensions,
             self.settings.metric,
-            segment.vectors,
-            np.flatnonzero(segment.eligible),
-            self.settings.graph,
-            threads=threads,
-            stop=stop,
+            segments,
+            self._analyzer,
+            watermark,
+            change_id,
         )
-        return SegmentView.of(segment.segment, segment.live, graph)
 
-    def pending_work(self, *, quiet: bool = False) -> Work | None:
-        """The next graph to build or segments to merge; None if all is well, or one is under way.
+    def _with_appended(self, segments: list[SegmentView], appended: int) -> list[SegmentView]:
+        if segments and segments[-1].rows is self._buffer:
+            return [*segments[:-1], segments[-1].grown(self._buffer.count)]
+        return [*segments, SegmentView.of(self._buffer, np.ones(appended, np.bool_))]
 
-        `quiet` says that nobody writes, so that more is worth doing. Hand the work to `install`
-        (built) or `abandon` in the end, or there will be no other.
-        """
-        with self._lock:
-            if self._working is not None:
-                return None
-            settings = self.settings
-            if quiet and self._buffer.count >= settings.maintenance.quiet_seal_rows:
-                old = self._view
-                segments = [*old.segments[:-1], self._freeze(old.segments[-1])]
-                self._view = self._new_view(segments, old.watermark, old.change_id)
-            frozen = [one for one in self._view.segments if one.segment is not self._buffer]
-            self._working = choose_work(
-                frozen, settings.maintenance, settings.metric, settings.graph, quiet=quiet
+    def _freeze(self) -> None:
+        """Start a new buffer; the old one waits to be sealed."""
+        self._frozen_at[id(self._buffer)] = self._view.watermark
+        self._buffer = self._new_buffer()
+
+    def _frozen(self) -> list[tuple[SegmentView, int]]:
+        """Frozen buffers, each with the last commit of which no row is in a later one."""
+        frozen: list[tuple[SegmentView, int]] = []
+        later_seq = self._view.watermark + 1
+        for segment in reversed(self._view.segments):
+            if segment.sealed is not None:
+                break
+            at = self._frozen_at.get(id(segment.rows))
+            if at is not None:
+                frozen.append((segment, min(at, later_seq - 1)))
+            later_seq = min(later_seq, int(segment.rows.seqs[: segment.count].min()))
+        return frozen[::-1]
+
+    def _tidied(self, segments: Sequence[SegmentView]) -> list[SegmentView]:
+        """Without buffers that are frozen and have no living row."""
+        kept = [
+            one
+            for one in segments
+            if one.live_count or one.sealed is not None or one.rows is self._buffer
+        ]
+        present = {id(one.rows) for one in kept}
+        self._frozen_at = {key: at for key, at in self._frozen_at.items() if key in present}
+        return kept
+
+
+def _without(segments: Sequence[SegmentView], ids: Sequence[str]) -> list[SegmentView]:
+    """With the living rows of these ids dead."""
+    if not ids:
+        return list(segments)
+    hashes = hash_ids(ids) if any(one.sealed is not None for one in segments) else None
+    out = []
+    for segment in segments:
+        if segment.sealed is None or hashes is None:
+            places = [place for place in map(segment.find, ids) if place >= 0]
+        else:
+            found = segment.sealed.rows.positions(ids, hashes)
+            found = found[found >= 0]
+            places = found[segment.live[found]].tolist()
+        out.append(segment.without(places) if places else segment)
+    return out
+
+
+def _adopted(
+    segments: Sequence[SegmentView], adopted: Sequence[Sealed], retired: Collection[str]
+) -> list[SegmentView]:
+    lives = {one.name: np.zeros(one.count, np.bool_) for one in adopted}
+    stay: list[SegmentView] = []
+    for segment in segments:
+        leaves = segment.sealed is not None and segment.sealed.name in retired
+        if segment.sealed is not None and not leaves:
+            stay.append(segment)
+            continue
+        positions = np.flatnonzero(segment.live)
+        moved = _mark(lives, adopted, _hashes(segment, positions), segment.rows.seqs[positions])
+        if leaves and not moved.all():
+            lost = segment.rows.id(int(positions[~moved][0]))
+            raise DataLoss(
+                f"segment {segment.sealed.name if segment.sealed else ''} was retired with point "
+                f"{lost!r}, which no adopted segment has; the index is rebuilt from the log",
+                metadata={"id": lost},
             )
-            return self._working
+        if not leaves:
+            gone = positions[moved]
+            stay.append(segment.without(gone.tolist()) if len(gone) else segment)
+    fresh = [SegmentView.of(one, lives[one.name]) for one in adopted]
+    sealed = [one for one in stay if one.sealed is not None]
+    return [*sealed, *fresh, *(one for one in stay if one.sealed is None)]
 
-    def install(self, built: Built) -> None:
-        """Swap in what `Work.build` made; quick. ValueError if that work is not under way."""
-        with self._lock:
-            if built.work is not self._working:
-                raise ValueError("this work is not under way; it was installed or abandoned")
-            old = self._view
-            segments = installed(built, old.segments)
-            self._view = self._new_view(segments, old.watermark, old.change_id)
-            self._working = None
 
-    def abandon(self, work: Work) -> None:
-        """Give up work that was not built; `pending_work` will offer it again."""
-        with self._lock:
-            if work is self._working:
-                self._working = None
+def _hashes(segment: SegmentView, positions: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Hashes:
+    if segment.sealed is not None:
+        return segment.sealed.rows.hashes_by_position()[positions]
+    return hash_ids([segment.rows.id(position) for position in positions.tolist()])
+
+
+def _mark(
+    lives: Mapping[str, Mask], adopted: Sequence[Sealed], hashes: Hashes, seqs: np.ndarray
+) -> Mask:
+    """Marks in `lives` the adopted rows of these ids and commits; which of them were found."""
+    moved = np.zeros(len(hashes), np.bool_)
+    for segment in adopted:
+        places = segment.rows.positions_by_hash(hashes)
+        found = np.flatnonzero(places >= 0)
+        same = found[segment.seqs[places[found]] == seqs[found]]
+        lives[segment.name][places[same]] = True
+        moved[same] = True
+    return moved

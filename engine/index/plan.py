@@ -1,48 +1,39 @@
-"""Which way to search a segment: scan the rows that count, or walk the graph and filter after.
+"""Which way to search a segment by vector: scan the rows that count, or walk the graph.
 
 The count of eligible rows (alive and matching the filter) is known exactly before the choice, so
-the choice is between two costs. To find `k` eligible rows among `count` of which `eligible` count,
-the graph has to be asked for about k * count / eligible neighbors, if the filter is independent of
-the query; where it is opposed to it, for more, and the search widens up to the point where the
-scan is cheaper. So the worst case costs about twice the scan.
+the choice is between two costs. A walk looks for the nearest rows and keeps the eligible ones of
+them: where these are a share p of all rows, and independent of the query, it computes about 1/p
+times the distances of a walk without a filter. Where the filter is opposed to the query, it would
+go through everything that is nearer first. So a walk gets as many visits as a scan would cost, and
+is given up for the scan when it has used them: the worst case costs about twice the scan.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-GRAPH_NS_PER_NEIGHBOR = 2_500.0
-"""What one neighbor more in the beam costs: 0.16 ms at ef 64, 384 dimensions, M 16."""
+VISITS_PER_EF = 14.0
+"""Distances that a walk computes for each candidate of its beam, at M 16."""
 
-SCAN_NS_PER_ROW = 220.0
-"""What one row more in a scan of scattered rows costs, at 384 dimensions."""
+VISIT_NS = 95.0
+"""What a visit costs: a row from anywhere in memory, at 384 dimensions."""
 
-OVERFETCH = 1.5
-"""How many times the expected number of neighbors the graph is first asked for."""
-
-WIDENING = 4
-"""By how much a search widens that found too few."""
+SCAN_ROW_NS = 75.0
+"""What a row costs in a scan of scattered rows, which are fetched ahead."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """`neighbors` to ask the graph for first; None to scan. `neighbors_max` is the last widening
-    that is worth it."""
+class Walk:
+    """Walk the graph, and give up after `visits_max` distances."""
 
-    neighbors: int | None
-    neighbors_max: int
+    visits_max: int
 
 
-def choose(*, count: int, eligible: int, k: int, ef: int) -> Plan:
-    """The cheaper way to the best `k` of `eligible` rows in a graph of `count` rows.
-
-    All rows being eligible, one search for max(k, ef) is always enough.
-    """
-    neighbors_max = min(count, max(1, int(eligible * SCAN_NS_PER_ROW / GRAPH_NS_PER_NEIGHBOR)))
-    if eligible >= count:
-        neighbors = max(k, ef)
-        return Plan(None, 0) if k >= count else Plan(min(neighbors, count), count)
-    neighbors = max(ef, int(OVERFETCH * k * count / max(eligible, 1)) + 1)
-    if neighbors > neighbors_max:
-        return Plan(None, 0)
-    return Plan(neighbors, neighbors_max)
+def choose(*, count: int, eligible: int, ef: int) -> Walk | None:
+    """The cheaper way to the best of `eligible` rows in a graph of `count` rows with a beam of
+    `ef`; None to scan."""
+    scan_ns = eligible * SCAN_ROW_NS
+    visits = VISITS_PER_EF * ef * count / max(eligible, 1)
+    if visits * VISIT_NS >= scan_ns:
+        return None
+    return Walk(max(int(scan_ns / VISIT_NS), 1))

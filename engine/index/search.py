@@ -8,6 +8,7 @@ is asked for or the plan chose to scan; the lexical leg and filters are always e
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 
 from engine.errors import InvalidField
 from engine.index import exact, plan
-from engine.index.exact import Metric, Positions
+from engine.index.bm25 import Part, ranking
+from engine.index.exact import Positions
 from engine.index.filters import Filter, canonical
 from engine.index.fusion import RRF_K_DEFAULT, reciprocal_rank_fusion
-from engine.index.lexical import ROW_SET_MAX
 from engine.index.payloads import Mask
 from engine.index.segment import SegmentView
 from engine.index.view import View
@@ -71,8 +72,9 @@ class Explain:
     """How a search was done.
 
     `matches` is how many points satisfy the filter, None without one. `scanned` and `walked` are
-    segments searched by scan and by graph; `widened` how often a leg asked again for more;
-    `dense_candidates` and `lexical_candidates` what each leg brought.
+    segments searched by scan and by graph; `widened` counts walks that were given up for a scan;
+    `visited` rows whose distance was computed; `dense_candidates` and `lexical_candidates` what
+    each leg brought.
     """
 
     mode: Mode
@@ -81,6 +83,7 @@ class Explain:
     scanned: int = 0
     walked: int = 0
     widened: int = 0
+    visited: int = 0
     dense_candidates: int = 0
     lexical_candidates: int = 0
 
@@ -93,9 +96,6 @@ class Results:
     explain: Explain
     watermark: int
 
-
-_TIES_SEEN = 8
-"""Neighbors past the k-th that are looked at one by one for a tie."""
 
 Place = tuple[int, int]
 """Segment index and position: a row of a view."""
@@ -122,7 +122,7 @@ def search(view: View, query: Query) -> Results:
     _check(query)
     run = _Search(view, query, Explain(mode, segments=len(view.segments)))
     if query.filter is not None:
-        wanted = canonical(query.filter)
+        wanted = canonical(query.filter, view.analyzer.words)
         run.masks = [segment.matching(wanted) for segment in view.segments]
         run.explain.matches = sum(int(np.count_nonzero(mask)) for mask in run.masks)
     depth = query.limit
@@ -204,7 +204,7 @@ def _point_getter(run: _Search) -> Callable[[Place], Point]:
     segments = run.view.segments
     if run.query.with_vectors:
         return lambda place: segments[place[0]].point(place[1], with_vector=True)
-    return lambda place: segments[place[0]].segment.points[place[1]]
+    return lambda place: segments[place[0]].rows.point(place[1])
 
 
 def _best(view: View, leg: Leg, k: int) -> Leg:
@@ -215,7 +215,7 @@ def _best(view: View, leg: Leg, k: int) -> Leg:
 
     def order(item: tuple[Place, float]) -> tuple[float, str]:
         (index, position), score = item
-        return -score, segments[index].segment.points[position].id
+        return -score, segments[index].rows.id(position)
 
     return sorted(leg, key=order)[:k]
 
@@ -230,16 +230,17 @@ def _dense_leg(run: _Search, k: int) -> Leg:
         eligible = segment.eligible_count if run.masks is None else int(np.count_nonzero(mask))
         if not eligible:
             continue
-        positions = None
+        found = None
         if not query.exact and goes_by_graph(view, segment):
-            positions = _walk(run, segment, vector, mask, eligible, k)
-        if positions is None:
+            found = _walk(run, segment, vector, mask, eligible, k)
+        if found is None:
             run.explain.scanned += 1
+            run.explain.visited += eligible
             among = None if eligible == segment.count else np.flatnonzero(mask)
-            positions, values = exact.scan(view.metric, segment.vectors, vector, k, among)
+            found = exact.scan(view.metric, segment.vectors, vector, k, among)
         else:
             run.explain.walked += 1
-            values = exact.scores(view.metric, segment.vectors[positions], vector)
+        positions, values = found
         leg.extend(
             ((index, position), score)
             for position, score in zip(positions.tolist(), values.tolist(), strict=True)
@@ -255,106 +256,62 @@ def goes_by_graph(view: View, segment: SegmentView) -> bool:
 
 def _walk(
     run: _Search, segment: SegmentView, vector: Vector, mask: Mask, eligible: int, k: int
-) -> Positions | None:
-    """Positions of about the best k by graph, and those that tie; None if a scan is better."""
+) -> tuple[Positions, NDArray[np.float32]] | None:
+    """About the best k by graph, and those that tie with the last; None if a scan is better."""
     graph = segment.graph
     assert graph is not None
-    ef = max(graph.settings.ef_search, run.query.ef or 0)
-    chosen = plan.choose(count=graph.count, eligible=eligible, k=k, ef=ef)
-    neighbors = chosen.neighbors
-    while neighbors is not None and neighbors <= chosen.neighbors_max:
-        found = graph.search(vector, neighbors)
-        if found is None:
-            return None
-        positions, distances = found
-        if eligible < graph.count:
-            keep = mask[positions]
-            positions, distances = positions[keep], distances[keep]
-        if len(positions) >= min(k, eligible):
-            return positions[: _cut(run.view.metric, distances, k)]
-        neighbors *= plan.WIDENING
+    ef = max(graph.settings.ef_search, run.query.ef or 0, k)
+    chosen = plan.choose(count=segment.count, eligible=eligible, ef=ef)
+    if chosen is None:
+        return None
+    found = graph.search(
+        segment.vectors,
+        vector,
+        ef,
+        ef,
+        allowed=None if eligible == segment.count else mask,
+        visits_max=chosen.visits_max,
+    )
+    run.explain.visited += found.visited
+    if not found.complete or len(found.positions) < min(k, eligible):
         run.explain.widened += 1
-    return None
+        return None
+    return _with_ties(found.positions, found.scores, k)
 
 
-def _cut(metric: Metric, distances: NDArray[np.float32], k: int) -> int:
-    """How many of ascending distances to keep so that none that ties with the k-th is lost.
-
-    The slack is for hnswlib's order of summation, which is not `exact.scores`'.
-    """
-    nearest: list[float] = distances[: k + _TIES_SEEN].tolist()
-    if len(nearest) <= k:
-        return len(nearest)
-    last = nearest[k - 1]
-    slack = 1e-5 * abs(last) if metric is Metric.EUCLIDEAN else 1e-5 * (1.0 + abs(last))
-    if nearest[-1] <= last + slack:
-        return int(np.searchsorted(distances, last + slack, "right"))
-    # Mostly one comparison; searchsorted would take 12 µs after a walk through the graph.
-    return next(i for i in range(k, len(nearest)) if nearest[i] > last + slack)
+def _with_ties(
+    positions: Positions, scores: NDArray[np.float32], k: int
+) -> tuple[Positions, NDArray[np.float32]]:
+    """The first k of descending scores, and those that tie with the k-th."""
+    if len(scores) <= k:
+        return positions, scores
+    last = scores[k - 1]
+    end = k
+    while end < len(scores) and scores[end] == last:
+        end += 1
+    return positions[:end], scores[:end]
 
 
 def _lexical_leg(run: _Search, k: int) -> Leg:
     view, masks = run.view, run.masks
-    lexical = view.lexical
-    query = lexical.query(run.query.text or "")
-    total = lexical.rows
-    if query is None or not total or run.explain.matches == 0:
+    words = Counter(view.analyzer.words(run.query.text or ""))
+    if run.explain.matches == 0 or not words:
         return []
-    wanted = k + 16  # room to see that ties end
-    keep: Callable[[Positions], Mask] | None = None
-    if masks is not None:
-        matches = run.explain.matches or 0
-        overfetched = int(plan.OVERFETCH * wanted * view.points / matches)
-        if matches <= min(ROW_SET_MAX, overfetched):
-            rows = [
-                segment.rows[np.flatnonzero(mask)]
-                for segment, mask in zip(view.segments, masks, strict=True)
-            ]
-            query = lexical.among(query, np.concatenate(rows).tolist())
-        else:
-            keep = _row_filter(view, masks)
-            wanted = overfetched
-    while True:
-        rows_found, values = lexical.top(query, wanted)
-        exhausted = len(rows_found) < wanted or wanted >= total
-        last = float(values[-1]) if len(values) else 0.0
-        if keep is not None:
-            kept = keep(rows_found)
-            rows_found, values = rows_found[kept], values[kept]
-        # Enough only if what was not fetched cannot tie with the k-th.
-        if exhausted or (len(values) >= k and last < float(values[k - 1])):
-            break
-        wanted *= plan.WIDENING
-        run.explain.widened += 1
-    if len(values) > k:
-        ties = int(np.count_nonzero(values >= values[k - 1]))
-        rows_found, values = rows_found[:ties], values[:ties]
-    places = _places(view, rows_found)
-    return _best(view, list(zip(places, values.tolist(), strict=True)), k)
-
-
-def _row_filter(view: View, masks: list[Mask]) -> Callable[[Positions], Mask]:
-    def keep(rows: Positions) -> Mask:
-        indexes, positions = _locate(view, rows)
-        out = np.zeros(len(rows), np.bool_)
-        for index, mask in enumerate(masks):
-            chosen = indexes == index
-            out[chosen] = mask[positions[chosen]]
-        return out
-
-    return keep
-
-
-def _places(view: View, rows: Positions) -> list[Place]:
-    indexes, positions = _locate(view, rows)
-    return list(zip(indexes.tolist(), positions.tolist(), strict=True))
-
-
-def _locate(view: View, rows: Positions) -> tuple[Positions, Positions]:
-    """Segment indexes and positions of row numbers of a view; all of them are in it."""
-    indexes = np.searchsorted(view.first_rows, rows, "right") - 1
-    positions = np.empty(len(rows), np.int64)
-    for index, segment in enumerate(view.segments):
-        chosen = indexes == index
-        positions[chosen] = segment.positions_of(rows[chosen])
-    return indexes, positions
+    parts = [
+        Part(
+            rows=segment.rows.words,
+            count=segment.count,
+            live=segment.live if segment.tombstones else None,
+            documents=segment.texts,
+            words=segment.text_words,
+            allowed=None if masks is None else masks[index],
+        )
+        for index, segment in enumerate(view.segments)
+    ]
+    leg: Leg = []
+    for index, (positions, scores) in enumerate(ranking(parts, words).top(k)):
+        leg.extend(
+            ((index, position), score)
+            for position, score in zip(positions.tolist(), scores.tolist(), strict=True)
+        )
+    return _best(view, leg, k)

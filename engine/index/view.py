@@ -12,27 +12,26 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.index.exact import Metric
 from engine.index.filters import Filter, canonical
-from engine.index.lexical import LexicalView
 from engine.index.segment import SegmentView
+from engine.index.words import Analyzer
 from engine.types import Point
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`segments` ascend in row numbers. `watermark` and `change_id` name the last commit in it."""
+    """`segments`: sealed ones, then buffers. An id is alive in one of them at most. `watermark` and
+    `change_id` name the last commit in it."""
 
     dimensions: int
     metric: Metric
     segments: tuple[SegmentView, ...]
-    lexical: LexicalView
+    analyzer: Analyzer
     watermark: int
     change_id: str
     points: int
-    first_rows: NDArray[np.int64]
 
     @classmethod
     def of(
@@ -40,7 +39,7 @@ class View:
         dimensions: int,
         metric: Metric,
         segments: Iterable[SegmentView],
-        lexical: LexicalView,
+        analyzer: Analyzer,
         watermark: int,
         change_id: str,
     ) -> View:
@@ -50,11 +49,10 @@ class View:
             dimensions=dimensions,
             metric=metric,
             segments=kept,
-            lexical=lexical,
+            analyzer=analyzer,
             watermark=watermark,
             change_id=change_id,
             points=sum(segment.live_count for segment in kept),
-            first_rows=np.array([segment.rows[0] for segment in kept], np.int64),
         )
 
     def find(self, id: str) -> tuple[int, int] | None:
@@ -68,33 +66,36 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class IndexStats:
-    """The size of an index. `buffered` rows are searched by scanning; `bytes` is an estimate of
-    the memory taken, from the sizes of arrays, graphs and texts."""
+    """The size of an index. `buffered` rows are in memory and searched by scanning; `heap_bytes` is
+    an estimate of what they take. `mapped_bytes` are in files, and in memory as far as they are
+    read; the kernel may drop them. `vector_bytes` and `graph_bytes` are the parts of these that
+    searches by vector touch."""
 
     points: int
     tombstones: int
     segments: int
-    graphs: int
     buffered: int
-    bytes: int
+    heap_bytes: int
+    mapped_bytes: int
+    vector_bytes: int
+    graph_bytes: int
     watermark: int
     change_id: str
 
 
 def stats(view: View) -> IndexStats:
     """The size of a view."""
-    graphs = [segment.graph for segment in view.segments if segment.graph is not None]
-    texts = view.lexical.rows
+    sealed = [one for one in view.segments if one.sealed is not None]
+    buffers = [one for one in view.segments if one.sealed is None]
     return IndexStats(
         points=view.points,
-        tombstones=sum(segment.tombstones for segment in view.segments),
-        segments=len(view.segments),
-        graphs=len(graphs),
-        buffered=sum(segment.count for segment in view.segments if segment.graph is None),
-        # Postings of about 60 distinct words a passage, 5 bytes each, and the row number.
-        bytes=sum(segment.segment.nbytes for segment in view.segments)
-        + sum(graph.nbytes for graph in graphs)
-        + 310 * texts,
+        tombstones=sum(one.tombstones for one in view.segments),
+        segments=len(sealed),
+        buffered=sum(one.live_count for one in buffers),
+        heap_bytes=sum(one.rows.nbytes for one in buffers),
+        mapped_bytes=sum(one.rows.nbytes for one in sealed),
+        vector_bytes=sum(one.vectors.nbytes for one in sealed),
+        graph_bytes=sum(one.graph.nbytes for one in sealed if one.graph is not None),
         watermark=view.watermark,
         change_id=view.change_id,
     )
@@ -104,17 +105,13 @@ def count(view: View, filter: Filter | None = None) -> int:
     """How many points there are, or satisfy the filter. Raises InvalidFilter."""
     if filter is None:
         return view.points
-    wanted = canonical(filter)
+    wanted = canonical(filter, view.analyzer.words)
     return sum(int(np.count_nonzero(one.matching(wanted))) for one in view.segments)
 
 
 def count_passages(view: View) -> int:
     """How many points are passages of documents."""
-    return sum(
-        bool(segment.segment.points[position].document)
-        for segment in view.segments
-        for position in np.flatnonzero(segment.live).tolist()
-    )
+    return sum(one.rows.passages(one.live) for one in view.segments)
 
 
 def get(view: View, ids: Iterable[str], *, with_vectors: bool = False) -> list[Point]:
@@ -139,7 +136,7 @@ def list_points(
 
     Ids order by code point. Raises InvalidFilter.
     """
-    wanted = None if filter is None else canonical(filter)
+    wanted = None if filter is None else canonical(filter, view.analyzer.words)
     ids = heapq.merge(
         *(
             segment.ids_after(after_id, None if wanted is None else segment.matching(wanted))

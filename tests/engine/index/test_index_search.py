@@ -25,9 +25,9 @@ from engine.index import (
 from engine.index.exact import prepare
 from engine.index.filters import Range
 from engine.index.fusion import reciprocal_rank_fusion
-from engine.index.hnsw import Graph
 from engine.index.plan import choose
 from engine.types import Point
+from tests.engine.index.sealing import maintain
 
 ITEMS = st.lists(st.integers(0, 20), unique=True, max_size=12)
 
@@ -98,9 +98,8 @@ def test_equal_vectors_come_in_the_order_of_their_ids_in_buffers_and_graphs() ->
     )
     ids = [f"{n * 37 % 80:03d}" for n in range(80)]
     index.apply([Point(id, vector) for id in ids[:50]], [], 1, "a")
-    work = index.pending_work()
-    assert work is not None
-    index.install(work.build())
+    maintain(index)
+    assert index.view.segments[0].graph is not None
     index.apply([Point(id, vector) for id in ids[50:]], [], 2, "b")
     for exact in (True, False):
         hits = search(index.view, Query(vector, limit=80, exact=exact)).hits
@@ -179,8 +178,7 @@ def test_vectors_of_any_finite_size_are_normalized(x: float, y: float) -> None:
     assert float(np.linalg.norm(out.astype(np.float64))) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_graph_that_cannot_reach_all_rows_says_so_instead_of_raising() -> None:
-    # Links of 2 and a beam of 4 over copies of few vectors: parts of it are unreachable.
+def test_all_rows_are_found_where_many_are_equal_and_links_are_few() -> None:
     rng = np.random.default_rng(4)
     vectors = np.repeat(rng.normal(size=(6, 8)), 100, 0).astype(np.float32)
     index = CollectionIndex(
@@ -188,25 +186,20 @@ def test_a_graph_that_cannot_reach_all_rows_says_so_instead_of_raising() -> None
             8, graph=GraphSettings(2, 4, 4, 0), maintenance=MaintenanceSettings(seal_rows=10)
         )
     )
-    index.bulk_load(_points(vectors), 1, "a")
-    graph = index.view.segments[0].graph
-    assert isinstance(graph, Graph)
-    assert graph.search(vectors[0], 600) is None
-    assert graph.search(vectors[0], 10_000) is None
+    index.apply(_points(vectors), [], 1, "a")
+    maintain(index)
+    assert index.view.segments[0].graph is not None
     hits = search(index.view, Query(vectors[0], limit=599)).hits
     assert len(hits) == 599
     filtered = search(index.view, Query(vectors[0], limit=500, filter=Range("n", gte=0))).hits
     assert len(filtered) == 500
 
 
-@given(st.integers(1, 300_000), st.floats(0, 1), st.integers(1, 10_000), st.integers(1, 4_096))
-def test_a_plan_never_asks_for_more_than_there_is(
-    count: int, share: float, k: int, ef: int
+@given(st.integers(1, 300_000), st.floats(0, 1), st.integers(1, 4_096))
+def test_a_walk_never_costs_more_than_the_scan_that_it_saves(
+    count: int, share: float, ef: int
 ) -> None:
     eligible = round(count * share)
-    plan = choose(count=count, eligible=eligible, k=k, ef=ef)
-    if plan.neighbors is None:
-        # Scanning is for few rows, or where the graph would have to be walked far.
-        assert k >= count or eligible < count
-    else:
-        assert min(k, eligible) <= plan.neighbors <= plan.neighbors_max <= count
+    walk = choose(count=count, eligible=eligible, ef=ef)
+    if walk is not None:
+        assert ef < walk.visits_max <= eligible

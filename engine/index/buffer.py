@@ -1,0 +1,156 @@
+"""The buffer: the newest rows of a collection, in memory, searched by looking at each.
+
+State, and what is always true of it:
+
+- A row has a position (0, 1, 2 …). Rows are appended by the one writer and never change. An array
+  that is full is replaced by a larger copy; a reader that took the old one still has all rows of
+  its view in it.
+- Which rows are alive is not the buffer's business but the view's: a `SegmentView` pairs it with
+  the number of rows that the view knows and a mask of those alive.
+- A vector is kept once, in `vectors`; the points kept have none. Rows without one are zeros there
+  and False in `dense`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.index.conditions import Analyze
+from engine.index.filters import Filter
+from engine.index.payloads import Mask, PayloadIndex
+from engine.index.postings import WordBuffer
+from engine.types import Matrix, Point, Vector
+
+_POINT_BYTES = 450
+"""A Point, its id, its dict entry and an empty payload, by sys.getsizeof on CPython 3.11."""
+
+_PAYLOAD_ENTRY_BYTES = 150
+"""A key and a scalar of a payload, roughly."""
+
+
+class Buffer:
+    """Rows of one collection. One writer appends until it is frozen, which is the owner's word."""
+
+    __slots__ = (
+        "_object_bytes",
+        "_previous",
+        "_sorted_ids",
+        "count",
+        "dense",
+        "payloads",
+        "points",
+        "positions_by_id",
+        "seqs",
+        "vectors",
+        "words",
+    )
+
+    def __init__(self, dimensions: int, analyze: Analyze, capacity: int = 64) -> None:
+        """Empty; vectors will have `dimensions`. `analyze` takes texts apart into words."""
+        self.count = 0
+        self.points: list[Point] = []
+        self.seqs: NDArray[np.int64] = np.empty(capacity, np.int64)
+        self.vectors: Matrix = np.zeros((capacity, dimensions), np.float32)
+        self.dense: Mask = np.zeros(capacity, np.bool_)
+        self.payloads = PayloadIndex(self.points, analyze)
+        self.words = WordBuffer()
+        self.positions_by_id: dict[str, int] = {}
+        self._previous: list[int] = []
+        self._sorted_ids: list[str] = []
+        self._object_bytes = 0
+
+    def append(
+        self,
+        points: Sequence[Point],
+        vectors: Sequence[Vector | None],
+        words: Sequence[Sequence[str]],
+        seqs: Sequence[int],
+    ) -> None:
+        """Add rows; `vectors` are prepared for the metric, the points' own are dropped. `words`
+        are those of the texts, `seqs` the commits that wrote the rows."""
+        first, total = self.count, self.count + len(points)
+        self._reserve(total)
+        self.seqs[first:total] = seqs
+        for position, (point, vector) in enumerate(zip(points, vectors, strict=True), first):
+            if vector is not None:
+                self.vectors[position] = vector
+                self.dense[position] = True
+            kept = dataclasses.replace(point, vector=None)
+            self.points.append(kept)
+            self._previous.append(self.positions_by_id.get(point.id, -1))
+            self.positions_by_id[point.id] = position
+            self._object_bytes += _object_bytes(kept)
+        self.payloads.append(first, [point.payload for point in points])
+        self.words.append(first, words)
+        self.count = total
+
+    def _reserve(self, total: int) -> None:
+        if total <= len(self.seqs):
+            return
+        capacity = max(total, 2 * len(self.seqs))
+        count = self.count
+        seqs = np.empty(capacity, np.int64)
+        seqs[:count] = self.seqs[:count]
+        vectors = np.zeros((capacity, self.vectors.shape[1]), np.float32)
+        vectors[:count] = self.vectors[:count]
+        dense = np.zeros(capacity, np.bool_)
+        dense[:count] = self.dense[:count]
+        self.seqs, self.vectors, self.dense = seqs, vectors, dense
+
+    def find(self, id: str, count: int) -> int:
+        """The newest of the first `count` positions that holds this id, or -1."""
+        position = self.positions_by_id.get(id, -1)
+        while position >= count:
+            position = self._previous[position]
+        return position
+
+    def id(self, position: int) -> str:
+        """The id of a row."""
+        return self.points[position].id
+
+    def document(self, position: int) -> str:
+        """The document of a row, or the empty string."""
+        return self.points[position].document
+
+    def point(self, position: int) -> Point:
+        """A row without its vector."""
+        return self.points[position]
+
+    def passages(self, live: Mask) -> int:
+        """How many of these rows are passages of documents."""
+        return sum(bool(self.points[position].document) for position in np.flatnonzero(live))
+
+    def mask(self, filter: Filter, count: int) -> Mask:
+        """Which of the first `count` rows satisfy a valid filter."""
+        return self.payloads.mask(filter, count)
+
+    def ids_after(self, id: str, count: int) -> Iterator[tuple[str, int]]:
+        """Ids above `id` among the first `count` rows, in order, each with its newest position."""
+        ids = self._sorted_ids
+        if len(self.positions_by_id) != len(ids):
+            ids = sorted(self.positions_by_id)
+            self._sorted_ids = ids  # one assignment: racing readers both win
+        for index in range(bisect_left(ids, id) if id else 0, len(ids)):
+            candidate = ids[index]
+            position = self.find(candidate, count)
+            if candidate > id and position >= 0:
+                yield candidate, position
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory the rows take, in bytes."""
+        arrays = self.seqs.nbytes + self.vectors.nbytes + self.dense.nbytes
+        return int(arrays + self._object_bytes + self.payloads.nbytes + self.words.nbytes)
+
+
+def _object_bytes(point: Point) -> int:
+    total = _POINT_BYTES + sys.getsizeof(point.text) + _PAYLOAD_ENTRY_BYTES * len(point.payload)
+    if point.sentences is not None:
+        total += point.sentences.spans.nbytes + point.sentences.vectors.nbytes + 300
+    return total

@@ -1,0 +1,256 @@
+"""Builds one segment file out of others and of dumped buffers: a process of its own does it.
+
+`python -m engine.index.building JOB` reads a job (JSON, see `Job`), writes the segment, and prints
+one line of JSON: `sha256`, `rows`, `size_bytes`. The serving process pays neither the time nor the
+memory; the vectors are written first and read back through the file's own map, so that the graph
+is built without a second copy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import RagmeshError
+from engine.index.columns import Rows, pack_rows
+from engine.index.exact import Metric
+from engine.index.files import Array, Arrays, ArrayWriter, Written, read_arrays, write_arrays
+from engine.index.graph import Graph, GraphSettings
+from engine.index.packing import pack_payloads
+from engine.index.postings import WordRows, WordTable, merged
+from engine.index.sealed import FORMAT
+from engine.index.segment import SegmentView
+from engine.index.words import Analyzer
+
+Kept = NDArray[np.int64]
+
+_CHUNK_ROWS = 4_096
+_WORDS = "words."
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a segment is built with. `sealed_seq` goes into the file."""
+
+    dimensions: int
+    metric: Metric
+    language: str
+    graph: GraphSettings
+    sealed_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A segment's or a dump's arrays, and the positions of the rows to take."""
+
+    arrays: Arrays
+    kept: Kept
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row is taken."""
+        return len(self.kept) == len(self.arrays["rows.seqs"])
+
+
+def source_of(view: SegmentView) -> Source:
+    """The living rows of a buffer or of a segment."""
+    if view.sealed is not None:
+        return Source(view.sealed.arrays, np.flatnonzero(view.live))
+    return Source(dump_arrays(view), np.arange(view.live_count))
+
+
+def dump_arrays(view: SegmentView) -> dict[str, Array]:
+    """The living rows of a buffer as the arrays of a source: rows and vectors, nothing derived."""
+    positions = np.flatnonzero(view.live)
+    points = [view.rows.point(position) for position in positions.tolist()]
+    return {
+        **pack_rows(points, view.rows.seqs[positions]),
+        "vectors": view.vectors[positions],
+        "dense": view.rows.dense[positions],
+    }
+
+
+def build_segment(
+    sources: Sequence[Source],
+    spec: Spec,
+    path: Path,
+    *,
+    stop: NDArray[np.uint8] | None = None,
+) -> Written:
+    """Write the segment of these rows to `path`. Equal sources and spec give equal bytes.
+
+    The first source's graph is continued where all of its rows are taken. Raises Cancelled soon
+    after `stop`, of one entry, is not 0, OSError for what the disk refuses; then there is no file.
+    """
+    count = sum(len(source.kept) for source in sources)
+    with ArrayWriter(path) as writer:
+        _write_rows(writer, sources)
+        for name, array in _words(sources, spec.language).items():
+            writer.add(name, array)
+        dense = np.concatenate(
+            [np.zeros(0, np.bool_), *(s.arrays["dense"][s.kept] for s in sources)]
+        )
+        writer.add("dense", dense)
+        shape = (count, spec.dimensions)
+        writer.add_chunks("vectors", np.float32, shape, _vector_chunks(sources))
+        if dense.any():
+            base = _base(sources, spec)
+            first = 0 if base is None else len(base.links)
+            graph = Graph.build(
+                spec.metric,
+                writer.mapped("vectors"),
+                np.flatnonzero(dense[first:]) + first,
+                spec.graph,
+                base=base,
+                stop=stop,
+            )
+            for name, array in graph.arrays().items():
+                writer.add(name, array)
+        return writer.finish(
+            {
+                "format": FORMAT,
+                "metric": spec.metric.value,
+                "dimensions": spec.dimensions,
+                "language": spec.language,
+                "m": spec.graph.m,
+                "ef_construction": spec.graph.ef_construction,
+                "sealed_seq": spec.sealed_seq,
+                "rows": count,
+            }
+        )
+
+
+def _write_rows(writer: ArrayWriter, sources: Sequence[Source]) -> None:
+    points, seqs = [], []
+    for source in sources:
+        rows = Rows(source.arrays)
+        points += [rows.point(position, None) for position in source.kept.tolist()]
+        seqs.append(rows.seqs[source.kept])
+    packed = pack_rows(points, np.concatenate([np.zeros(0, np.int64), *seqs]))
+    packed |= pack_payloads([point.payload for point in points])
+    for name, array in packed.items():
+        writer.add(name, array)
+
+
+def _words(sources: Sequence[Source], language: str) -> dict[str, Array]:
+    analyzer = Analyzer(language)
+    read: list[tuple[WordRows, Kept]] = []
+    for source in sources:
+        table = source.arrays
+        if f"{_WORDS}lengths" not in table:
+            rows = Rows(source.arrays)
+            texts = (rows.text(position) for position in range(len(rows)))
+            table = WordTable.build([analyzer.words(text) for text in texts])
+        read.append((WordTable(table), source.kept))
+    return merged(read)
+
+
+def _vector_chunks(sources: Sequence[Source]) -> Iterator[Array]:
+    for source in sources:
+        for start in range(0, len(source.kept), _CHUNK_ROWS):
+            yield source.arrays["vectors"][source.kept[start : start + _CHUNK_ROWS]]
+
+
+def _base(sources: Sequence[Source], spec: Spec) -> Graph | None:
+    first = sources[0]
+    if not first.whole or "graph.level0" not in first.arrays:
+        return None
+    graph = Graph.of(first.arrays, spec.metric, spec.graph)
+    return graph if graph.links.m == spec.graph.m else None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`sources`: pairs of a file's path and that of a file with an array `kept`, or None for all
+    its rows. `out`: where the segment goes."""
+
+    sources: tuple[tuple[str, str | None], ...]
+    out: str
+    dimensions: int
+    metric: str
+    language: str
+    m: int
+    ef_construction: int
+    sealed_seq: int
+
+    def run(self) -> Written:
+        """Build it."""
+        spec = Spec(
+            self.dimensions,
+            Metric(self.metric),
+            self.language,
+            GraphSettings(m=self.m, ef_construction=self.ef_construction),
+            self.sealed_seq,
+        )
+        return build_segment([_source(*one) for one in self.sources], spec, Path(self.out))
+
+
+def _source(path: str, kept_path: str | None) -> Source:
+    arrays = read_arrays(Path(path)).arrays
+    if kept_path is None:
+        return Source(arrays, np.arange(len(arrays["rows.seqs"])))
+    return Source(arrays, read_arrays(Path(kept_path)).arrays["kept"])
+
+
+def prepare_job(
+    sources: Sequence[tuple[SegmentView, Path | None]], spec: Spec, folder: Path, out: Path
+) -> Job:
+    """Write what a job reads into `folder`: dumps of buffers, and which rows of segments live.
+
+    Each source comes with its segment file, or None for a buffer.
+    """
+    paths: list[tuple[str, str | None]] = []
+    for number, (view, file) in enumerate(sources):
+        if file is None:
+            dump = folder / f"dump-{number}"
+            write_arrays(dump, dump_arrays(view), {})
+            paths.append((str(dump), None))
+        elif view.tombstones:
+            kept = folder / f"kept-{number}"
+            write_arrays(kept, {"kept": np.flatnonzero(view.live)}, {})
+            paths.append((str(file), str(kept)))
+        else:
+            paths.append((str(file), None))
+    return Job(
+        tuple(paths),
+        str(out),
+        spec.dimensions,
+        spec.metric.value,
+        spec.language,
+        spec.graph.m,
+        spec.graph.ef_construction,
+        spec.sealed_seq,
+    )
+
+
+def save_job(job: Job, path: Path) -> None:
+    """Write a job to be run by another process."""
+    path.write_text(json.dumps(asdict(job)), "utf-8")
+
+
+def load_job(path: Path) -> Job:
+    """Read what `save_job` wrote."""
+    fields = json.loads(path.read_text("utf-8"))
+    return Job(**{**fields, "sources": tuple((a, b) for a, b in fields["sources"])})
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job in the file named; the exit status."""
+    try:
+        written = load_job(Path(arguments[0])).run()
+    except (OSError, RagmeshError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    rows = read_arrays(written.path).facts["rows"]
+    print(json.dumps({"sha256": written.sha256, "rows": rows, "size_bytes": written.size_bytes}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,259 @@
+"""The columns of rows that a segment file holds, and how they are read back one row at a time.
+
+Arrays, for n rows (names begin with `rows.`):
+- `seqs` int64 (n): the commit that wrote the row.
+- `ids`, `texts`, `payloads`: UTF-8 and JSON, each one blob with n + 1 starts.
+- `documents`: the distinct documents in order; `document` int32 (n) is a row's, or -1.
+- `passages` int32 (n, 3): index, start and end of a passage's span; -1 where there is none.
+- `sentence_starts` int64 (n + 1), `sentence_spans` int32 (m, 2), `sentence_vectors` int8 (m, d).
+- `hashes` uint64 (n), ascending, of the ids; `hash_positions` uint32 (n), whose they are.
+- `id_order` uint32 (n): positions in the order of ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.index.files import Array, Arrays
+from engine.types import JsonValue, Payload, Point, Sentences, Span, Vector
+
+Hashes = NDArray[np.uint64]
+
+
+class Strings:
+    """Strings in one blob with their starts, read without decoding the others."""
+
+    __slots__ = ("_blob", "_starts")
+
+    def __init__(self, arrays: Arrays, name: str) -> None:
+        """Over `{name}.blob` and `{name}.starts`."""
+        self._blob: NDArray[np.uint8] = arrays[f"{name}.blob"]
+        self._starts: NDArray[np.int64] = arrays[f"{name}.starts"]
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def raw(self, index: int) -> bytes:
+        """The bytes of one."""
+        return self._blob[self._starts[index] : self._starts[index + 1]].tobytes()
+
+    def __getitem__(self, index: int) -> str:
+        return self.raw(index).decode("utf-8", "surrogatepass")
+
+
+def pack_strings(name: str, values: Iterable[bytes]) -> dict[str, Array]:
+    """The arrays of `Strings`."""
+    parts = list(values)
+    starts = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([len(part) for part in parts], out=starts[1:])
+    return {
+        f"{name}.blob": np.frombuffer(b"".join(parts), np.uint8),
+        f"{name}.starts": starts,
+    }
+
+
+def hash_ids(ids: Sequence[str]) -> Hashes:
+    """64 bits of BLAKE2b of each id: what a segment is searched by first."""
+    digests = [
+        hashlib.blake2b(one.encode("utf-8", "surrogatepass"), digest_size=8).digest() for one in ids
+    ]
+    return np.frombuffer(b"".join(digests), np.dtype("<u8"))
+
+
+def pack_rows(points: Sequence[Point], seqs: Sequence[int] | NDArray[np.int64]) -> dict[str, Array]:
+    """The arrays of the module for these points, without their vectors."""
+    ids = [_utf8(point.id) for point in points]
+    hashes = hash_ids([point.id for point in points])
+    by_hash = np.argsort(hashes, kind="stable").astype(np.uint32)
+    documents = sorted({point.document for point in points if point.document})
+    numbers = {document: number for number, document in enumerate(documents)}
+    passages = np.full((len(points), 3), -1, np.int32)
+    for row, point in enumerate(points):
+        passages[row, 0] = point.passage_index
+        if point.span is not None:
+            passages[row, 1:] = point.span.start, point.span.end
+    return {
+        "rows.seqs": np.asarray(seqs, np.int64),
+        **pack_strings("rows.ids", ids),
+        **pack_strings("rows.texts", (_utf8(point.text) for point in points)),
+        **pack_strings("rows.payloads", (_json(point.payload) for point in points)),
+        **pack_strings("rows.documents", map(_utf8, documents)),
+        "rows.document": np.array([numbers.get(p.document, -1) for p in points], np.int32),
+        "rows.passages": passages,
+        **_pack_sentences(points),
+        "rows.hashes": hashes[by_hash],
+        "rows.hash_positions": by_hash,
+        "rows.id_order": np.array(sorted(range(len(ids)), key=ids.__getitem__), np.uint32),
+    }
+
+
+def _pack_sentences(points: Sequence[Point]) -> dict[str, Array]:
+    given = [point.sentences for point in points]
+    starts = np.zeros(len(points) + 1, np.int64)
+    np.cumsum([0 if one is None else len(one) for one in given], out=starts[1:])
+    some = [one for one in given if one is not None and len(one)]
+    width = some[0].vectors.shape[1] if some else 0
+    return {
+        "rows.sentence_starts": starts,
+        "rows.sentence_spans": np.concatenate(
+            [np.zeros((0, 2), np.int32), *(one.spans for one in some)]
+        ),
+        "rows.sentence_vectors": np.concatenate(
+            [np.zeros((0, width), np.int8), *(one.vectors for one in some)]
+        ),
+    }
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _json(payload: Payload) -> bytes:
+    return _utf8(json.dumps(payload, ensure_ascii=False, separators=(",", ":")))
+
+
+class Rows:
+    """Rows as their arrays have them. Opening reads nothing of them."""
+
+    __slots__ = (
+        "_document",
+        "_documents",
+        "_hash_positions",
+        "_hashes",
+        "_passages",
+        "_payloads",
+        "_sentence_spans",
+        "_sentence_starts",
+        "_sentence_vectors",
+        "_texts",
+        "id_order",
+        "ids",
+        "seqs",
+    )
+
+    def __init__(self, arrays: Arrays) -> None:
+        """Raises KeyError for a missing array, ValueError for lengths that do not agree."""
+        self.seqs: NDArray[np.int64] = arrays["rows.seqs"]
+        self.ids = Strings(arrays, "rows.ids")
+        self._texts = Strings(arrays, "rows.texts")
+        self._payloads = Strings(arrays, "rows.payloads")
+        self._documents = Strings(arrays, "rows.documents")
+        self._document: NDArray[np.int32] = arrays["rows.document"]
+        self._passages: NDArray[np.int32] = arrays["rows.passages"]
+        self._sentence_starts: NDArray[np.int64] = arrays["rows.sentence_starts"]
+        self._sentence_spans: NDArray[np.int32] = arrays["rows.sentence_spans"]
+        self._sentence_vectors: NDArray[np.int8] = arrays["rows.sentence_vectors"]
+        self._hashes: Hashes = arrays["rows.hashes"]
+        self._hash_positions: NDArray[np.uint32] = arrays["rows.hash_positions"]
+        self.id_order: NDArray[np.uint32] = arrays["rows.id_order"]
+        count = len(self.seqs)
+        lengths = [
+            len(self.ids),
+            len(self._texts),
+            len(self._payloads),
+            len(self._document),
+            len(self._passages),
+            len(self._sentence_starts) - 1,
+            len(self._hashes),
+            len(self._hash_positions),
+            len(self.id_order),
+        ]
+        if any(length != count for length in lengths):
+            raise ValueError("the columns of a segment are of different lengths")
+
+    def __len__(self) -> int:
+        return len(self.seqs)
+
+    def position(self, id: str) -> int:
+        """Where an id is, or -1."""
+        found = self.positions([id], hash_ids([id]))
+        return int(found[0])
+
+    def positions(self, ids: Sequence[str], hashes: Hashes) -> NDArray[np.int64]:
+        """Where each id is, or -1; `hashes` are those of the ids."""
+        places = self.positions_by_hash(hashes)
+        for index in np.flatnonzero(places >= 0).tolist():
+            place = int(places[index])
+            wanted = _utf8(ids[index])
+            if self.ids.raw(place) != wanted:
+                places[index] = self._next_with(int(hashes[index]), wanted)
+        return places
+
+    def positions_by_hash(self, hashes: Hashes) -> NDArray[np.int64]:
+        """The first row with each hash, or -1."""
+        if not len(self._hashes):
+            return np.full(len(hashes), -1, np.int64)
+        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        places = self._hash_positions[at].astype(np.int64)
+        places[self._hashes[at] != hashes] = -1
+        return places
+
+    def _next_with(self, value: int, wanted: bytes) -> int:
+        low, high = np.searchsorted(self._hashes, np.uint64(value), "left"), len(self._hashes)
+        for at in range(int(low) + 1, high):
+            if int(self._hashes[at]) != value:
+                break
+            place = int(self._hash_positions[at])
+            if self.ids.raw(place) == wanted:
+                return place
+        return -1
+
+    def hashes_by_position(self) -> Hashes:
+        """The hash of every row's id, by position."""
+        out = np.empty(len(self._hashes), np.uint64)
+        out[self._hash_positions] = self._hashes
+        return out
+
+    def text(self, position: int) -> str:
+        """The text of one row."""
+        return self._texts[position]
+
+    def payload(self, position: int) -> Payload:
+        """The payload of one row."""
+        raw = self._payloads.raw(position)
+        if raw == b"{}":
+            return {}
+        parsed: dict[str, JsonValue] = json.loads(raw.decode("utf-8", "surrogatepass"))
+        return parsed
+
+    def document(self, position: int) -> str:
+        """The document of one row, or the empty string."""
+        number = int(self._document[position])
+        return self._documents[number] if number >= 0 else ""
+
+    def is_passage(self) -> NDArray[np.bool_]:
+        """Which rows are passages of documents."""
+        return self._document >= 0
+
+    def sentences(self, position: int) -> Sentences | None:
+        """The sentences of one row; None where there are none."""
+        start, end = self._sentence_starts[position : position + 2].tolist()
+        if start == end:
+            return None
+        return Sentences(self._sentence_spans[start:end], self._sentence_vectors[start:end])
+
+    def point(self, position: int, vector: Vector | None) -> Point:
+        """One row as a point, with this vector."""
+        index, start, end = self._passages[position].tolist()
+        return Point(
+            id=self.ids[position],
+            vector=vector,
+            text=self.text(position),
+            payload=self.payload(position),
+            sentences=self.sentences(position),
+            document=self.document(position),
+            passage_index=index,
+            span=None if start < 0 else Span(start, end),
+        )
+
+
+def bytes_of(arrays: Arrays, prefix: str) -> int:
+    """What the arrays whose names begin so take, in bytes."""
+    sizes: list[Any] = [array.nbytes for name, array in arrays.items() if name.startswith(prefix)]
+    return int(sum(sizes))
