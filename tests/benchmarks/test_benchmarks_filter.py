@@ -1,4 +1,4 @@
-"""The suite `filter` judges what was asked: the worst of all cases, and nothing outside a filter."""
+"""The suite `filter` judges what was asked: the worst of all cases, and nothing outside it."""
 
 from __future__ import annotations
 
