@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from google.protobuf import struct_pb2
-from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
+from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
-from engine.errors import InvalidFilter
-from engine.index import filters
 from engine.index.search import Explain, Mode
-from engine.types import Hit, Point, Scalar
+from engine.types import Hit, Point
 from services.retrieval.core import PinnedModel
+from services.retrieval.filter_values import filter_value as filter_value
 from services.rpc import names
 from services.rpc.values import sentence_messages, timestamp, vector_message
 from services.store.collections import Collection, CollectionSpec, Metric
@@ -164,50 +162,3 @@ def plan_message(explain: Explain, points: int) -> pb.SearchPlan:
         lexical_candidates=explain.lexical_candidates,
         segments=explain.segments,
     )
-
-
-def filter_value(message: filter_pb2.Filter) -> filters.Filter:
-    """A filter as the engine reads it. Raises InvalidFilter; the engine checks its bounds."""
-    kind = message.WhichOneof("condition")
-    if kind == "all_of":
-        return filters.And(tuple(filter_value(f) for f in message.all_of.filters))
-    if kind == "any_of":
-        return filters.Or(tuple(filter_value(f) for f in message.any_of.filters))
-    if kind == "none_of":
-        return filters.Not(filters.Or(tuple(filter_value(f) for f in message.none_of.filters)))
-    if kind == "equals":
-        return filters.Equals(message.equals.field, _scalar(message.equals.value))
-    if kind == "one_of":
-        return filters.In(message.one_of.field, tuple(map(_scalar, message.one_of.values)))
-    if kind == "range":
-        bounds = {
-            name: _bound(getattr(message.range, name))
-            for name in ("gt", "gte", "lt", "lte")
-            if message.range.HasField(name)
-        }
-        return filters.Range(message.range.field, **bounds)
-    if kind == "exists":
-        return filters.Exists(message.exists.field)
-    raise InvalidFilter("A filter has no condition. Set exactly one.", field="filter")
-
-
-def _scalar(value: struct_pb2.Value) -> Scalar:
-    kind = value.WhichOneof("kind")
-    if kind == "string_value":
-        return value.string_value
-    if kind == "bool_value":
-        return value.bool_value
-    if kind == "number_value":
-        return value.number_value
-    raise InvalidFilter(
-        f"A filter compares with {kind or 'nothing'}; it takes strings, numbers and booleans.",
-        field="filter",
-        metadata={"kind": kind or ""},
-    )
-
-
-def _bound(value: struct_pb2.Value) -> float | str:
-    scalar = _scalar(value)
-    if isinstance(scalar, bool):
-        raise InvalidFilter("A range takes numbers or strings, not booleans.", field="filter")
-    return scalar

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from google.protobuf import struct_pb2
+from google.protobuf import struct_pb2, text_format
 from google.protobuf.message import Message
 from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
@@ -132,6 +132,21 @@ def _upsert(world: World) -> Iterator[Bad]:
     yield Bad("fingerprint of another space", foreign, "FINGERPRINT_MISMATCH")
 
 
+_WRONG_LEAVES = (
+    ("all of no values", 'has_all { field: "a" }'),
+    ("no instant", 'datetime_range { field: "a" gte: "yesterday" }'),
+    ("an instant without an offset", 'datetime_range { field: "a" gt: "2024-01-01T00:00:00" }'),
+    ("an empty instant", 'datetime_range { field: "a" lt: "" }'),
+    ("no bound of instants", 'datetime_range { field: "a" }'),
+    ("no bound of counts", 'values_count { field: "a" }'),
+    ("too large a count", 'values_count { field: "a" lte: 2147483648 }'),
+    ("no text", 'has_words { field: "a" }'),
+    ("a text of 1,001 characters", f'has_words {{ field: "a" text: "{"x" * 1_001}" }}'),
+    ("a text without words", 'has_words { field: "a" text: "?!" }'),
+    ("null of no field", "is_null {}"),
+)
+
+
 def _wrong_filters() -> Iterator[tuple[str, filter_pb2.Filter]]:
     nested = equals("a", 1)
     for _ in range(17):
@@ -146,6 +161,10 @@ def _wrong_filters() -> Iterator[tuple[str, filter_pb2.Filter]]:
     yield "filter of a range of two kinds", between("a", gte=1, lt="x")
     yield "filter 18 deep", nested
     yield "filter of 257 conditions", all_of(*[equals("a", i) for i in range(257)])
+    yield "filter of 100,000 values", one_of("a", list(range(100_000)))
+    yield "filter of 10,000 conditions", all_of(*[equals("a", 1)] * 10_000)
+    for what, text in _WRONG_LEAVES:
+        yield f"filter with {what}", text_format.Parse(text, filter_pb2.Filter())
     null = filter_pb2.Filter()
     null.equals.field = "a"
     null.equals.value.null_value = struct_pb2.NULL_VALUE

@@ -8,6 +8,7 @@ import math
 import pickle
 import typing
 from collections.abc import Callable
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,32 @@ def test_filters_read_as_they_are_written() -> None:
         "one_of": {"field": "lang", "values": ["de", True, 3.0]}
     }
     assert as_json(lang.exists()) == {"exists": {"field": "lang"}}
+    assert as_json(lang.is_null()) == {"is_null": {"field": "lang"}}
+    assert as_json(lang.has_all("de", 1)) == {"has_all": {"field": "lang", "values": ["de", 1.0]}}
+    assert as_json(lang.has_words("High German")) == {
+        "has_words": {"field": "lang", "text": "High German"}
+    }
+    assert as_json(lang.has_words("de fr", any=True)) == {
+        "has_words": {"field": "lang", "text": "de fr", "any": True}
+    }
+    assert as_json(lang.values_count(gte=0, lt=2)) == {
+        "values_count": {"field": "lang", "gte": 0, "lt": 2}
+    }
+
+
+def test_times_of_filters_are_sent_as_the_instants_they_are() -> None:
+    at = Field("at")
+    offset = timezone(timedelta(hours=2, seconds=1))  # RFC 3339 has no offsets of seconds
+    noon = datetime(2024, 2, 29, 12, tzinfo=offset)
+    since = {"datetime_range": {"field": "at", "gte": "2024-02-29T09:59:59+00:00"}}
+    assert as_json(at >= noon) == as_json(at.between_times(gte=noon)) == since
+    assert as_json(at.between(gt=date(2024, 1, 1), lt=noon)) == {
+        "datetime_range": {"field": "at", "gt": "2024-01-01", "lt": "2024-02-29T09:59:59+00:00"}
+    }
+    assert as_json(at.between_times(lte="2024-02-29T12:00:00+02:00")) == {
+        "datetime_range": {"field": "at", "lte": "2024-02-29T12:00:00+02:00"}
+    }
+    assert as_json(at < "2024") == {"range": {"field": "at", "lt": "2024"}}
 
 
 def test_not_of_and_is_not_flattened_into_not_of_its_parts() -> None:
@@ -89,6 +116,20 @@ def test_values_that_no_filter_holds_are_refused() -> None:
         Field("a").between()
     with pytest.raises(ragmesh.InvalidFilter, match="key of the payload"):
         Field("")
+    with pytest.raises(ragmesh.InvalidFilter, match="no time zone"):
+        Field("a") > datetime(2024, 1, 1)  # noqa: B015
+    with pytest.raises(ragmesh.InvalidFilter, match="no bound"):
+        Field("a").between_times()
+    with pytest.raises(ragmesh.InvalidFilter, match="-1 values"):
+        Field("a").values_count(gt=-1)
+
+
+def test_a_filter_a_thousand_levels_deep_is_refused_with_the_reason() -> None:
+    deep = Field("a").exists()
+    with pytest.raises(ragmesh.InvalidFilter, match="16 levels"):
+        for _ in range(1_000):
+            deep = ~(deep & Field("b").exists())
+            deep.to_proto()
 
 
 @pytest.mark.parametrize(

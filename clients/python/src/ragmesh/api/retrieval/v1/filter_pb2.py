@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%ragmesh/api/retrieval/v1/filter.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x9c\x03\n\x06\x46ilter\x12\x36\n\x06\x61ll_of\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.FilterListH\x00\x12\x36\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.FilterListH\x00\x12\x37\n\x07none_of\x18\x03 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.FilterListH\x00\x12\x37\n\x06\x65quals\x18\x04 \x01(\x0b\x32%.ragmesh.api.retrieval.v1.FieldEqualsH\x00\x12\x33\n\x06one_of\x18\x05 \x01(\x0b\x32!.ragmesh.api.retrieval.v1.FieldInH\x00\x12\x35\n\x05range\x18\x06 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.FieldRangeH\x00\x12\x37\n\x06\x65xists\x18\x07 \x01(\x0b\x32%.ragmesh.api.retrieval.v1.FieldExistsH\x00\x42\x0b\n\tcondition\"?\n\nFilterList\x12\x31\n\x07\x66ilters\x18\x01 \x03(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\"C\n\x0b\x46ieldEquals\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\"@\n\x07\x46ieldIn\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12&\n\x06values\x18\x02 \x03(\x0b\x32\x16.google.protobuf.Value\"\xad\x01\n\nFieldRange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\"\n\x02gt\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12#\n\x03gte\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\"\n\x02lt\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12#\n\x03lte\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\"\x1c\n\x0b\x46ieldExists\x12\r\n\x05\x66ield\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%ragmesh/api/retrieval/v1/filter.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xda\x05\n\x06\x46ilter\x12\x36\n\x06\x61ll_of\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.FilterListH\x00\x12\x36\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.FilterListH\x00\x12\x37\n\x07none_of\x18\x03 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.FilterListH\x00\x12\x37\n\x06\x65quals\x18\x04 \x01(\x0b\x32%.ragmesh.api.retrieval.v1.FieldEqualsH\x00\x12\x33\n\x06one_of\x18\x05 \x01(\x0b\x32!.ragmesh.api.retrieval.v1.FieldInH\x00\x12\x35\n\x05range\x18\x06 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.FieldRangeH\x00\x12\x37\n\x06\x65xists\x18\x07 \x01(\x0b\x32%.ragmesh.api.retrieval.v1.FieldExistsH\x00\x12\x38\n\x07has_all\x18\x08 \x01(\x0b\x32%.ragmesh.api.retrieval.v1.FieldHasAllH\x00\x12\x46\n\x0e\x64\x61tetime_range\x18\t \x01(\x0b\x32,.ragmesh.api.retrieval.v1.FieldDatetimeRangeH\x00\x12<\n\thas_words\x18\n \x01(\x0b\x32\'.ragmesh.api.retrieval.v1.FieldHasWordsH\x00\x12\x38\n\x07is_null\x18\x0b \x01(\x0b\x32%.ragmesh.api.retrieval.v1.FieldIsNullH\x00\x12\x42\n\x0cvalues_count\x18\x0c \x01(\x0b\x32*.ragmesh.api.retrieval.v1.FieldValuesCountH\x00\x42\x0b\n\tcondition\"?\n\nFilterList\x12\x31\n\x07\x66ilters\x18\x01 \x03(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\"C\n\x0b\x46ieldEquals\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\"@\n\x07\x46ieldIn\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12&\n\x06values\x18\x02 \x03(\x0b\x32\x16.google.protobuf.Value\"\xad\x01\n\nFieldRange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\"\n\x02gt\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12#\n\x03gte\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\"\n\x02lt\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12#\n\x03lte\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\"\x1c\n\x0b\x46ieldExists\x12\r\n\x05\x66ield\x18\x01 \x01(\t\"D\n\x0b\x46ieldHasAll\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12&\n\x06values\x18\x02 \x03(\x0b\x32\x16.google.protobuf.Value\"\x87\x01\n\x12\x46ieldDatetimeRange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x02gt\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x03gte\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x02lt\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x03lte\x18\x05 \x01(\tH\x03\x88\x01\x01\x42\x05\n\x03_gtB\x06\n\x04_gteB\x05\n\x03_ltB\x06\n\x04_lte\"9\n\rFieldHasWords\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0b\n\x03\x61ny\x18\x03 \x01(\x08\"\x1c\n\x0b\x46ieldIsNull\x12\r\n\x05\x66ield\x18\x01 \x01(\t\"\x85\x01\n\x10\x46ieldValuesCount\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x02gt\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x03gte\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x0f\n\x02lt\x18\x04 \x01(\rH\x02\x88\x01\x01\x12\x10\n\x03lte\x18\x05 \x01(\rH\x03\x88\x01\x01\x42\x05\n\x03_gtB\x06\n\x04_gteB\x05\n\x03_ltB\x06\n\x04_lteb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ragmesh.api.retrieval.v1.fi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FILTER']._serialized_start=98
-  _globals['_FILTER']._serialized_end=510
-  _globals['_FILTERLIST']._serialized_start=512
-  _globals['_FILTERLIST']._serialized_end=575
-  _globals['_FIELDEQUALS']._serialized_start=577
-  _globals['_FIELDEQUALS']._serialized_end=644
-  _globals['_FIELDIN']._serialized_start=646
-  _globals['_FIELDIN']._serialized_end=710
-  _globals['_FIELDRANGE']._serialized_start=713
-  _globals['_FIELDRANGE']._serialized_end=886
-  _globals['_FIELDEXISTS']._serialized_start=888
-  _globals['_FIELDEXISTS']._serialized_end=916
+  _globals['_FILTER']._serialized_end=828
+  _globals['_FILTERLIST']._serialized_start=830
+  _globals['_FILTERLIST']._serialized_end=893
+  _globals['_FIELDEQUALS']._serialized_start=895
+  _globals['_FIELDEQUALS']._serialized_end=962
+  _globals['_FIELDIN']._serialized_start=964
+  _globals['_FIELDIN']._serialized_end=1028
+  _globals['_FIELDRANGE']._serialized_start=1031
+  _globals['_FIELDRANGE']._serialized_end=1204
+  _globals['_FIELDEXISTS']._serialized_start=1206
+  _globals['_FIELDEXISTS']._serialized_end=1234
+  _globals['_FIELDHASALL']._serialized_start=1236
+  _globals['_FIELDHASALL']._serialized_end=1304
+  _globals['_FIELDDATETIMERANGE']._serialized_start=1307
+  _globals['_FIELDDATETIMERANGE']._serialized_end=1442
+  _globals['_FIELDHASWORDS']._serialized_start=1444
+  _globals['_FIELDHASWORDS']._serialized_end=1501
+  _globals['_FIELDISNULL']._serialized_start=1503
+  _globals['_FIELDISNULL']._serialized_end=1531
+  _globals['_FIELDVALUESCOUNT']._serialized_start=1534
+  _globals['_FIELDVALUESCOUNT']._serialized_end=1667
 # @@protoc_insertion_point(module_scope)

@@ -21,8 +21,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Filter(_message.Message):
-    """A condition on payloads. `field` is a key, or keys joined by dots for nested objects; an array
-    matches if any of its elements does. At most 16 deep and 256 conditions in all.
+    """A condition on payloads. `field` is a key, or keys joined by dots for nested objects, of 1 to 256
+    characters; an array matches if any of its elements does. Numbers, strings and booleans never
+    equal or order against each other. At most 16 deep and 256 conditions in all; filters that differ
+    only in how they are written give the same results.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -34,6 +36,11 @@ class Filter(_message.Message):
     ONE_OF_FIELD_NUMBER: _builtins.int
     RANGE_FIELD_NUMBER: _builtins.int
     EXISTS_FIELD_NUMBER: _builtins.int
+    HAS_ALL_FIELD_NUMBER: _builtins.int
+    DATETIME_RANGE_FIELD_NUMBER: _builtins.int
+    HAS_WORDS_FIELD_NUMBER: _builtins.int
+    IS_NULL_FIELD_NUMBER: _builtins.int
+    VALUES_COUNT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def all_of(self) -> Global___FilterList:
         """True if all of them are."""
@@ -44,7 +51,7 @@ class Filter(_message.Message):
 
     @_builtins.property
     def none_of(self) -> Global___FilterList:
-        """True if none of them is."""
+        """True if none of them is. Counts as two levels."""
 
     @_builtins.property
     def equals(self) -> Global___FieldEquals:
@@ -60,7 +67,27 @@ class Filter(_message.Message):
 
     @_builtins.property
     def exists(self) -> Global___FieldExists:
-        """True if the field is there and not null."""
+        """True if the field has a value that is neither null nor an empty array."""
+
+    @_builtins.property
+    def has_all(self) -> Global___FieldHasAll:
+        """True if the field has every one of the values."""
+
+    @_builtins.property
+    def datetime_range(self) -> Global___FieldDatetimeRange:
+        """True if the field names an instant in the range."""
+
+    @_builtins.property
+    def has_words(self) -> Global___FieldHasWords:
+        """True if the field is a text with the words."""
+
+    @_builtins.property
+    def is_null(self) -> Global___FieldIsNull:
+        """True if the field is there and null."""
+
+    @_builtins.property
+    def values_count(self) -> Global___FieldValuesCount:
+        """True if the number of the field's values lies in the range."""
 
     def __init__(
         self,
@@ -72,12 +99,17 @@ class Filter(_message.Message):
         one_of: Global___FieldIn | None = ...,
         range: Global___FieldRange | None = ...,
         exists: Global___FieldExists | None = ...,
+        has_all: Global___FieldHasAll | None = ...,
+        datetime_range: Global___FieldDatetimeRange | None = ...,
+        has_words: Global___FieldHasWords | None = ...,
+        is_null: Global___FieldIsNull | None = ...,
+        values_count: Global___FieldValuesCount | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "equals", b"equals", "exists", b"exists", "none_of", b"none_of", "one_of", b"one_of", "range", b"range"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "datetime_range", b"datetime_range", "equals", b"equals", "exists", b"exists", "has_all", b"has_all", "has_words", b"has_words", "is_null", b"is_null", "none_of", b"none_of", "one_of", b"one_of", "range", b"range", "values_count", b"values_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "equals", b"equals", "exists", b"exists", "none_of", b"none_of", "one_of", b"one_of", "range", b"range"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "condition", b"condition", "datetime_range", b"datetime_range", "equals", b"equals", "exists", b"exists", "has_all", b"has_all", "has_words", b"has_words", "is_null", b"is_null", "none_of", b"none_of", "one_of", b"one_of", "range", b"range", "values_count", b"values_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["all_of", "any_of", "none_of", "equals", "one_of", "range", "exists"]  # noqa: Y015
+    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["all_of", "any_of", "none_of", "equals", "one_of", "range", "exists", "has_all", "datetime_range", "has_words", "is_null", "values_count"]  # noqa: Y015
     _WhichOneofArgType_condition: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
 
@@ -165,7 +197,9 @@ Global___FieldIn: _TypeAlias = FieldIn  # noqa: Y015
 
 @_typing.final
 class FieldRange(_message.Message):
-    """A range of numbers or of strings. At least one bound is set, all of one kind."""
+    """A range of numbers or of strings, which order by code point. At least one bound is set, all of
+    one kind. In an array one and the same element has to lie in it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -230,3 +264,197 @@ class FieldExists(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FieldExists: _TypeAlias = FieldExists  # noqa: Y015
+
+@_typing.final
+class FieldHasAll(_message.Message):
+    """Presence of several values: an array with all of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Value]:
+        """1 to 1,024 strings, numbers or booleans."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        values: _abc.Iterable[_struct_pb2.Value] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldHasAll: _TypeAlias = FieldHasAll  # noqa: Y015
+
+@_typing.final
+class FieldDatetimeRange(_message.Message):
+    """A range of instants. A string of a payload names one if it is RFC 3339: a date and time with its
+    offset, as 2024-02-29T23:30:00.5+01:00, or a date, which is its midnight in UTC. It is compared
+    to the microsecond, whatever the offsets. Other values are in no range. At least one bound is
+    set, of the same form. In an array one and the same element has to lie in the range.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    GT_FIELD_NUMBER: _builtins.int
+    GTE_FIELD_NUMBER: _builtins.int
+    LT_FIELD_NUMBER: _builtins.int
+    LTE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field."""
+    gt: _builtins.str
+    """After."""
+    gte: _builtins.str
+    """At or after."""
+    lt: _builtins.str
+    """Before."""
+    lte: _builtins.str
+    """At or before."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        gt: _builtins.str | None = ...,
+        gte: _builtins.str | None = ...,
+        lt: _builtins.str | None = ...,
+        lte: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "field", b"field", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gt: _TypeAlias = _typing.Literal["gt"]  # noqa: Y015
+    _WhichOneofArgType__gt: _TypeAlias = _typing.Literal["_gt", b"_gt"]  # noqa: Y015
+    _WhichOneofReturnType__gte: _TypeAlias = _typing.Literal["gte"]  # noqa: Y015
+    _WhichOneofArgType__gte: _TypeAlias = _typing.Literal["_gte", b"_gte"]  # noqa: Y015
+    _WhichOneofReturnType__lt: _TypeAlias = _typing.Literal["lt"]  # noqa: Y015
+    _WhichOneofArgType__lt: _TypeAlias = _typing.Literal["_lt", b"_lt"]  # noqa: Y015
+    _WhichOneofReturnType__lte: _TypeAlias = _typing.Literal["lte"]  # noqa: Y015
+    _WhichOneofArgType__lte: _TypeAlias = _typing.Literal["_lte", b"_lte"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gt) -> _WhichOneofReturnType__gt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gte) -> _WhichOneofReturnType__gte | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lt) -> _WhichOneofReturnType__lt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lte) -> _WhichOneofReturnType__lte | None: ...
+
+Global___FieldDatetimeRange: _TypeAlias = FieldDatetimeRange  # noqa: Y015
+
+@_typing.final
+class FieldHasWords(_message.Message):
+    """Words of a text, analyzed as the collection's language says: without regard to case, and to
+    endings where the language has a stemmer. Their order and number do not matter.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ANY_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field. In an array one and the same text has to have the words."""
+    text: _builtins.str
+    """The words: 1 to 1,000 characters with at least one word."""
+    any: _builtins.bool
+    """Whether any of the words is enough; otherwise all have to be there."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        text: _builtins.str = ...,
+        any: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "field", b"field", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldHasWords: _TypeAlias = FieldHasWords  # noqa: Y015
+
+@_typing.final
+class FieldIsNull(_message.Message):
+    """A null: the field's value, or an element of its array. A field that is not there is not null."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldIsNull: _TypeAlias = FieldIsNull  # noqa: Y015
+
+@_typing.final
+class FieldValuesCount(_message.Message):
+    """How many values the field has: the elements of an array, nested ones too and nulls left out; 1
+    for any other value, and 0 for a field that is null or not there. At least one bound is set.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    GT_FIELD_NUMBER: _builtins.int
+    GTE_FIELD_NUMBER: _builtins.int
+    LT_FIELD_NUMBER: _builtins.int
+    LTE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field."""
+    gt: _builtins.int
+    """More than."""
+    gte: _builtins.int
+    """At least."""
+    lt: _builtins.int
+    """Fewer than."""
+    lte: _builtins.int
+    """At most."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        gt: _builtins.int | None = ...,
+        gte: _builtins.int | None = ...,
+        lt: _builtins.int | None = ...,
+        lte: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gt", b"_gt", "_gte", b"_gte", "_lt", b"_lt", "_lte", b"_lte", "field", b"field", "gt", b"gt", "gte", b"gte", "lt", b"lt", "lte", b"lte"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gt: _TypeAlias = _typing.Literal["gt"]  # noqa: Y015
+    _WhichOneofArgType__gt: _TypeAlias = _typing.Literal["_gt", b"_gt"]  # noqa: Y015
+    _WhichOneofReturnType__gte: _TypeAlias = _typing.Literal["gte"]  # noqa: Y015
+    _WhichOneofArgType__gte: _TypeAlias = _typing.Literal["_gte", b"_gte"]  # noqa: Y015
+    _WhichOneofReturnType__lt: _TypeAlias = _typing.Literal["lt"]  # noqa: Y015
+    _WhichOneofArgType__lt: _TypeAlias = _typing.Literal["_lt", b"_lt"]  # noqa: Y015
+    _WhichOneofReturnType__lte: _TypeAlias = _typing.Literal["lte"]  # noqa: Y015
+    _WhichOneofArgType__lte: _TypeAlias = _typing.Literal["_lte", b"_lte"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gt) -> _WhichOneofReturnType__gt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gte) -> _WhichOneofReturnType__gte | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lt) -> _WhichOneofReturnType__lt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lte) -> _WhichOneofReturnType__lte | None: ...
+
+Global___FieldValuesCount: _TypeAlias = FieldValuesCount  # noqa: Y015
