@@ -182,8 +182,9 @@ def _discard(out: Path) -> None:
 
 
 def _failed(out: Path, why: str, code: int) -> BuildFailed:
+    said = why.rstrip(".")
     return BuildFailed(
-        f"Segment {out.name} could not be built: {why}. The rows are searched without it.",
+        f"Segment {out.name} could not be built: {said}. The rows are searched without it.",
         metadata={"path": str(out), "why": why, "exit_status": code},
     )
 

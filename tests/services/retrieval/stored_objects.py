@@ -17,6 +17,7 @@ from tests.services.store.stored import point
 def make_file(directory: Path, data: bytes, name: str = "built") -> tuple[str, Path]:
     """A file and the name that its bytes give it."""
     path = directory / name
+    path.unlink(missing_ok=True)  # what was put may be the same file under another name
     path.write_bytes(data)
     return hashlib.sha256(data).hexdigest(), path
 

@@ -11,12 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
 
+from engine.index.building import Job
+from engine.index.columns import pack_rows
+from engine.index.files import read_arrays, write_arrays
+from engine.types import Point
 from services.retrieval.builder import Builder, BuildFailed
 
 pytestmark = pytest.mark.asyncio
@@ -190,3 +196,31 @@ async def test_a_build_dies_with_its_node(tmp_path: Path) -> None:
     node.kill()
     await node.wait()
     await wait_for(lambda: gone(about(tmp_path / "s")["pid"]))
+
+
+async def test_segments_are_built_from_the_same_rows_as_the_same_bytes(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32)
+    points = [
+        Point(id=f"p{n}", vector=None, text=f"word {n}", payload={"n": n}) for n in range(300)
+    ]
+    write_arrays(
+        tmp_path / "dump",
+        {
+            **pack_rows(points, np.arange(1, 301)),
+            "vectors": vectors,
+            "dense": np.ones(300, np.bool_),
+        },
+        {},
+    )
+    sources = ((str(tmp_path / "dump"), None),)
+    job = Job(sources, str(tmp_path / "one"), 8, "cosine", "en", 16, 100, 300)
+    builder = Builder(tmp_path)
+    one = await builder.build(asdict(job))
+    two = await builder.build(asdict(replace(job, out=str(tmp_path / "two"))))
+    assert (one.rows, one.sha256) == (300, two.sha256)
+    assert one.sha256 == hashlib.sha256((tmp_path / "one").read_bytes()).digest()
+    assert np.array_equal(read_arrays(tmp_path / "two").arrays["rows.seqs"], np.arange(1, 301))
+    lost = replace(job, sources=((str(tmp_path / "lost"), None),))
+    with pytest.raises(BuildFailed, match="No such file"):
+        await builder.build(asdict(lost))
+    await builder.close()

@@ -18,6 +18,7 @@ from services.retrieval.objects import (
     ObjectStoreFailed,
     condemn_unnamed,
     delete_condemned,
+    tend_objects,
 )
 from services.store import cleanup
 from services.store.collections import Collection, delete_collection
@@ -174,6 +175,28 @@ async def test_an_object_that_cannot_be_deleted_holds_up_no_other(
     stuck = ""
     assert await delete_condemned(store, objects) == 1
     objects.close()
+
+
+async def test_a_node_sweeps_by_itself(
+    store: Store, objects: DirectoryStore, tmp_path: Path
+) -> None:
+    collection = await make_collection(store, "one", "c")
+    current, orphan, young = [await put(objects, tmp_path, text) for text in ("a", "b", "c")]
+    await seal(store, collection, objects, current)
+    part = tmp_path / "objects" / ".part-left-behind"
+    part.write_bytes(b"half")
+    for name in (current, orphan, part.name):
+        os.utime(tmp_path / "objects" / name, (1, 1))
+    sweeping = asyncio.create_task(tend_objects(store, objects))
+    try:
+        async with asyncio.timeout(20):
+            while await stored(objects) != {current, young} or part.exists():
+                await asyncio.sleep(0.02)
+        assert not sweeping.done()
+    finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+    assert await named(store, collection) == {current}
 
 
 async def test_what_a_current_segment_names_is_there_while_all_sweep_and_publish(
