@@ -6,12 +6,24 @@
 namespace ragmesh {
 namespace {
 
+// Below this share of allowed rows a walk through all of them would mostly score what it may not
+// give. Measured with 50,000 x 384 in 500 clusters: at 20 % both ways cost the same.
+constexpr double few = 0.3;
+constexpr size_t sampled = 1024;
+// A walk by the allowed alone has fewer links to go by. With such a beam it finds as much as the
+// other, and scores a third of the rows at 10 %, a tenth at 5 %.
+constexpr size_t widened(size_t beam) { return beam * 5 / 2; }
+constexpr size_t seeds = 16;
+constexpr size_t each_hop = 4;  // allowed rows taken from the list of one that is not
+constexpr size_t seed_look = 1024;
+
 // What a search needs for itself, kept by its thread: nothing is allocated for each query.
 struct Scratch {
     Visited visited;
     std::vector<Key> candidates;
     std::vector<Key> results;
     std::vector<uint32_t> fresh;
+    std::vector<uint32_t> hops;
     std::vector<float> distance;
 };
 
@@ -29,13 +41,19 @@ class Search {
 
     void run() {
         if (!graph_.is_node(graph_.entry) || walk_.k == 0) return;
-        own_.visited.clear(graph_.count);
-        own_.candidates.clear();
-        own_.results.clear();
-        beam_ = std::max(walk_.ef, walk_.k);
+        const size_t beam = std::max(walk_.ef, walk_.k);
         const Key entry = measure(static_cast<uint32_t>(graph_.entry));
-        begin_at(descend(entry));
-        begin_at(entry);  // from which every node can be reached
+        const Key start = descend(entry);
+        if (few_allowed()) {
+            by_allowed_ = true;
+            begin(widened(beam), start, entry);
+            seed();
+            walk();
+            // Their links may not hold together; all links do.
+            if (own_.results.size() >= walk_.k || !found_.complete) return finish();
+        }
+        by_allowed_ = false;
+        begin(beam, start, entry);
         walk();
         finish();
     }
@@ -43,6 +61,40 @@ class Search {
    private:
     bool is_allowed(uint32_t position) const {
         return !walk_.allowed || walk_.allowed[position];
+    }
+
+    bool few_allowed() const {
+        if (!walk_.allowed) return false;
+        const size_t step = std::max<size_t>(1, graph_.count / sampled);
+        size_t seen = 0, good = 0;
+        for (size_t i = 0; i < graph_.count; i += step) ++seen, good += walk_.allowed[i] != 0;
+        return static_cast<double>(good) < few * static_cast<double>(seen);
+    }
+
+    // Both ends of the way down: from the entry every node can be reached.
+    void begin(size_t beam, Key start, Key entry) {
+        own_.visited.clear(graph_.count);
+        own_.candidates.clear();
+        own_.results.clear();
+        beam_ = beam;
+        begin_at(start);
+        begin_at(entry);
+    }
+
+    // Some of the allowed, from everywhere: near the query there may be none.
+    void seed() {
+        own_.fresh.clear();
+        for (size_t i = 0; i < seeds; ++i) {
+            const size_t from = (2 * i + 1) * graph_.count / (2 * seeds);
+            const size_t end = std::min(graph_.count, from + seed_look);
+            for (size_t at = from; at < end; ++at)
+                if (walk_.allowed[at] && graph_.is_node(static_cast<int64_t>(at))) {
+                    take(static_cast<uint32_t>(at));
+                    break;
+                }
+        }
+        measure_fresh();
+        offer_fresh();
     }
 
     void begin_at(Key key) {
@@ -79,24 +131,64 @@ class Search {
             }
             std::pop_heap(candidates.begin(), candidates.end(), farther);
             candidates.pop_back();
-            expand(position_of(nearest));
+            by_allowed_ ? expand_by_allowed(position_of(nearest)) : expand(position_of(nearest));
             measure_fresh();
-            for (size_t i = 0; i < own_.fresh.size(); ++i)
-                offer(key_of(own_.distance[i], own_.fresh[i]));
-            if (!candidates.empty())
-                __builtin_prefetch(graph_.level0 + static_cast<size_t>(position_of(
-                                                       candidates.front())) * (2 * graph_.m + 1));
+            offer_fresh();
+            if (!candidates.empty()) prefetch_list(position_of(candidates.front()));
         }
+    }
+
+    void prefetch_list(uint32_t node) const {
+        const size_t width = 2 * graph_.m + 1;
+        const char* list = reinterpret_cast<const char*>(graph_.level0 + node * width);
+        __builtin_prefetch(list);
+        __builtin_prefetch(list + 64);
+    }
+
+    bool take(uint32_t position) {
+        if (position >= graph_.count || !own_.visited.mark(position)) return false;
+        own_.fresh.push_back(position);
+        return true;
     }
 
     // The neighbors of a node that were not seen yet.
     void expand(uint32_t node) {
         own_.fresh.clear();
         const Graph::List list = graph_.list(node, 0);
+        for (uint32_t i = 0; i < list.count; ++i) take(list.links[i]);
+    }
+
+    // Of these only the allowed; and of the others, which are not scored, some allowed neighbors
+    // each, as in ACORN (Patel and others, 2024).
+    void expand_by_allowed(uint32_t node) {
+        own_.fresh.clear();
+        own_.hops.clear();
+        const Graph::List list = graph_.list(node, 0);
         for (uint32_t i = 0; i < list.count; ++i) {
             const uint32_t next = list.links[i];
-            if (next < graph_.count && own_.visited.mark(next)) own_.fresh.push_back(next);
+            if (next >= graph_.count) continue;
+            if (is_allowed(next)) {
+                take(next);
+            } else if (!own_.visited.marked(next)) {
+                prefetch_list(next);
+                own_.hops.push_back(next);
+            }
         }
+        for (const uint32_t hop : own_.hops) {
+            if (own_.fresh.size() >= 4 * graph_.m) break;
+            if (!own_.visited.mark(hop)) continue;
+            const Graph::List second = graph_.list(hop, 0);
+            size_t taken = 0;
+            for (uint32_t i = 0; i < second.count && taken < each_hop; ++i) {
+                const uint32_t next = second.links[i];
+                if (next < graph_.count && is_allowed(next)) taken += take(next);
+            }
+        }
+    }
+
+    void offer_fresh() {
+        for (size_t i = 0; i < own_.fresh.size(); ++i)
+            offer(key_of(own_.distance[i], own_.fresh[i]));
     }
 
     void offer(Key key) {
@@ -144,6 +236,7 @@ class Search {
     Found& found_;
     Scratch& own_;
     size_t beam_ = 0;
+    bool by_allowed_ = false;
 };
 
 }  // namespace

@@ -37,7 +37,8 @@ def expected(
 ) -> NDArray[np.float64]:
     wide = query.astype(np.float64)
     if metric == "l2":
-        return np.negative(np.sqrt(np.sum(np.square(rows - wide), axis=1)))
+        distance: NDArray[np.float64] = np.sqrt(np.sum(np.square(rows - wide), axis=1))
+        return -distance
     product: NDArray[np.float64] = rows @ wide
     return product.clip(-1, 1) if metric == "cosine" else product
 
