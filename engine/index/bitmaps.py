@@ -3,7 +3,7 @@
 `packing` says what the arrays are. Opening them looks at none; a condition costs a binary search
 in its path's values, then the rows between two places: read as they stand, or, for a value that
 many rows share, as the bitmap kept for it. Strings are analyzed into words when the first condition
-on words of their path comes, and the words of `TEXT_PATHS_MAX` paths are kept.
+on words of their path comes, and the words of the newest `TEXT_PATHS_MAX` paths are kept.
 
 Everything read from the arrays is read-only, and what is kept besides is only ever replaced whole:
 any number of threads may ask at once.
@@ -15,6 +15,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,12 @@ from engine.types import Payload
 __all__ = ["BitmapIndex", "Mask", "bitmap_at", "bitmap_of", "everything", "mask_of"]
 
 TEXT_PATHS_MAX = 4
-"""Paths of a segment whose words are kept; the one asked for longest ago gives way."""
+"""Paths of a segment whose words are kept; the one analyzed longest ago gives way."""
 
 _UNIONS_MAX = 32
 """Bitmaps up to which their union is faster than setting the rows of all in a mask."""
+
+_NONE = BitMap()
 
 _PRESENT, _NULL, _TRUE, _FALSE = range(len(FLAGS))
 _NUMBERS, _INSTANTS, _COUNTS, _WORDS = range(len(SERIES))
@@ -103,7 +106,8 @@ class BitmapIndex:
         self._values: list[Array] = [arrays[f"payload.{name}.values"] for name in SERIES[:_WORDS]]
         self._positions: list[Array] = [arrays[f"payload.{name}.positions"] for name in SERIES]
         self._heavy: list[Array] = [arrays[f"payload.{name}.heavy"] for name in SERIES]
-        self._texts: dict[int, dict[str, Ordinals]] = {}
+        self._texts: dict[int, dict[str, BitMap]] = {}
+        self._analyzing = Lock()
         heavies = [len(heavy) for heavy in self._heavy]
         firsts = np.cumsum([1 + len(FLAGS) * len(self._paths), *heavies]).tolist()
         self._first_heavy: list[int] = firsts[:-1]
@@ -319,31 +323,30 @@ class BitmapIndex:
         texts = self._texts.get(column.index)
         if texts is None:
             texts = self._analyzed(column)
+        listed = [texts.get(word, _NONE) for word in words_of(leaf, self._analyze)]
+        found = BitMap.union(*listed) if leaf.any else BitMap.intersection(*listed)
+        return np.frombuffer(found.to_array(), np.uint32)
+
+    def _analyzed(self, column: _Column) -> dict[str, BitMap]:
+        """For each word, the path's strings that have it."""
+        with self._analyzing:  # seconds for long texts: searches that want the same wait for one
+            if column.index in self._texts:
+                return self._texts[column.index]
+            first, last = column.spans[_WORDS]
+            having: dict[str, array[int]] = {}
+            for ordinal in range(last - first):
+                for word in set(self._analyze(self._words[first + ordinal])):
+                    having.setdefault(word, array("I")).append(ordinal)
+            texts = {word: BitMap(ordinals) for word, ordinals in having.items()}
             kept = list(self._texts.items())[1 - TEXT_PATHS_MAX :]
             self._texts = {**dict(kept), column.index: texts}
-        none = np.zeros(0, np.uint32)
-        listed = [texts.get(word, none) for word in words_of(leaf, self._analyze)]
-        if leaf.any:
-            return np.unique(np.concatenate(listed))
-        found = listed[0]
-        for ordinals in listed[1:]:
-            found = np.intersect1d(found, ordinals, assume_unique=True)
-        return found
-
-    def _analyzed(self, column: _Column) -> dict[str, Ordinals]:
-        """For each word, the path's strings that have it, ascending."""
-        first, last = column.spans[_WORDS]
-        having: dict[str, array[int]] = {}
-        for ordinal in range(last - first):
-            for word in set(self._analyze(self._words[first + ordinal])):
-                having.setdefault(word, array("I")).append(ordinal)
-        return {word: np.frombuffer(ordinals, np.uint32) for word, ordinals in having.items()}
+            return texts
 
     @property
     def nbytes(self) -> int:
         """About how much memory is taken beside the arrays, in bytes."""
         texts = list(self._texts.values())
-        return sum(200 * len(text) + sum(one.nbytes for one in text.values()) for text in texts)
+        return sum(300 + 2 * len(bitmap) for text in texts for bitmap in text.values())
 
 
 def _place(values: Array, bound: float, side: str) -> int:

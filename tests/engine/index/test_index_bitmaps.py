@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -198,6 +201,26 @@ def test_strings_are_analyzed_once_and_as_the_collection_says() -> None:
     for _ in range(3):
         assert list(index.matching(HasWords("t", ("graph",)))) == [0, 1, 2]
     assert sorted(analyzed) == ["Graphs", "graph"]
+
+
+def test_searches_for_words_at_once_analyze_the_strings_once() -> None:
+    started = Barrier(4)
+    analyzed: list[str] = []
+
+    def slow(text: str) -> list[str]:
+        analyzed.append(text)
+        sleep(0.001)
+        return plain_words(text)
+
+    index = sealed([{"t": f"row {n}"} for n in range(20)], analyze=slow)
+
+    def search(wanted: int) -> list[int]:
+        started.wait()
+        return list(index.matching(HasWords("t", (str(wanted),))))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(search, range(4))) == [[0], [1], [2], [3]]
+    assert len(analyzed) == 20
 
 
 def test_words_of_few_paths_are_kept_and_all_are_found() -> None:
