@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
@@ -43,6 +44,18 @@ def sift(name: str) -> Vector:
     return rows
 
 
+def payload(number: int) -> dict[str, Any]:
+    """What a point of the images knows of itself: one value of every kind."""
+    return {
+        "number": number,
+        "parity": number % 2,
+        "group": f"g{number % 7}",
+        "tags": [f"t{number % 3}", f"u{number % 5}"] if number % 4 else None,
+        "made": f"2024-02-{1 + number % 28:02}T23:30:00-0{number % 3}:00",
+        "title": f"Image {number % 50} of the {'ships' if number % 2 else 'towers'}",
+    }
+
+
 def mesh_of(rung: Rung) -> str:
     """Rungs of one mesh see the same collections."""
     return "one" if rung.name in ("process", "grpc") else "split"
@@ -59,8 +72,7 @@ async def images(rung: Rung, given: Given) -> tuple[str, str]:
         watermark = ""
         for start in range(0, POINTS, 1_000):
             rows = [
-                point(f"{i:05}", sift("base")[i], number=i, parity=i % 2, group=f"g{i % 7}")
-                for i in range(start, start + 1_000)
+                point(f"{i:05}", sift("base")[i], **payload(i)) for i in range(start, start + 1_000)
             ]
             watermark = await given.points(collection, rows)
         _MADE[key] = collection, watermark
@@ -76,6 +88,11 @@ async def texts(rung: Rung, given: Given) -> tuple[str, str]:
         rows = [point(a["_id"], text=f"{a['title']} {a['text']}"[:600]) for a in abstracts()[:60]]
         _MADE[key] = collection, await given.points(collection, rows)
     return _MADE[key]
+
+
+def filter_of(text: str) -> filter_pb2.Filter:
+    """A filter, written as text."""
+    return text_format.Parse(text, filter_pb2.Filter())
 
 
 async def search(rung: Rung, at: tuple[str, str], **fields: Any) -> pb.SearchCollectionResponse:
@@ -137,8 +154,47 @@ async def test_the_graph_agrees_with_the_exact_scan(rung: Rung, images: tuple[st
             [equals("group", "absent"), all_of(equals("parity", 1), equals("parity", 0))],
             lambda i: False,
         ),
+        (
+            [
+                filter_of(
+                    'has_all { field: "tags" values { string_value: "t1" }'
+                    ' values { string_value: "u2" } }'
+                ),
+                all_of(equals("tags", "u2"), equals("tags", "t1")),
+            ],
+            lambda i: bool(i % 4) and i % 3 == 1 and i % 5 == 2,
+        ),
+        (
+            [
+                filter_of('datetime_range { field: "made" lt: "2024-02-03T02:00:00+01:00" }'),
+                filter_of('datetime_range { field: "made" lte: "2024-02-03T00:59:59.999999Z" }'),
+            ],
+            lambda i: i % 28 == 0 or (i % 28 == 1 and i % 3 < 2),
+        ),
+        (
+            [
+                filter_of('has_words { field: "title" text: "SHIPS 17" }'),
+                filter_of('has_words { field: "title" text: "17, ships!" }'),
+            ],
+            lambda i: i % 50 == 17,
+        ),
+        (
+            [
+                filter_of('is_null { field: "tags" }'),
+                none_of(filter_of('exists { field: "tags" }')),
+                filter_of('values_count { field: "tags" lt: 1 }'),
+            ],
+            lambda i: i % 4 == 0,
+        ),
+        (
+            [
+                filter_of('values_count { field: "tags" gte: 2 }'),
+                filter_of('values_count { field: "tags" gt: 1 lte: 2 }'),
+            ],
+            lambda i: i % 4 != 0,
+        ),
     ],
-    ids=["not", "or", "range", "one", "none"],
+    ids=["not", "or", "range", "one", "none", "all", "times", "words", "null", "count"],
 )
 async def test_a_filter_is_filtering_afterwards(
     rung: Rung, images: tuple[str, str], same: list[filter_pb2.Filter], keeps: Any
