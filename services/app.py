@@ -118,9 +118,13 @@ class Node:
             cache_dir = settings.models.cache_dir or settings.data_dir / "models"
             return EmbeddingServicer(settings.models, cache_dir, self.threads, self.redis)
         if area == "retrieval":
+            from services.retrieval.opening import IndexRoom
             from services.retrieval.servicer import RetrievalServicer
 
-            return RetrievalServicer(self._stored(), self.mesh, self.threads)
+            index = IndexRoom(
+                self._stored(), self.threads, settings.index, settings.data_dir, self.node_id
+            )
+            return RetrievalServicer(self._stored(), self.mesh, self.threads, index)
         if area == "documents":
             from services.documents.servicer import DocumentServicer
 

@@ -17,7 +17,12 @@ RETRY_S = 1.0
 
 @dataclass(slots=True)
 class Followed:
-    """One collection's index and where its log stands. `index` is None until it is built."""
+    """One collection's index and where its log stands. `index` is None until it is loaded.
+
+    `used_s`, `moved_s` and `upkeep_due_s` are readings of `time.monotonic`: of the last use, the
+    last change, and when segments are looked at again. `remembered` names the segments of the
+    manifest that this node has on disk. `resets` counts how often lost segments were given up.
+    """
 
     collection: Collection
     head_seq: int = 0
@@ -25,16 +30,25 @@ class Followed:
     change_id: uuid.UUID | None = None
     error: RagmeshError | None = None
     moved: asyncio.Event = field(default_factory=asyncio.Event)
+    used_s: float = field(default_factory=time.monotonic)
     moved_s: float = 0.0
-    settled: bool = False
+    upkeep_due_s: float = 0.0
+    waiting: int = 0
+    resets: int = 0
+    remembered: tuple[str, ...] = ()
     work: asyncio.Task[None] | None = None
-    upkeep: asyncio.Task[None] | None = None
+    sealing: asyncio.Task[None] | None = None
+    merging: asyncio.Task[None] | None = None
 
     def notify(self) -> None:
         """Wakes who waits for the index to move."""
-        self.moved_s, self.settled = time.monotonic(), False
         self.moved.set()
         self.moved = asyncio.Event()
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What goes on for this collection."""
+        tasks = (self.work, self.sealing, self.merging)
+        return [task for task in tasks if task is not None and not task.done()]
 
 
 def not_built(followed: Followed) -> IndexUnavailable:

@@ -1,11 +1,14 @@
 """The indexes of this node: each follows its collection's log in PostgreSQL.
 
 What is true:
-- An index is a function of the log: bootstrapped from one snapshot, then moved from commit to
-  commit, and replaced by a new one when the log under it is another (restored, failed over,
-  trimmed), found by the pair of commit number and random change id.
+- An index is a function of the log: loaded once, then moved from commit to commit, and loaded anew
+  when the log under it is another (restored, failed over, trimmed), found by the pair of commit
+  number and random change id. Its segments are part of the log, so equal watermarks mean equal
+  segments on every node.
 - Searches read an immutable view and never wait for a writer; only a caller who asks for a
   watermark waits for the index to come that far.
+- A collection is opened when it is first used, and closed when it was not used for longest and too
+  many are open. One that nobody uses costs nothing.
 - PostgreSQL may be away: searches go on with what is there, and the log is followed again when it
   is back.
 """
@@ -17,33 +20,22 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
 
-from engine.errors import (
-    Cancelled,
-    CollectionNotFound,
-    RagmeshError,
-)
+from engine.errors import CollectionNotFound, IndexUnavailable, RagmeshError
 from engine.index import view as views
-from engine.index.collection import CollectionIndex, IndexSettings
-from engine.index.exact import Metric
-from engine.index.hnsw import GraphSettings
 from engine.index.view import View
-from engine.types import Point
 from services.retrieval.followed import RETRY_S, Followed, not_built, not_reached
+from services.retrieval.loading import Loader, SegmentLost
+from services.retrieval.upkeep import PAUSE_S, Upkeep
 from services.rpc import metrics
 from services.rpc.call import Call
 from services.store import changes
 from services.store import collections as rows
-from services.store.changes import Changes, Feed, Gone, Head, Rebuild
+from services.store.changes import Gone, Head
 from services.store.collections import Collection
-from services.store.points import Watermark
 from services.store.store import Store
 
-T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 POLL_S = 0.1
@@ -57,44 +49,58 @@ WATERMARK_WAIT_MAX_S = 30.0
 """How long a call without a deadline waits for a watermark."""
 
 QUIET_S = 1.0
-"""How long nobody may have written before segments are merged more than they must."""
+"""How long nobody may have written before more is sealed and merged than must be."""
+
+RESETS_MAX = 3
+"""How often a node has the segments of a collection made anew while it is open. Nodes that do not
+share their objects would otherwise do so to each other for ever."""
 
 CATCH_UPS_MAX = 4
 """Collections that are read from PostgreSQL at once."""
 
 
 class Indexes:
-    """All collections of all tenants."""
+    """The open collections of all tenants. `open_max` bounds how many."""
 
-    def __init__(self, store: Store, threads: Executor) -> None:
+    def __init__(self, store: Store, loader: Loader, upkeep: Upkeep, *, open_max: int) -> None:
         self._store = store
-        self._threads = threads
+        self._loader = loader
+        self._upkeep = upkeep
+        self._open_max = open_max
         self._followed: dict[uuid.UUID, Followed] = {}
         self._names: dict[tuple[str, str], Collection] = {}
         self._nudged = asyncio.Event()
         self._refresh_due_s = 0.0
         self._slots = asyncio.Semaphore(CATCH_UPS_MAX)
-        self._building = asyncio.Semaphore(1)
-        self._stopping = False
         self._task: asyncio.Task[None] | None = None
+        self.memory_bytes = 0
 
     async def start(self) -> None:
-        """Reads which collections there are, and follows them from now on."""
+        """Opens what this node had open in its last life, and follows the log from now on."""
+        async with self._store.system() as tx:
+            known = {row.uid: row for row in await rows.all_collections(tx)}
+        for uid in await self._loader.remembered(known.keys()):
+            if len(self._followed) < self._open_max:
+                self._names[(known[uid].tenant, known[uid].id)] = known[uid]
+                self._open(known[uid])
         await self._look()
         self._task = asyncio.create_task(self._follow(), name="indexes")
 
     async def close(self) -> None:
-        """Stops following; indexes are left as they are."""
-        self._stopping = True
-        tasks = [t for f in self._followed.values() for t in (f.work, f.upkeep) if t is not None]
+        """Stops following; what is open is remembered for the next life."""
+        tasks = [task for followed in self._followed.values() for task in followed.tasks()]
         if self._task is not None:
             tasks.append(self._task)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for followed in self._followed.values():
+            await self._remember(followed)
 
-    def nudge(self, *, changed: bool = False) -> None:
-        """Says that the log has moved, or with `changed` that a collection's settings have."""
+    def nudge(self, collection: Collection | None = None, *, changed: bool = False) -> None:
+        """Says that the log of a collection has moved, or with `changed` that settings have."""
+        if collection is not None and collection.uid not in self._followed:
+            self._open(collection)
         if changed:
             self._refresh_due_s = 0.0
         self._nudged.set()
@@ -104,11 +110,11 @@ class Indexes:
         self._names.pop((collection.tenant, collection.id), None)
         followed = self._followed.pop(collection.uid, None)
         if followed is not None:
-            for task in (followed.work, followed.upkeep):
-                if task is not None:
-                    task.cancel()
+            for task in followed.tasks():
+                task.cancel()
             followed.error = rows.collection_not_found(collection.id)
             followed.notify()
+        self._loader.drop(collection)
 
     async def collection(self, tenant: str, collection_id: str, call: Call) -> Collection:
         """A collection by name: from memory where it is known, so that a search does not need
@@ -142,12 +148,13 @@ class Indexes:
     async def view(self, collection: Collection, min_seq: int, call: Call) -> View:
         """The index's present state, at commit `min_seq` or later.
 
-        Waits until it is built and has come that far. Raises DeadlineExceeded, CollectionNotFound,
-        or what kept the latest try from building it, if that try ended while this call waited: an
+        Waits until it is loaded and has come that far. Raises DeadlineExceeded, CollectionNotFound,
+        or what kept the latest try from loading it, if that try ended while this call waited: an
         error from before may be over.
         """
         followed = self._followed.get(collection.uid)
         if followed is not None and followed.index is not None:
+            followed.used_s = time.monotonic()
             view = followed.index.view
             if view.watermark >= min_seq:
                 return view
@@ -156,24 +163,18 @@ class Indexes:
             WATERMARK_WAIT_MAX_S if remaining_s is None else remaining_s
         )
         while True:
-            followed = self._followed.get(collection.uid) or self._begin(collection)
-            moved = followed.moved
+            followed = self._followed.get(collection.uid) or self._open(collection)
             if followed.index is not None and followed.index.view.watermark >= min_seq:
                 return followed.index.view
             self.nudge()
-            try:
-                async with asyncio.timeout_at(
-                    asyncio.get_running_loop().time() + give_up_s - time.monotonic()
-                ):
-                    await moved.wait()
-            except TimeoutError as error:
-                raise not_reached(followed, min_seq) from error
+            if not await _moved(followed, give_up_s):
+                raise not_reached(followed, min_seq)
             # Forgotten: who looks it up again finds nothing, or one that begins anew.
             gone = isinstance(followed.error, CollectionNotFound)
             if followed.error is not None and (gone or followed.index is None):
                 raise followed.error
 
-    def _begin(self, collection: Collection) -> Followed:
+    def _open(self, collection: Collection) -> Followed:
         followed = self._followed[collection.uid] = Followed(collection)
         return followed
 
@@ -198,61 +199,68 @@ class Indexes:
                 await asyncio.sleep(REFRESH_S)
 
     async def _look(self) -> None:
-        """Compares every index with its log, and sets to work those that are behind."""
+        """Compares every open index with its log, and sets to work those that are behind."""
+        refresh = time.monotonic() >= self._refresh_due_s
+        asked = dict(self._followed)
         async with self._store.system() as tx:
-            heads = {h.collection_uid: h for h in await changes.heads(tx)}
-            if heads.keys() != self._followed.keys() or time.monotonic() >= self._refresh_due_s:
-                found = await rows.all_collections(tx)
-                self._take_rows(found)
-                self._refresh_due_s = time.monotonic() + REFRESH_S
-        for head in heads.values():
-            followed = self._followed.get(head.collection_uid)
-            if followed is not None:
+            heads = {head.collection_uid: head for head in await changes.heads_of(tx, list(asked))}
+            if refresh:
+                uids = {*asked, *(row.uid for row in self._names.values())}
+                present = {row.uid: row for row in await rows.collections_of(tx, list(uids))}
+        if refresh:
+            self._refresh_due_s = time.monotonic() + REFRESH_S
+            self._take_rows(uids, present)
+            await self._close_unused()
+            self._observe()
+        for uid, followed in asked.items():
+            if self._followed.get(uid) is not followed:
+                continue
+            head = heads.get(uid)
+            if head is None:
+                self.forget(followed.collection)
+            else:
                 self._compare(followed, head)
-        self._observe()
 
-    def _take_rows(self, found: list[Collection]) -> None:
-        self._names = {(row.tenant, row.id): row for row in found}
-        by_uid = {row.uid: row for row in found}
-        for uid in self._followed.keys() - by_uid.keys():
-            self.forget(self._followed[uid].collection)
-        for uid, row in by_uid.items():
+    def _take_rows(self, asked: set[uuid.UUID], present: dict[uuid.UUID, Collection]) -> None:
+        for key, row in list(self._names.items()):
+            if row.uid in asked:
+                self._names.pop(key)
+        for row in present.values():
+            self._names[(row.tenant, row.id)] = row
+        for uid in asked:
             followed = self._followed.get(uid)
             if followed is None:
-                self._begin(row)
+                continue
+            if uid in present:
+                followed.collection = present[uid]
             else:
-                followed.collection = row
+                self.forget(followed.collection)
 
     def _compare(self, followed: Followed, head: Head) -> None:
         followed.head_seq = head.seq
-        if followed.work is not None and not followed.work.done():
-            return
         index = followed.index
         at_head = (
             index is not None
             and index.view.watermark == head.seq
             and followed.change_id == head.change_id
+            and index.settings == self._loader.settings(followed.collection)
         )
-        settled = index is not None and index.settings == _settings(followed.collection)
-        if at_head and settled:
-            quiet = time.monotonic() - followed.moved_s >= QUIET_S
-            if quiet and not followed.settled:
-                followed.settled = True
-                self._keep_up(followed, quiet=True)
-        else:
+        if at_head:
+            self._keep_up(followed)
+        elif followed.work is None or followed.work.done():
             followed.work = asyncio.create_task(
-                self._catch_up(followed, rebuild=not settled), name=f"index {head.collection_id}"
+                self._catch_up(followed), name=f"index {head.collection_id}"
             )
 
-    async def _catch_up(self, followed: Followed, *, rebuild: bool) -> None:
+    async def _catch_up(self, followed: Followed) -> None:
         async with self._slots:
             try:
-                if rebuild or followed.index is None:
-                    await self._rebuild(followed)
-                else:
-                    await self._advance(followed, followed.index)
+                await self._advance(followed)
                 followed.error = None
+                followed.moved_s = time.monotonic()
                 followed.notify()
+            except SegmentLost as error:
+                await self._lost(followed, error)
             except RagmeshError as error:
                 await self._failed(followed, error, POLL_S)
             except Exception:
@@ -260,105 +268,134 @@ class Indexes:
                 await self._failed(followed, not_built(followed), RETRY_S)
         self._keep_up(followed)
 
+    async def _lost(self, followed: Followed, error: SegmentLost) -> None:
+        """Has the rows sealed again. Whoever waits goes on waiting: the next try reads the log."""
+        if followed.resets >= RESETS_MAX:
+            await self._failed(followed, _lost_again(followed, error), RETRY_S)
+            return
+        _LOG.warning("%s: %s", followed.collection.id, error.message)
+        followed.resets += 1
+        try:
+            await self._loader.reset(followed.collection, error.name)
+        except RagmeshError as refused:
+            await self._failed(followed, refused, POLL_S)
+
     async def _failed(self, followed: Followed, error: RagmeshError, pause_s: float) -> None:
         _LOG.warning("index of %s is not up to date: %s", followed.collection.id, error.message)
         followed.error = error
         followed.notify()
         await asyncio.sleep(pause_s)
 
-    async def _advance(self, followed: Followed, index: CollectionIndex) -> None:
-        at = Watermark(index.view.watermark, followed.change_id or uuid.UUID(int=0))
-        collection = followed.collection
-        async with changes.read_changes(
-            self._store, collection.tenant, collection.uid, at
-        ) as reading:
-            if isinstance(reading, Feed):
-                upserts, deletes = await _gather(reading)
-                head = reading.head
-                await self._in_thread(index.apply, upserts, deletes, head.seq, str(head.change_id))
-                followed.change_id = head.change_id
+    async def _advance(self, followed: Followed) -> None:
+        collection, index, change_id = followed.collection, followed.index, followed.change_id
+        same = index is not None and index.settings == self._loader.settings(collection)
+        if index is not None and change_id is not None and same:
+            outcome = await self._loader.advance(collection, index, change_id)
+            if isinstance(outcome, uuid.UUID):
+                followed.change_id = outcome
                 return
-        if isinstance(reading, Gone):
-            self.forget(collection)
-        elif isinstance(reading, Rebuild):
-            _LOG.warning("index of %s is rebuilt: %s", collection.id, reading.reason)
-            metrics.INDEX_REBUILDS.inc()
-            await self._rebuild(followed)
-
-    async def _rebuild(self, followed: Followed) -> None:
-        """Builds a new index beside the old one and swaps it in."""
-        collection = followed.collection
-        index = CollectionIndex(_settings(collection))
-        async with changes.snapshot_scan(self._store, collection.tenant, collection.uid) as reading:
-            if isinstance(reading, Gone):
+            if isinstance(outcome, Gone):
                 self.forget(collection)
                 return
-            upserts, _ = await _gather(reading)
-            head = reading.head
-        await self._in_thread(
-            lambda: index.bulk_load(
-                upserts, head.seq, str(head.change_id), stop=lambda: self._stopping
-            )
-        )
-        followed.index, followed.change_id = index, head.change_id
+            _LOG.warning("index of %s is loaded anew: %s", collection.id, outcome.reason)
+            metrics.INDEX_REBUILDS.inc()
+        loaded = await self._loader.load(collection)
+        if loaded is None:
+            self.forget(collection)
+        else:
+            followed.index, followed.change_id = loaded
 
-    def _keep_up(self, followed: Followed, *, quiet: bool = False) -> None:
-        """Builds the graphs that are due, one at a time in this process."""
-        if followed.index is None or (followed.upkeep and not followed.upkeep.done()):
-            followed.settled = False
+    def _keep_up(self, followed: Followed) -> None:
+        """Sets to work what seals and merges, and writes down where the index stands."""
+        index, now_s = followed.index, time.monotonic()
+        if index is None or now_s < followed.upkeep_due_s:
             return
-        followed.upkeep = asyncio.create_task(
-            self._maintain(followed.index, quiet), name=f"segments {followed.collection.id}"
-        )
+        quiet = now_s - followed.moved_s >= QUIET_S
+        if _idle(followed.sealing) and index.seal_work(quiet=quiet) is not None:
+            followed.sealing = self._start(followed, self._upkeep.seal, quiet=quiet)
+        if _idle(followed.merging) and index.merge_work(quiet=quiet) is not None:
+            followed.merging = self._start(followed, self._upkeep.merge, quiet=quiet)
 
-    async def _maintain(self, index: CollectionIndex, quiet: bool) -> None:
-        while (work := index.pending_work(quiet=quiet)) is not None:
+    def _start(
+        self, followed: Followed, work: Callable[..., Awaitable[int | None]], *, quiet: bool
+    ) -> asyncio.Task[None]:
+        async def run() -> None:
+            assert followed.index is not None
             try:
-                async with self._building:
-                    built = await self._in_thread(
-                        lambda work=work: work.build(threads=1, stop=lambda: self._stopping)
-                    )
-                index.install(built)
-            except BaseException as error:
-                index.abandon(work)
-                if not isinstance(error, Cancelled):
-                    raise
+                seq = await work(followed.collection, followed.index, quiet=quiet)
+            except (RagmeshError, OSError) as error:
+                _LOG.warning("nothing sealed of %s: %s", followed.collection.id, error)
+                seq = None
+            except Exception:
+                _LOG.exception("sealing %s failed", followed.collection.id)
+                seq = None
+            if seq is None:
+                followed.upkeep_due_s = time.monotonic() + PAUSE_S
                 return
+            self.nudge()
+            give_up_s = time.monotonic() + WATERMARK_WAIT_MAX_S
+            while followed.index is not None and followed.index.view.watermark < seq:
+                if not await _moved(followed, give_up_s):
+                    return
+            await self._remember(followed)
 
-    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, function, *args)
+        return asyncio.create_task(run(), name=f"segments {followed.collection.id}")
+
+    async def _remember(self, followed: Followed) -> None:
+        index = followed.index
+        if index is None or not (index.segments or followed.remembered):
+            return
+        try:
+            await self._loader.remember(followed.collection, index)
+            followed.remembered = index.segments
+        except OSError as error:
+            _LOG.warning("%s is not remembered: %s", followed.collection.id, error)
+
+    async def _close_unused(self) -> None:
+        over = len(self._followed) - self._open_max
+        if over <= 0:
+            return
+        idle = [one for one in self._followed.values() if not one.waiting and not one.tasks()]
+        for followed in sorted(idle, key=lambda one: one.used_s)[:over]:
+            await self._remember(followed)
+            if self._followed.get(followed.collection.uid) is followed and not followed.waiting:
+                del self._followed[followed.collection.uid]
+                self._names.pop((followed.collection.tenant, followed.collection.id), None)
 
     def _observe(self) -> None:
         stats = [views.stats(f.index.view) for f in self._followed.values() if f.index is not None]
+        self.memory_bytes = sum(s.heap_bytes + s.vector_bytes + s.graph_bytes for s in stats)
         metrics.INDEX_POINTS.set(sum(s.points for s in stats))
         metrics.INDEX_TOMBSTONES.set(sum(s.tombstones for s in stats))
-        metrics.INDEX_MEMORY_BYTES.set(sum(s.bytes for s in stats))
+        metrics.INDEX_MEMORY_BYTES.set(self.memory_bytes)
+        metrics.INDEX_OPEN.set(len(stats))
         lags = [self.lag_commits(f.collection) for f in self._followed.values()]
         metrics.INDEX_LAG_COMMITS.set(max(lags, default=0))
 
 
-async def _gather(feed: Feed) -> tuple[list[Point], list[str]]:
-    """Everything that a feed holds: an index stands at a commit only once all of it is applied."""
-    upserts: list[Point] = []
-    deletes: list[str] = []
-    page: Changes
-    async for page in feed.pages():
-        upserts += [
-            p.point if p.span is None else replace(p.point, span=p.span) for p in page.upserts
-        ]
-        deletes += page.deletes
-    return upserts, deletes
-
-
-def _settings(collection: Collection) -> IndexSettings:
-    return IndexSettings(
-        dimensions=collection.dimensions,
-        metric=Metric(collection.metric),
-        language=collection.language,
-        graph=GraphSettings(
-            m=collection.hnsw_m,
-            ef_construction=collection.hnsw_ef_construction,
-            ef_search=collection.hnsw_ef_search,
-        ),
+def _lost_again(followed: Followed, error: SegmentLost) -> IndexUnavailable:
+    return IndexUnavailable(
+        f"Segments of {followed.collection.id} were lost {RESETS_MAX} times: {error.message}. Do "
+        "all nodes share the directory RAGMESH_INDEX__OBJECTS_DIR?",
+        metadata={"segment": error.name, "resets": RESETS_MAX},
+        retry_after_s=RETRY_S,
     )
+
+
+def _idle(task: asyncio.Task[None] | None) -> bool:
+    return task is None or task.done()
+
+
+async def _moved(followed: Followed, give_up_s: float) -> bool:
+    """Waits until the index moves or fails; False at `give_up_s` of `time.monotonic`."""
+    moved = followed.moved
+    followed.waiting += 1
+    try:
+        now_s = asyncio.get_running_loop().time()
+        async with asyncio.timeout_at(now_s + give_up_s - time.monotonic()):
+            await moved.wait()
+    except TimeoutError:
+        return False
+    finally:
+        followed.waiting -= 1
+    return True

@@ -77,6 +77,12 @@ INDEX_LAG_COMMITS = Gauge(
     "ragmesh_index_lag_commits",
     "Commits that no index has applied yet, the most of any collection.",
 )
+INDEX_OPEN = Gauge("ragmesh_index_open", "Collections whose index is open on this node.")
+SEGMENTS_BUILT = Counter(
+    "ragmesh_segments_built_total",
+    "Segments that this node built and published; reason is `seal`, `merge` or `compact`.",
+    ["reason"],
+)
 INDEX_REBUILDS = Counter(
     "ragmesh_index_rebuilds_total", "Indexes rebuilt because the log was another one."
 )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -171,6 +171,11 @@ _ID_SEQS = (
 async def heads(tx: Tx) -> list[Head]:
     """Of every collection that the transaction sees."""
     return await tx.all(Head, _HEAD)
+
+
+async def heads_of(tx: Tx, uids: Sequence[uuid.UUID]) -> list[Head]:
+    """Of these collections, as far as they exist."""
+    return await tx.all(Head, f"{_HEAD} WHERE h.collection_uid = ANY(%s)", (list(uids),))
 
 
 async def heads_since(tx: Tx, seen: Mapping[uuid.UUID, int]) -> list[Head]:

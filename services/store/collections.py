@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -107,6 +108,13 @@ async def list_collections(tx: Tx, *, after: str = "", limit: int = 1000) -> lis
 async def all_collections(tx: Tx) -> list[Collection]:
     """Of every tenant; for `Store.system` and `Store.snapshot`."""
     return await tx.all(Collection, f"SELECT {_COLUMNS} FROM collections ORDER BY tenant, id")
+
+
+async def collections_of(tx: Tx, uids: Sequence[uuid.UUID]) -> list[Collection]:
+    """These collections, as far as they exist; for `Store.system`."""
+    return await tx.all(
+        Collection, f"SELECT {_COLUMNS} FROM collections WHERE uid = ANY(%s)", (list(uids),)
+    )
 
 
 async def update_collection(

@@ -6,13 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
 import pytest_asyncio
 
 from engine.errors import IndexUnavailable
-from services.retrieval.indexes import Indexes
+from services.config import IndexSettings
+from services.retrieval.opening import IndexRoom
 from services.rpc.call import Call
 from services.store.collections import Collection
 from services.store.points import apply_batch
@@ -21,9 +23,9 @@ from tests.services.store.stored import Database, make_collection, point
 
 
 @pytest_asyncio.fixture
-async def indexes(store: Store) -> AsyncIterator[Indexes]:
+async def room(store: Store, tmp_path: Path) -> AsyncIterator[IndexRoom]:
     threads = ThreadPoolExecutor(2)
-    made = Indexes(store, threads)
+    made = IndexRoom(store, threads, IndexSettings(), tmp_path, "node")
     yield made
     await made.close()
     threads.shutdown()
@@ -46,25 +48,25 @@ async def written(store: Store) -> tuple[Collection, int]:
 
 
 async def test_a_caller_waits_for_the_next_try_and_is_not_told_of_one_that_failed_before(
-    store: Store, database: Database, indexes: Indexes
+    store: Store, database: Database, room: IndexRoom
 ) -> None:
     collection, seq = await written(store)
     await rename(database, "passages", "passages_away")
-    await indexes.start()
+    await room.start()
     with pytest.raises(IndexUnavailable):
-        await indexes.view(collection, seq, call(5))
+        await room.indexes.view(collection, seq, call(5))
     await rename(database, "passages_away", "passages")
-    view = await indexes.view(collection, seq, call(5))
+    view = await room.indexes.view(collection, seq, call(5))
     assert view.points == 1
 
 
 async def test_every_caller_who_waited_is_told_that_the_try_failed(
-    store: Store, database: Database, indexes: Indexes
+    store: Store, database: Database, room: IndexRoom
 ) -> None:
     collection, seq = await written(store)
     await rename(database, "passages", "passages_away")
-    await indexes.start()
+    await room.start()
     outcomes = await asyncio.gather(
-        *(indexes.view(collection, seq, call(5)) for _ in range(3)), return_exceptions=True
+        *(room.indexes.view(collection, seq, call(5)) for _ in range(3)), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes] == [IndexUnavailable] * 3

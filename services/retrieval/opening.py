@@ -1,0 +1,70 @@
+"""What a node opens to serve indexes: its directory, the object store, the builder, the indexes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import Executor
+from pathlib import Path
+
+from engine.index.maintenance import MaintenanceSettings
+from services.config import IndexSettings
+from services.retrieval.builder import Builder
+from services.retrieval.directory import HeldIndex, hold_free_index, hold_index
+from services.retrieval.indexes import Indexes
+from services.retrieval.loading import Loader
+from services.retrieval.objects import DirectoryStore, tend_objects
+from services.retrieval.upkeep import Upkeep
+from services.store.store import Store
+
+
+class IndexRoom:
+    """The indexes of a node and what they stand on, from `start` to `close`."""
+
+    def __init__(
+        self,
+        store: Store,
+        threads: Executor,
+        settings: IndexSettings,
+        data_dir: Path,
+        owner: str,
+        maintenance: MaintenanceSettings | None = None,
+    ) -> None:
+        """Takes the node's index directory; `owner` names the node to those that build. Raises
+        FailedPrecondition where another process has the directory."""
+        self._store = store
+        self._held: HeldIndex = (
+            hold_index(settings.directory)
+            if settings.directory is not None
+            else hold_free_index(data_dir / "index")
+        )
+        folder = self._held.root
+        self._objects = DirectoryStore(settings.objects_dir or data_dir / "objects")
+        self._builder = Builder(
+            folder,
+            parallel=settings.builders,
+            nice=settings.build_nice,
+            wall_s=settings.build_wall_s,
+        )
+        loader = Loader(store, self._objects, folder, threads, maintenance or MaintenanceSettings())
+        upkeep = Upkeep(store, self._objects, self._builder, loader, threads, owner)
+        self.indexes = Indexes(store, loader, upkeep, open_max=settings.open_max)
+        self._tending: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Opens what was open before, and follows the log."""
+        await self.indexes.start()
+        self._tending = asyncio.create_task(
+            tend_objects(self._store, self._objects), name="objects"
+        )
+
+    async def close(self) -> None:
+        """Ends builds, stops following, and lets go of the directory."""
+        await self._builder.close()
+        if self._tending is not None:
+            self._tending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._tending
+        await self.indexes.close()
+        self._objects.close()
+        self._held.release()
