@@ -1,4 +1,5 @@
-"""`python -m benchmarks [suite …] [--json FILE] [--quick] [--points N] [--minutes N]`."""
+"""`python -m benchmarks [suite …] [--json FILE] [--quick] [--points N] [--minutes N]
+[--parts A,B]`."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     found: list[SuiteReport] = []
     failed: list[str] = []
-    with Bench(Options(given.quick, given.points, given.minutes), _say) as bench:
+    with Bench(_options(given), _say) as bench:
         for name in given.suites or SUITES:
             _say(f"suite {name}")
             begin_s = time.perf_counter()
@@ -63,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def _options(given: argparse.Namespace) -> Options:
+    parts = tuple(name for name in given.parts.split(",") if name)
+    return Options(given.quick, given.points, given.minutes, parts)
+
+
 def _suite(name: str) -> str:
     # Not `choices`: before Python 3.12, argparse looks for "no suite at all" among them.
     if name not in SUITES:
@@ -88,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--minutes", type=float, default=5.0, help="of sustained writes in the suite scale; 5"
+    )
+    parser.add_argument(
+        "--parts", default="", metavar="A,B", help="of the suite scale; all by default"
     )
     return parser
 

@@ -26,12 +26,14 @@ MADE = "made, 100 to a cluster, seed 0"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run was told. `quick` sizes judge nothing; `points` and `minutes` are for the suite
-    `scale`, 0 for its own sizes."""
+    """What a run was told. `quick` sizes judge nothing. For the suite `scale`: how many points its
+    largest collection has (0 for its own size), the minutes of sustained writes, and which of its
+    parts run (all if empty)."""
 
     quick: bool = False
     points: int = 0
     minutes: float = 5.0
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ Its supervisor runs on an event loop in a thread here, and does next to nothing 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,13 @@ class RunningMesh:
     def addresses(self) -> Addresses:
         """They stay while the node comes and goes."""
         return self._mesh.addresses
+
+    def index_bytes(self) -> int:
+        """What the data directory holds on disk besides PostgreSQL, Redis, models and logs."""
+        others = ("postgres", "redis", "models", "logs", "run")
+        return sum(
+            _disk_bytes(room) for room in self._mesh.data_dir.iterdir() if room.name not in others
+        )
 
     def node_pid(self) -> int:
         """The node's process; 0 while there is none."""
@@ -68,9 +76,18 @@ class RunningMesh:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_TIMEOUT_S)
 
 
+def _disk_bytes(path: Path) -> int:
+    """Blocks taken by a file, or by all files below a directory; what goes meanwhile is nothing."""
+    total = 0
+    for one in (path, *path.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            total += one.lstat().st_blocks * 512
+    return total
+
+
 @contextmanager
-def running_mesh() -> Iterator[RunningMesh]:
-    """A mesh of one node with all services and a gateway, in a directory that goes away.
+def running_mesh(services: Sequence[str] = ()) -> Iterator[RunningMesh]:
+    """A mesh of one node with these services, or all, and a gateway, in a directory that goes away.
 
     Raises what `LocalMesh.start` raises.
     """
@@ -84,7 +101,8 @@ def running_mesh() -> Iterator[RunningMesh]:
                 data_dir=Path(folder) / "data",
                 node=NodeSettings(listen="127.0.0.1:0"),
                 gateway=GatewaySettings(listen="127.0.0.1:0"),
-            )
+            ),
+            nodes=[services] if services else None,
         )
         try:
             asyncio.run_coroutine_threadsafe(mesh.start(), loop).result(START_TIMEOUT_S)

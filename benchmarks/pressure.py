@@ -32,12 +32,14 @@ from benchmarks.load import percentile_ms
 
 CALL_TIMEOUT_S = 120.0
 _CHANNELS_MAX = 4
+_RETRY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """`file` holds the requests (`requests.write`). `seconds` 0 sends each once; else they are
-    sent around. `cores` are where the process may run, all if empty."""
+    sent around. `cores` are where the process may run, all if empty. `retry` sends a request again
+    that was refused before it did anything (RESOURCE_EXHAUSTED), as the SDK does."""
 
     address: str
     method: str
@@ -46,19 +48,22 @@ class Load:
     seconds: float = 0.0
     arrivals_s: Sequence[float] = ()
     keep_replies: bool = False
+    retry: bool = False
     cores: Sequence[int] = ()
 
 
 @dataclass(slots=True)
 class Outcome:
     """Latencies in the order of the answers; `ok` answers; failures by status with one message;
-    `elapsed_s` until the last answer; replies (base64) where they were asked for."""
+    `elapsed_s` until the last answer; replies (base64) where they were asked for; `retried`
+    refusals."""
 
     latencies_ms: list[float] = field(default_factory=list)
     ok: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     failure: str = ""
     elapsed_s: float = 0.0
+    retried: int = 0
     replies: list[str] = field(default_factory=list)
 
     def percentile_ms(self, percent: float) -> float:
@@ -211,9 +216,7 @@ class _Sender:
     async def _send(self, number: int, caller: int, from_s: float, begin_s: float) -> None:
         request = bytes(self._requests[number % len(self._requests)])
         try:
-            reply: bytes = await self._calls[caller % len(self._calls)](
-                request, timeout=CALL_TIMEOUT_S
-            )
+            reply = await self._reply(self._calls[caller % len(self._calls)], request)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             self.outcome.failures[code] = self.outcome.failures.get(code, 0) + 1
@@ -225,6 +228,19 @@ class _Sender:
         self.outcome.elapsed_s = end_s - begin_s
         if self._load.keep_replies:
             self.outcome.replies.append(base64.b64encode(reply).decode())
+
+    async def _reply(self, call: Any, request: bytes) -> bytes:
+        end_s = time.perf_counter() + CALL_TIMEOUT_S
+        while True:
+            try:
+                reply: bytes = await call(request, timeout=CALL_TIMEOUT_S)
+                return reply
+            except grpc.aio.AioRpcError as error:
+                full = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                if not (self._load.retry and full and time.perf_counter() < end_s):
+                    raise
+            self.outcome.retried += 1
+            await asyncio.sleep(_RETRY_S)
 
 
 async def _serve(load: Load) -> Outcome:

@@ -13,6 +13,7 @@ from benchmarks.suites.quality import quality
 from benchmarks.suites.ray import ray
 from benchmarks.suites.rerank import rerank
 from benchmarks.suites.rest import rest
+from benchmarks.suites.scale import scale
 from benchmarks.suites.search import search
 from benchmarks.suites.start import demo, up
 
@@ -21,6 +22,7 @@ Suite = Callable[[Bench], SuiteReport]
 SUITES: Mapping[str, Suite] = {
     "search": search,
     "filter": filter,
+    "scale": scale,
     "rest": rest,
     "ask": ask,
     "quality": quality,

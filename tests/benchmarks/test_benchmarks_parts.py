@@ -156,7 +156,19 @@ def test_without_names_all_suites_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.__main__.SUITES", {name: suite(name) for name in SUITES})
     assert main([]) == 0
     assert ran == [
-        *("search", "filter", "rest", "ask", "quality", "rerank", "embed", "ray", "up", "demo"),
+        *(
+            "search",
+            "filter",
+            "scale",
+            "rest",
+            "ask",
+            "quality",
+            "rerank",
+            "embed",
+            "ray",
+            "up",
+            "demo",
+        ),
     ]
 
 

@@ -3,23 +3,18 @@ and Poisson searches are timed from when they were due."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from benchmarks import requests
 from benchmarks.bench import Bench
 from benchmarks.data import Matrix, clustered
-from benchmarks.load import poisson
 from benchmarks.pressure import Load, Outcome, Pressure
 from benchmarks.processes import builders
 from benchmarks.report import Figure, SuiteReport, Target
+from benchmarks.stage import SEARCHES_PER_S, prepared, searching
 
 COLLECTION = "growing"
-SEARCHES_PER_S = 40.0
 POINTS_PER_S = 2_000
 BATCH = 500
 TAIL_S = 10.0
@@ -78,7 +73,7 @@ def measure(
     swaps = Swaps()
     with (
         prepared(requests.upserts(collection, points, batch=BATCH)) as upserts,
-        searching(bench, collection, queries, write_s + TAIL_S) as searches,
+        searching(bench.mesh.nodes[0], collection, queries, write_s + TAIL_S) as searches,
     ):
         due_s = [i * write_s * BATCH / len(points) for i in range(-(-len(points) // BATCH))]
         load = Load(bench.mesh.nodes[0], requests.UPSERT, str(upserts), arrivals_s=due_s)
@@ -88,28 +83,6 @@ def measure(
                 time.sleep(0.5)
             written = writer.wait().check()
         return searches.wait().check(), written, swaps
-
-
-@contextmanager
-def searching(
-    bench: Bench, collection: str, queries: Matrix, seconds: float, seed: int = 0
-) -> Iterator[Pressure]:
-    """Poisson searches that go on beside what is done in the context."""
-    made = (requests.search_request(collection, row).SerializeToString() for row in queries)
-    with prepared(made) as file:
-        arrivals_s = poisson(SEARCHES_PER_S, seconds, seed)
-        load = Load(bench.mesh.nodes[0], requests.SEARCH, str(file), arrivals_s=arrivals_s)
-        with Pressure(load) as pressure:
-            yield pressure
-
-
-@contextmanager
-def prepared(made: Iterator[bytes]) -> Iterator[Path]:
-    """A file of requests that goes away."""
-    with tempfile.TemporaryDirectory(prefix="ragmesh-bench-") as name:
-        file = Path(name) / "requests"
-        requests.write(file, made)
-        yield file
 
 
 def _look(bench: Bench, collection: str, swaps: Swaps) -> None:
