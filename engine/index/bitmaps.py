@@ -162,7 +162,7 @@ class BitmapIndex:
         return (missing - unread) | BitMap(hits) if unread else missing
 
     def _column(self, field: str) -> _Column | None:
-        paths, wanted = self._paths, field.encode("utf-8", "surrogatepass")
+        paths, wanted = self._paths, _utf8(field)
         index = bisect_left(range(len(paths)), wanted, key=paths.raw)
         if index == len(paths) or paths.raw(index) != wanted:
             return None
@@ -221,18 +221,20 @@ class BitmapIndex:
     def _ordinals(self, column: _Column, strings: list[str]) -> Ordinals:
         """Of those strings that the path has."""
         first, last = column.spans[_WORDS]
-        hashes = self._hashes[first:last]
+        hashes, hashed = self._hashes[first:last], self._hashed[first:last]
         wanted = hash_ids(strings)
+        places = np.searchsorted(hashes, wanted, "left")
+        ends = np.searchsorted(hashes, wanted, "right")
+        known = np.flatnonzero(places < ends)
+        candidates = hashed[places[known]].tolist()
         found: list[int] = []
-        places = np.searchsorted(hashes, wanted, "left").tolist()
-        for string, value, place in zip(strings, wanted, places, strict=True):
-            raw = string.encode("utf-8", "surrogatepass")
-            while place < len(hashes) and hashes[place] == value:
-                ordinal = int(self._hashed[first + place])
-                if self._words.raw(first + ordinal) == raw:
-                    found.append(ordinal)
-                    break
-                place += 1
+        for index, ordinal in zip(known.tolist(), candidates, strict=True):
+            raw = _utf8(strings[index])
+            if self._words.raw(first + ordinal) == raw:
+                found.append(ordinal)
+                continue
+            others = hashed[places[index] + 1 : ends[index]].tolist()  # of the same hash: rare
+            found.extend(other for other in others if self._words.raw(first + other) == raw)
         return np.array(found, np.uint32)
 
     def _of_words(self, column: _Column, ordinals: Ordinals) -> BitMap:

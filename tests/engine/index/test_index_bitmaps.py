@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from time import sleep
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from engine.index import bitmaps, packing
@@ -201,6 +202,20 @@ def test_strings_are_analyzed_once_and_as_the_collection_says() -> None:
     for _ in range(3):
         assert list(index.matching(HasWords("t", ("graph",)))) == [0, 1, 2]
     assert sorted(analyzed) == ["Graphs", "graph"]
+
+
+def test_strings_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_hashes(strings: Sequence[str]) -> NDArray[np.uint64]:
+        return np.array([len(string) % 2 for string in strings], np.uint64)
+
+    monkeypatch.setattr(packing, "hash_ids", two_hashes)
+    monkeypatch.setattr(bitmaps, "hash_ids", two_hashes)
+    payloads = [{"a": "x" * (row % 10)} for row in range(30)]
+    index = sealed(payloads)
+    for length in range(12):
+        expected = [row for row in range(30) if row % 10 == length]
+        assert list(index.matching(Equals("a", "x" * length))) == expected
+    assert len(index.matching(In("a", ("x", "xxx", "xx", "y")))) == 9
 
 
 def test_searches_for_words_at_once_analyze_the_strings_once() -> None:
