@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from ragmesh_native import bm25_top, count_live
 
 from engine.index.postings import Postings, WordRows
 
@@ -43,6 +44,9 @@ Mask = NDArray[np.bool_]
 
 _SAFE = 1.0 - 1e-6
 """Bounds are compared with this much room: more than rounding to float32 and summing can lose."""
+
+_SMALL = 12_000
+"""Postings of a query in one part that are all read, in one native call, rather than weighed up."""
 
 _LOOKUP_COST = 16  # looking a row up in a list costs about as much as reading this many of its rows
 
@@ -74,8 +78,13 @@ class Hits(NamedTuple):
 class _Word(NamedTuple):
     """One word in one part: what it weighs in all of them, and its rows in this one."""
 
-    gain_max: float
+    weight: float  # times * idf
     postings: Postings
+
+    @property
+    def gain_max(self) -> float:
+        """What no row gets more of."""
+        return self.weight * (K1 + 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +102,13 @@ class Ranking:
         be more than k. A row has a score if it has any word of the query.
         """
         found = []
-        best: NDArray[np.float64] = np.empty(0)
-        floor = 0.0  # what the k-th of all has at least
+        best: NDArray[np.float32] = np.empty(0, np.float32)
+        floor = 0.0  # the k-th of those found so far; 0 as long as they are fewer
         for part, words in zip(self.parts, self.lists, strict=True):
-            found.append(_search(_Reader(part, words, self.mean_length), part, k, floor))
-            best = _largest(np.concatenate([best, found[-1][1]]), k)
+            found.append(_search(part, words, self.mean_length, k, floor))
+            best = _largest(np.concatenate([best, found[-1].scores]), k)
             floor = _lifted(floor, best, k)
-        bound = np.float32(floor)
-        hits = []
-        for positions, scores in found:
-            rounded = scores.astype(np.float32)
-            chosen = rounded >= bound
-            hits.append(Hits(positions[chosen], rounded[chosen]))
-        return hits
+        return [Hits(rows[scores >= floor], scores[scores >= floor]) for rows, scores in found]
 
     def scores(self, part: int, positions: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """The scores of rows of one part, to the bit as `top` gives them; 0 without any word.
@@ -138,13 +141,13 @@ def ranking(parts: Sequence[Part], words: Mapping[str, int]) -> Ranking:
         rows = sum(_live_rows(part, postings) for part, postings in zip(parts, found, strict=True))
         if rows:
             idf = log(1.0 + (documents - rows + 0.5) / (rows + 0.5))
-            weighed.append((times * idf * (K1 + 1.0), word, found))
+            weighed.append((times * idf, word, found))
     # By spelling where weights are equal, so that the order does not depend on the query's.
     weighed.sort(key=lambda one: (-one[0], one[1]))
     lists = [
         [
-            _Word(gain_max, postings)
-            for gain_max, _, found in weighed
+            _Word(weight, postings)
+            for weight, _, found in weighed
             if (postings := found[at]) is not None
         ]
         for at in range(len(parts))
@@ -163,7 +166,7 @@ def _live_rows(part: Part, postings: Postings | None) -> int:
         return 0
     if part.live is None:
         return len(postings.positions)
-    return int(np.count_nonzero(part.live[postings.positions]))
+    return count_live(postings.positions, part.live)
 
 
 class _Reader:
@@ -178,13 +181,11 @@ class _Reader:
         self.base = K1 * (1.0 - B)
         self.slope = K1 * B / mean_length if mean_length else 0.0
 
-    def add(
-        self, gain_max: float, positions: NDArray[np.uint32], freqs: NDArray[np.uint16]
-    ) -> None:
-        """Add what a word brings to rows that have it."""
+    def add(self, weight: float, positions: NDArray[np.uint32], freqs: NDArray[np.uint16]) -> None:
+        """Add what a word brings to rows that have it, in the steps of `bm25_top`, to the bit."""
         held = freqs + self.base
         held += self.lengths[positions] * self.slope
-        gains = freqs * gain_max
+        gains = freqs * (weight * (K1 + 1.0))
         gains /= held
         self.scores[positions] += gains
 
@@ -196,22 +197,34 @@ class _Reader:
             places[places == len(positions)] = 0
             places = places[positions[places] == rows]
             positions, freqs = positions[places], freqs[places]
-        self.add(word.gain_max, positions, freqs)
+        self.add(word.weight, positions, freqs)
 
 
-def _search(
-    reader: _Reader, part: Part, k: int, floor: float
-) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
-    """Rows with any word, ascending, and their scores: all that may be among the best k of all.
+def _search(part: Part, words: Sequence[_Word], mean_length: float, k: int, floor: float) -> Hits:
+    """All rows of a part that may be among the best k of all parts.
 
     `floor` is a bound under the k-th best score, known from elsewhere.
     """
+    if not words:
+        return Hits(np.empty(0, np.uint32), np.empty(0, np.float32))
+    allowed = _found_by(part)
+    if sum(len(word.postings.positions) for word in words) <= _SMALL:
+        mask = np.ones(part.count, np.bool_) if allowed is None else allowed
+        lists = [(*word.postings, word.weight) for word in words]
+        lengths = part.rows.lengths(part.count)
+        positions, scores = bm25_top(lists, lengths, mean_length, K1, B, mask, k)
+        order = np.argsort(positions)
+        return Hits(positions[order].astype(np.uint32), scores[order])
+    return _search_long(_Reader(part, words, mean_length), allowed, k, floor)
+
+
+def _search_long(reader: _Reader, allowed: Mask | None, k: int, floor: float) -> Hits:
+    """`_search` where lists are long enough for it to pay to end early."""
     words = reader.words
     # left[i]: what the words from i on can give a row together.
     left = np.cumsum([0.0, *(word.gain_max for word in reversed(words))])[::-1].tolist()
-    allowed = _found_by(part)
     rows = _few(allowed, words)
-    for at, (gain_max, (positions, freqs)) in enumerate(words):
+    for at, (weight, (positions, freqs)) in enumerate(words):
         if rows is None and left[at] < floor * _SAFE:
             # No row without a score comes in any more.
             rows = _at_least(reader.scores, floor * _SAFE - left[at])
@@ -225,7 +238,7 @@ def _search(
         if allowed is not None:
             keep = allowed[positions]
             positions, freqs = positions[keep], freqs[keep]
-        reader.add(gain_max, positions, freqs)
+        reader.add(weight, positions, freqs)
         if left[at + 1] < left[0] - left[at + 1]:
             floor = _lifted(floor, reader.scores[positions], k)
     if rows is None:
@@ -233,7 +246,7 @@ def _search(
     scores = reader.scores[rows]
     floor = _lifted(floor, scores, k)
     chosen = scores >= floor * _SAFE if floor else scores > 0.0
-    return rows[chosen], scores[chosen]
+    return Hits(rows[chosen], scores[chosen].astype(np.float32))
 
 
 def _found_by(part: Part) -> Mask | None:
@@ -258,11 +271,11 @@ def _at_least(scores: NDArray[np.float64], bound: float) -> NDArray[np.uint32]:
     return np.flatnonzero(found).astype(np.uint32)
 
 
-def _largest(scores: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     return scores if len(scores) <= k else np.partition(scores, len(scores) - k)[-k:]
 
 
-def _lifted(floor: float, scores: NDArray[np.float64], k: int) -> float:
+def _lifted(floor: float, scores: NDArray[np.floating[Any]], k: int) -> float:
     """`floor`, or the k-th largest of the scores if that is more."""
     if floor:
         scores = scores[scores > floor]  # a small part of them as a rule, and selecting costs more
