@@ -18,7 +18,7 @@ from engine.index import examples
 from engine.index.conditions import Analyze, plain_words
 from engine.index.diversity import diversify
 from engine.index.exact import prepare
-from engine.index.formula import Effect, Formula, effect
+from engine.index.formula import Effect, Formula, canonical_formula, effect
 from engine.index.fusion import FusionMethod, fuse
 from engine.index.grouping import Group, Grouping, group, is_full
 from engine.index.reranking import Reranked, by_sentences
@@ -267,7 +267,7 @@ def _by_examples(view: View, staged: Staged, query: Query) -> Results:
 
 def _scored(results: Results, staged: Staged, now_s: float, analyze: Analyze) -> Found:
     """With the formula's scores, from the threshold up."""
-    formula = staged.formula
+    formula = None if staged.formula is None else canonical_formula(staged.formula, analyze)
     rows = []
     for hit in results.hits:
         if formula is None:

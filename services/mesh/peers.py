@@ -22,6 +22,10 @@ class EmbeddingPeer(Protocol):
         self, request: embedding.EmbedTextsRequest, call: Call
     ) -> embedding.EmbedTextsResponse: ...
 
+    async def RerankPassages(
+        self, request: embedding.RerankPassagesRequest, call: Call
+    ) -> embedding.RerankPassagesResponse: ...
+
     async def CountTokens(
         self, request: embedding.CountTokensRequest, call: Call
     ) -> embedding.CountTokensResponse: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -12,16 +11,14 @@ from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import InvalidField
+from services.retrieval import search_checks
 from services.rpc import fields, names, paging
 from services.rpc.chain import Check
 
 POINTS_MAX = 1_000
-POINT_ID_CHARACTERS_MAX = 256
 POINT_TEXT_CHARACTERS_MAX = 100_000
 PAYLOAD_BYTES_MAX = 64 << 10
-QUERY_CHARACTERS_MAX = 10_000
 DIMENSIONS_MAX = 4_096
-LIMIT_MAX = 1_000
 
 
 def _settings(collection: collection_pb2.Collection, field: str) -> None:
@@ -75,15 +72,7 @@ def _list(request: pb.ListCollectionsRequest) -> None:
 def _point_ids(ids: Sequence[str], field: str) -> None:
     fields.items(ids, field, POINTS_MAX)
     for index, value in enumerate(ids):
-        _point_id(value, f"{field}[{index}]")
-
-
-def _point_id(value: str, field: str) -> None:
-    fields.characters(value, field, POINT_ID_CHARACTERS_MAX, least=1)
-    if not value.isprintable():
-        raise InvalidField(
-            f"{field} is {value[:40]!r}; an id has no control characters.", field=field
-        )
+        search_checks.point_id(value, f"{field}[{index}]")
 
 
 _PASSAGE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?#[0-9]+")
@@ -91,7 +80,7 @@ _PASSAGE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?#[0-9]+")
 
 def _own_id(value: str, field: str) -> None:
     """An id that is not of the form that passages of documents have."""
-    _point_id(value, field)
+    search_checks.point_id(value, field)
     if _PASSAGE_ID.fullmatch(value):
         raise InvalidField(
             f"{field} is {value!r}, the form of a passage's id. Passages come and go with their "
@@ -157,32 +146,6 @@ def _count(request: pb.CountPointsRequest) -> None:
     fields.watermark(request.min_watermark)
 
 
-def _search(request: pb.SearchCollectionRequest) -> None:
-    names.collection_id(request.collection, "collection")
-    fields.number(request.limit, "limit", 0, LIMIT_MAX)
-    fields.number(request.ef_search, "ef_search", 0, 4_096)
-    fields.enum(request, "mode")
-    fields.watermark(request.min_watermark)
-    query = request.WhichOneof("query")
-    if query is None:
-        raise InvalidField("The search has no query. Give text, vector or point_id.", field="query")
-    if query == "text":
-        fields.characters(request.text, "text", QUERY_CHARACTERS_MAX, least=1)
-        if not request.text.strip():
-            raise InvalidField("text has nothing but white space.", field="text")
-    elif request.mode in (pb.SEARCH_MODE_LEXICAL, pb.SEARCH_MODE_HYBRID):
-        raise InvalidField("A lexical or hybrid search needs a text.", field="mode")
-    elif query == "point_id":
-        _point_id(request.point_id, "point_id")
-    if request.fusion.k:
-        fields.number(request.fusion.k, "fusion.k", 1, 10_000)
-    for leg in ("dense_weight", "lexical_weight"):
-        if request.fusion.HasField(leg):
-            fields.number(getattr(request.fusion, leg), f"fusion.{leg}", 1e-6, 1_000)
-    if math.isnan(request.score_threshold):
-        raise InvalidField("score_threshold is not a number.", field="score_threshold")
-
-
 CHECKS: Mapping[type[Message], Check] = MappingProxyType(
     {
         pb.CreateCollectionRequest: _create,
@@ -196,6 +159,7 @@ CHECKS: Mapping[type[Message], Check] = MappingProxyType(
         pb.GetPointsRequest: _get,
         pb.ListPointsRequest: _list_points,
         pb.CountPointsRequest: _count,
-        pb.SearchCollectionRequest: _search,
+        pb.SearchCollectionRequest: search_checks.search,
+        pb.BatchSearchCollectionRequest: search_checks.batch,
     }
 )

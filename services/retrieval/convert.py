@@ -29,12 +29,6 @@ _METRIC_NUMBERS = {
     "dot": collection_pb2.METRIC_DOT,
     "euclidean": collection_pb2.METRIC_EUCLIDEAN,
 }
-MODES: Mapping[int, Mode | None] = {
-    pb.SEARCH_MODE_UNSPECIFIED: None,
-    pb.SEARCH_MODE_DENSE: Mode.DENSE,
-    pb.SEARCH_MODE_LEXICAL: Mode.LEXICAL,
-    pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
-}
 
 
 def collection_message(row: Collection) -> collection_pb2.Collection:
@@ -112,6 +106,8 @@ def add_hits(
             message.dense_score = hit.dense_score
         if hit.lexical_score is not None:
             message.lexical_score = hit.lexical_score
+        if hit.rerank_score is not None:
+            message.rerank_score = hit.rerank_score
         _fill_point(
             message.point, hit.point, collection, vectors=vectors, sentences=sentences, bare=bare
         )
@@ -155,9 +151,12 @@ def plan_message(explain: Explain, points: int) -> pb.SearchPlan:
             legs.append("exact" if explain.matches is None else "filtered_exact")
     if explain.mode is not Mode.DENSE:
         legs.append("lexical")
+    matching = points if explain.matches is None else explain.matches
     return pb.SearchPlan(
         strategy="+".join(legs),
-        matching_points=points if explain.matches is None else explain.matches,
+        matching_points=matching,
+        selectivity=matching / points if points else 0.0,
+        visited_points=explain.visited,
         dense_candidates=explain.dense_candidates,
         lexical_candidates=explain.lexical_candidates,
         segments=explain.segments,

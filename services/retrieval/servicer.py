@@ -11,13 +11,14 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import InvalidField
 from engine.index import view as views
-from engine.index.search import Mode, Query
 from services.mesh.mesh import Mesh
-from services.retrieval import convert
+from services.retrieval import answering, asking, convert
 from services.retrieval.checks import CHECKS
 from services.retrieval.convert import CHUNK_TOKENS_DEFAULT
-from services.retrieval.core import PinnedModel, RetrievalCore, Search
-from services.retrieval.indexes import Indexes
+from services.retrieval.core import PinnedModel, RetrievalCore
+from services.retrieval.opening import IndexRoom
+from services.retrieval.running import Answered
+from services.retrieval.searching import Searcher
 from services.retrieval.stale import renewed
 from services.rpc import fields, names, paging
 from services.rpc.call import Call
@@ -39,22 +40,24 @@ class RetrievalServicer:
 
     checks = CHECKS
 
-    def __init__(self, store: Store, mesh: Mesh, threads: Executor) -> None:
+    def __init__(self, store: Store, mesh: Mesh, threads: Executor, index: IndexRoom) -> None:
         self._store = store
         self._threads = threads
-        self._indexes = Indexes(store, threads)
+        self._index = index
+        self._indexes = index.indexes
         self._core = RetrievalCore(self._indexes, mesh, threads)
+        self._searcher = Searcher(self._indexes, mesh, threads)
 
     async def start(self) -> None:
         """Starts to follow the log."""
-        await self._indexes.start()
+        await self._index.start()
 
     async def drain(self) -> None:
         """Indexes are followed until the end: calls in flight may wait for a watermark."""
 
     async def close(self) -> None:
         """Stops following."""
-        await self._indexes.close()
+        await self._index.close()
 
     async def CreateCollection(
         self, request: pb.CreateCollectionRequest, call: Call
@@ -157,9 +160,9 @@ class RetrievalServicer:
             points=stats.points,
             passages=views.count_passages(view),
             tombstones=stats.tombstones,
-            segments=stats.graphs,
+            segments=stats.segments,
             buffered_points=stats.buffered,
-            memory_kib=stats.bytes >> 10,
+            memory_kib=(stats.heap_bytes + stats.vector_bytes + stats.graph_bytes) >> 10,
             watermark=str(stats.watermark),
             lag_commits=self._indexes.lag_commits(collection),
         )
@@ -221,7 +224,11 @@ class RetrievalServicer:
             commit: Commit = await apply_batch(
                 tx, collection, deletes=ids, unchanged_since=unchanged_since
             )
-            return pb.DeletePointsResponse(watermark=str(commit.seq), deleted=commit.deleted)
+            return pb.DeletePointsResponse(
+                watermark=str(commit.seq),
+                deleted=commit.deleted,
+                filter_watermark="" if unchanged_since is None else str(unchanged_since),
+            )
 
         response = await once(
             self._store,
@@ -295,14 +302,33 @@ class RetrievalServicer:
     ) -> pb.SearchCollectionResponse:
         """Finds points."""
         collection = await self._collection(request.collection, call)
-        found = await self._core.search(collection, _search_value(request, call), call)
-        response = pb.SearchCollectionResponse(watermark=str(found.results.watermark))
-        convert.add_hits(response, found.results.hits, collection.id, request)
-        response.timings.embed_ms = found.embed_ms
-        response.timings.watermark_wait_ms = found.watermark_wait_ms
-        response.timings.search_ms = found.search_ms
-        if request.explain:
-            response.plan.CopyFrom(convert.plan_message(found.results.explain, found.points))
+        least = fields.watermark(request.min_watermark or call.min_watermark)
+        asked = asking.search_value(request)
+        answered = await self._searcher.search(collection, asked, least, call)
+        response = pb.SearchCollectionResponse()
+        answering.fill(response, answered, collection.id, request)
+        return response
+
+    @renewed("collection")
+    async def BatchSearchCollection(
+        self, request: pb.BatchSearchCollectionRequest, call: Call
+    ) -> pb.BatchSearchCollectionResponse:
+        """Finds points for several searches."""
+        collection = await self._collection(request.collection, call)
+        least = fields.watermark(request.min_watermark or call.min_watermark)
+        response = pb.BatchSearchCollectionResponse()
+        messages = [response.responses.add() for _ in request.searches]
+        searches = []
+        for index, one in enumerate(request.searches):
+            with asking.located(f"searches[{index}]"):
+                searches.append(asking.search_value(one))
+
+        def use(index: int, answered: Answered) -> int:
+            answering.fill(messages[index], answered, collection.id, request.searches[index])
+            return answered.watermark
+
+        marks = await self._searcher.batch(collection, searches, least, call, use)
+        response.watermark = str(marks[0])
         return response
 
     async def _chunk_tokens(self, new: collection_pb2.Collection, call: Call) -> int:
@@ -326,7 +352,7 @@ class RetrievalServicer:
         return collection, await self._indexes.view(collection, least, call)
 
     async def _after_write(self, collection: Collection, seq: int, wait: bool, call: Call) -> None:
-        self._indexes.nudge()
+        self._indexes.nudge(collection)
         if wait:
             await self._indexes.view(collection, seq, call)
 
@@ -336,31 +362,6 @@ def _first_seq() -> int:
     an earlier collection of the name can have come, unless it took more than 1,000 commits in each
     second of its life. So a watermark of that one, kept by some client, is not waited for."""
     return time.time_ns() // 1_000_000
-
-
-def _search_value(request: pb.SearchCollectionRequest, call: Call) -> Search:
-    fusion = request.fusion
-    vector = vector_value(request.vector, "vector") if request.HasField("vector") else None
-    query = Query(
-        vector=vector,
-        filter=convert.filter_value(request.filter) if request.HasField("filter") else None,
-        limit=request.limit or 10,
-        mode=convert.MODES[request.mode] if vector is None else Mode.DENSE,
-        rrf_k=fusion.k or 10,
-        dense_weight=fusion.dense_weight if fusion.HasField("dense_weight") else 1.0,
-        lexical_weight=fusion.lexical_weight if fusion.HasField("lexical_weight") else 1.0,
-        ef=request.ef_search or None,
-        exact=request.exact,
-        score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
-        with_vectors=request.include_vectors,
-    )
-    return Search(
-        query,
-        text=request.text,
-        point_id=request.point_id,
-        fingerprint=request.fingerprint,
-        min_seq=fields.watermark(request.min_watermark or call.min_watermark),
-    )
 
 
 def _changed_fields(request: pb.UpdateCollectionRequest) -> set[str]:

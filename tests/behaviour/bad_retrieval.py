@@ -90,7 +90,7 @@ def _named(kind: type[Any], world: World) -> Iterator[Bad]:
     yield Bad("collection unknown", kind(name=ABSENT), "COLLECTION_NOT_FOUND")
 
 
-def _wrong_vectors(field: str) -> Iterator[tuple[str, vector_pb2.Vector, str]]:
+def wrong_vectors(field: str) -> Iterator[tuple[str, vector_pb2.Vector, str]]:
     yield f"{field} of the wrong length", packed(vectors(1, 5)[0]), "DIMENSION_MISMATCH"
     yield f"{field} with NaN", dense([NAN] + [1.0] * 7), "INVALID_VECTOR"
     yield f"{field} with Inf", dense([INF] + [1.0] * 7), "INVALID_VECTOR"
@@ -119,7 +119,7 @@ def _upsert(world: World) -> Iterator[Bad]:
     yield Bad("text too long", one(text="x" * 100_001))
     yield Bad("text with a NUL", one(text="a\0b"))
     yield Bad("neither vector nor text", make(points=[point_pb2.Point(id="a")]))
-    for what, vector, reason in _wrong_vectors("vector"):
+    for what, vector, reason in wrong_vectors("vector"):
         yield Bad(what, one(vector=vector), reason)
     large = struct_pb2.Struct()
     large.update({"x": "y" * 70_000})
@@ -147,7 +147,7 @@ _WRONG_LEAVES = (
 )
 
 
-def _wrong_filters() -> Iterator[tuple[str, filter_pb2.Filter]]:
+def wrong_filters() -> Iterator[tuple[str, filter_pb2.Filter]]:
     nested = equals("a", 1)
     for _ in range(17):
         nested = all_of(nested)
@@ -172,7 +172,7 @@ def _wrong_filters() -> Iterator[tuple[str, filter_pb2.Filter]]:
     yield FOR_NAN, equals("a", NAN)
 
 
-def _filtered(what: str, request: Message) -> Bad:
+def filtered(what: str, request: Message) -> Bad:
     """JSON has no NaN, and a filter's values are JSON's."""
     return Bad(what, request, "INVALID_FILTER", in_json=what != FOR_NAN)
 
@@ -187,8 +187,8 @@ def _delete(world: World) -> Iterator[Bad]:
     yield Bad("both ids and filter", make(ids=["a"], filter=equals("a", 1)))
     yield Bad("1,001 ids", make(ids=[str(i) for i in range(1_001)]))
     yield Bad("an empty id", make(ids=["a", ""]))
-    for what, wrong in _wrong_filters():
-        yield _filtered(what, make(filter=wrong))
+    for what, wrong in wrong_filters():
+        yield filtered(what, make(filter=wrong))
 
 
 def _get(world: World) -> Iterator[Bad]:
@@ -209,8 +209,8 @@ def _list_points(world: World) -> Iterator[Bad]:
     absent = pb.ListPointsRequest(collection=ABSENT)
     yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
     yield Bad("min_watermark no watermark", make(min_watermark="-1"))
-    for what, wrong in _wrong_filters():
-        yield _filtered(what, make(filter=wrong))
+    for what, wrong in wrong_filters():
+        yield filtered(what, make(filter=wrong))
 
 
 def _count(world: World) -> Iterator[Bad]:
@@ -219,44 +219,8 @@ def _count(world: World) -> Iterator[Bad]:
     absent = pb.CountPointsRequest(collection=ABSENT)
     yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
     yield Bad("min_watermark no watermark", make(min_watermark="1.5"))
-    for what, wrong in _wrong_filters():
-        yield _filtered(what, make(filter=wrong))
-
-
-def _search(world: World) -> Iterator[Bad]:
-    def make(**fields: Any) -> pb.SearchCollectionRequest:
-        query = {} if {"text", "vector", "point_id"} & fields.keys() else {"vector": GOOD}
-        return pb.SearchCollectionRequest(**{"collection": world.vectors, **query, **fields})
-
-    yield from named(lambda name: make(collection=name), "collections/{}")
-    yield Bad("collection unknown", make(collection=ABSENT), "COLLECTION_NOT_FOUND")
-    yield Bad("no query", pb.SearchCollectionRequest(collection=world.vectors))
-    yield Bad("text empty", make(text=""))
-    yield Bad("text of white space", make(text=" \n"))
-    yield Bad("text too long", make(text="x" * 10_001))
-    for what, vector, reason in _wrong_vectors("vector"):
-        yield Bad(what, make(vector=vector), reason)
-    yield Bad("point unknown", make(point_id="absent"), "POINT_NOT_FOUND")
-    yield Bad("point id too long", make(point_id="x" * 257))
-    yield Bad("limit below zero", make(limit=-1))
-    yield Bad("limit over 1,000", make(limit=1_001))
-    yield Bad("ef_search below zero", make(ef_search=-1))
-    yield Bad("ef_search over 4,096", make(ef_search=4_097))
-    yield Bad("mode unknown", make(mode=99))
-    yield Bad("a lexical search without a text", make(mode=pb.SEARCH_MODE_LEXICAL))
-    yield Bad("a hybrid search without a text", make(mode=pb.SEARCH_MODE_HYBRID))
-    yield Bad("fusion.k below zero", make(fusion=pb.RankFusion(k=-1)))
-    yield Bad("fusion.k over 10,000", make(fusion=pb.RankFusion(k=10_001)))
-    yield Bad("a weight of zero", make(fusion=pb.RankFusion(dense_weight=0)))
-    yield Bad("a weight of NaN", make(fusion=pb.RankFusion(lexical_weight=NAN)))
-    yield Bad("score_threshold of NaN", make(score_threshold=NAN))
-    yield Bad("min_watermark no watermark", make(min_watermark="x"))
-    meaning = make(text="x", mode=pb.SEARCH_MODE_DENSE)
-    yield Bad("meaning without a model", meaning, "NO_EMBEDDING_MODEL")
-    foreign = make(collection=world.texts, text="x", fingerprint="other")
-    yield Bad("fingerprint of another space", foreign, "FINGERPRINT_MISMATCH")
-    for what, wrong in _wrong_filters():
-        yield _filtered(what, make(filter=wrong))
+    for what, wrong in wrong_filters():
+        yield filtered(what, make(filter=wrong))
 
 
 TABLE: Table = {
@@ -271,5 +235,4 @@ TABLE: Table = {
     "GetPoints": _get,
     "ListPoints": _list_points,
     "CountPoints": _count,
-    "SearchCollection": _search,
 }

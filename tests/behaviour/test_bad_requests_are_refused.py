@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from services.errors import TABLE as ERRORS
-from tests.behaviour import bad_documents, bad_models, bad_retrieval
+from tests.behaviour import bad_documents, bad_models, bad_retrieval, bad_searches
 from tests.behaviour.bad_requests import Bad, Table, World
 from tests.behaviour.damage import Damage
 from tests.behaviour.given import Given, point, vectors
@@ -24,7 +24,12 @@ from tests.behaviour.transport_differences import (
 )
 from tests.behaviour.valid_requests import VALID
 
-TABLES: Table = {**bad_retrieval.TABLE, **bad_documents.TABLE, **bad_models.TABLE}
+TABLES: Table = {
+    **bad_retrieval.TABLE,
+    **bad_searches.TABLE,
+    **bad_documents.TABLE,
+    **bad_models.TABLE,
+}
 CODES = {row.reason: row.code.name for row in ERRORS.values()}
 ENTRIES_MIN = 5
 """Bad requests of each RPC, beside the damage done to bytes and the deadline."""

@@ -47,6 +47,10 @@ VALID: Mapping[str, Callable[[World], Message]] = {
     "SearchCollection": lambda w: retrieval.SearchCollectionRequest(
         collection=w.vectors, vector=packed(vectors(1)[0])
     ),
+    "BatchSearchCollection": lambda w: retrieval.BatchSearchCollectionRequest(
+        collection=w.vectors,
+        searches=[retrieval.SearchCollectionRequest(vector=packed(vectors(1)[0]))],
+    ),
     "CreateDocument": lambda w: documents.CreateDocumentRequest(parent=w.texts, text="Some text."),
     "UploadDocument": lambda w: documents.UploadDocumentRequest(
         header=documents.UploadHeader(parent=w.texts)

@@ -21,12 +21,12 @@ from ragmesh import Field, Filter, Point, Vector, _names, _session
 from ragmesh._convert import answers as answer_values
 from ragmesh._convert import embedding as embedding_values
 from ragmesh._convert import retrieval as convert
-from ragmesh._types import answers, documents, embedding, retrieval
+from ragmesh._types import answers, documents, embedding, retrieval, search
 from ragmesh._values import from_struct, to_struct
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.embedding.v1 import embedding_model_pb2, embedding_service_pb2
 from ragmesh.api.generation.v1 import citation_pb2, generation_service_pb2
-from ragmesh.api.retrieval.v1 import collection_pb2, retrieval_service_pb2
+from ragmesh.api.retrieval.v1 import collection_pb2, retrieval_service_pb2, search_pb2
 
 JSON = st.recursive(
     st.none()
@@ -248,7 +248,12 @@ def test_names_are_taken_whole_or_as_ids_and_nothing_else() -> None:
     ("literal", "enum"),
     [
         (retrieval.Metric, collection_pb2.Metric),
-        (retrieval.SearchMode, retrieval_service_pb2.SearchMode),
+        (search.SearchMode, retrieval_service_pb2.SearchMode),
+        (search.FusionMethod, search_pb2.FusionMethod),
+        (search.DecayKind, search_pb2.DecayKind),
+        (search.ExampleStrategy, search_pb2.ExampleStrategy),
+        (search.RerankMethod, search_pb2.RerankMethod),
+        (search.RerankOutcome, search_pb2.RerankOutcome),
         (embedding.InputKind, embedding_service_pb2.InputKind),
         (embedding.ModelTask, embedding_model_pb2.ModelTask),
         (embedding.ServedLane, embedding_service_pb2.Lane),

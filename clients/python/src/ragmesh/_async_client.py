@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from ragmesh._async import AsyncRunner, call, listing, stream
-from ragmesh._calls import answers, collections, documents, embedding, jobs, points
+from ragmesh._calls import answers, collections, documents, embedding, jobs, points, searches
 from ragmesh._session import TIMEOUT_S, Lane, Session
 
 
@@ -54,7 +54,8 @@ class AsyncClient(AsyncRunner):
     update_collection = call(collections.update_collection)
     delete_collection = call(collections.delete_collection)
     get_collection_stats = call(collections.get_collection_stats)
-    search_collection = call(collections.search_collection)
+    search_collection = call(searches.search_collection)
+    batch_search_collection = call(searches.batch_search_collection)
 
     upsert_points = call(points.upsert_points)
     delete_points = call(points.delete_points)

@@ -62,6 +62,9 @@ GET_POINTS = _rpc(retrieval.GetPointsRequest, retrieval.GetPointsResponse)
 LIST_POINTS = _rpc(retrieval.ListPointsRequest, retrieval.ListPointsResponse)
 COUNT_POINTS = _rpc(retrieval.CountPointsRequest, retrieval.CountPointsResponse)
 SEARCH_COLLECTION = _rpc(retrieval.SearchCollectionRequest, retrieval.SearchCollectionResponse)
+BATCH_SEARCH_COLLECTION = _rpc(
+    retrieval.BatchSearchCollectionRequest, retrieval.BatchSearchCollectionResponse
+)
 
 CREATE_DOCUMENT = _rpc(documents.CreateDocumentRequest, documents.CreateDocumentResponse)
 UPLOAD_DOCUMENT = _rpc(documents.UploadDocumentRequest, documents.UploadDocumentResponse)

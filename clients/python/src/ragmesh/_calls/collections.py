@@ -1,4 +1,4 @@
-"""Calls of the retrieval service about collections, and the search."""
+"""Calls of the retrieval service about collections."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from typing import Literal
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from ragmesh import _rpcs as rpcs
-from ragmesh._convert import embedding as vectors
 from ragmesh._convert import retrieval as convert
-from ragmesh._filters import Filter, to_message
 from ragmesh._names import collection as collection_name
 from ragmesh._names import optional, plain_id, refuse
 from ragmesh._plan import Pages, Plan, paged, send
-from ragmesh._session import Lane, Session, write_id
+from ragmesh._session import Session, write_id
 from ragmesh._types import retrieval as types
 from ragmesh._values import to_enum
-from ragmesh._vectors import Vector, VectorLike
 from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
@@ -124,64 +121,3 @@ def get_collection_stats(
     request = pb.GetCollectionStatsRequest(name=collection_name(name, "name"))
     response = yield from send(session, rpcs.GET_COLLECTION_STATS, request, timeout_s=timeout_s)
     return convert.stats(response)
-
-
-def search_collection(
-    session: Session,
-    collection: str,
-    text: str | None = None,
-    *,
-    vector: VectorLike | None = None,
-    point_id: str | None = None,
-    mode: types.SearchMode | Literal[""] = "",
-    filter: Filter | None = None,
-    limit: int = 0,
-    fusion: types.RankFusion | None = None,
-    score_threshold: float | None = None,
-    ef_search: int = 0,
-    exact: bool = False,
-    include_vectors: bool = False,
-    include_sentences: bool = False,
-    ids_only: bool = False,
-    explain: bool = False,
-    fingerprint: str = "",
-    min_watermark: str | None = None,
-    timeout_s: float | None = None,
-    lane: Lane | None = None,
-) -> Plan[types.SearchResult]:
-    """Finds the points that match a text, a vector or another point best.
-
-    Give exactly one of `text` (1 to 10,000 characters), `vector` and `point_id`. `mode` is
-    `dense`, `lexical` or `hybrid`; by default hybrid for texts where it is possible. `limit` is 0
-    for 10, at most 1,000. The search sees what this client wrote to the collection, unless
-    `min_watermark` says otherwise. Raises CollectionNotFound, PointNotFound, DimensionMismatch,
-    NoEmbeddingModel, InvalidFilter or InvalidVector.
-    """
-    if sum(query is not None for query in (text, vector, point_id)) != 1:
-        raise refuse("query", "is not one thing: give exactly one of text, vector, point_id.")
-    name = collection_name(collection)
-    request = pb.SearchCollectionRequest(
-        collection=name,
-        vector=None if vector is None else vectors.to_vector(Vector(vector)),
-        mode=to_enum(pb.SearchMode.DESCRIPTOR, mode, "mode"),
-        filter=to_message(filter),
-        limit=limit,
-        fusion=convert.to_fusion(fusion),
-        score_threshold=score_threshold,
-        ef_search=ef_search,
-        exact=exact,
-        include_vectors=include_vectors,
-        include_sentences=include_sentences,
-        min_watermark=session.min_watermark(name, min_watermark),
-        explain=explain,
-        fingerprint=fingerprint,
-        ids_only=ids_only,
-    )
-    if text is not None:
-        request.text = text
-    if point_id is not None:
-        request.point_id = point_id
-    response = yield from send(
-        session, rpcs.SEARCH_COLLECTION, request, timeout_s=timeout_s, lane=lane
-    )
-    return convert.search_result(response)

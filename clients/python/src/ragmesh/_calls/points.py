@@ -93,7 +93,7 @@ def delete_points(
         collection=name, filter=to_message(filter), wait=wait, request_id=_ID_ROOM
     )
     listed = [] if ids is None else checked_texts(ids, "ids")
-    watermark, deleted, requests = "", 0, 0
+    watermark, resolved, deleted, requests = "", "", 0, 0
     try:
         parts = split(listed, base, items_max=POINTS_MAX, size=text_bytes)
         for index, part in enumerate(parts):
@@ -108,13 +108,13 @@ def delete_points(
                 session, rpcs.DELETE_POINTS, request, timeout_s=timeout_s, lane=lane
             )
             session.remember(name, response.watermark)
-            watermark = response.watermark
+            watermark, resolved = response.watermark, response.filter_watermark
             deleted, requests = deleted + response.deleted, requests + 1
     except RagmeshError as error:
         if requests:
             error.add_note(f"Deleted before: {deleted} points in {requests} requests.")
         raise
-    return types.DeleteResult(watermark, deleted, requests)
+    return types.DeleteResult(watermark, deleted, requests, resolved)
 
 
 def get_points(

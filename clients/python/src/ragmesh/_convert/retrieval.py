@@ -42,14 +42,6 @@ def to_hnsw(value: types.HnswSettings | None) -> collection_pb2.HnswSettings | N
     )
 
 
-def to_fusion(value: types.RankFusion | None) -> retrieval_service_pb2.RankFusion | None:
-    if value is None:
-        return None
-    return retrieval_service_pb2.RankFusion(
-        k=value.k, dense_weight=value.dense_weight, lexical_weight=value.lexical_weight
-    )
-
-
 def stats(message: retrieval_service_pb2.GetCollectionStatsResponse) -> types.CollectionStats:
     return types.CollectionStats(
         points=message.points,
@@ -83,31 +75,4 @@ def to_point(value: types.Point) -> point_pb2.Point:
         vector=vectors.to_vector(value.vector),
         text=value.text,
         payload=to_struct(value.payload) if value.payload else None,
-    )
-
-
-def search_result(message: retrieval_service_pb2.SearchCollectionResponse) -> types.SearchResult:
-    timings, plan = message.timings, message.plan
-    return types.SearchResult(
-        hits=tuple(_hit(hit) for hit in message.hits),
-        watermark=message.watermark,
-        timings=types.SearchTimings(timings.embed_ms, timings.watermark_wait_ms, timings.search_ms),
-        plan=types.SearchPlan(
-            strategy=plan.strategy,
-            matching_points=plan.matching_points,
-            dense_candidates=plan.dense_candidates,
-            lexical_candidates=plan.lexical_candidates,
-            segments=plan.segments,
-        )
-        if message.HasField("plan")
-        else None,
-    )
-
-
-def _hit(message: retrieval_service_pb2.SearchHit) -> types.SearchHit:
-    return types.SearchHit(
-        point=point(message.point),
-        score=message.score,
-        dense_score=message.dense_score if message.HasField("dense_score") else None,
-        lexical_score=message.lexical_score if message.HasField("lexical_score") else None,
     )

@@ -11,7 +11,6 @@ from ragmesh._types.embedding import SentenceVector, TextSpan
 from ragmesh._vectors import Vector, VectorLike
 
 Metric = Literal["unspecified", "cosine", "dot", "euclidean"]
-SearchMode = Literal["dense", "lexical", "hybrid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +32,6 @@ class HnswSettings:
     m: int = 0
     ef_construction: int = 0
     ef_search: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RankFusion:
-    """Reciprocal rank fusion: the sum over the legs of weight / (k + rank); `k` 0 for 10."""
-
-    k: int = 0
-    dense_weight: float | None = None
-    lexical_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +119,15 @@ class UpsertResult:
 
 @dataclass(frozen=True, slots=True)
 class DeleteResult:
-    """Durable deletes: the last request's commit, the points deleted, the requests it took."""
+    """Durable deletes: the last request's commit, the points deleted, the requests it took.
+
+    `filter_watermark` is the commit at which a filter was resolved to points; empty without one.
+    """
 
     watermark: str
     deleted: int
     requests: int
+    filter_watermark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,46 +136,3 @@ class PointCount:
 
     count: int
     watermark: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchHit:
-    """A point that was found; a higher `score` is better.
-
-    `dense_score` and `lexical_score` are the legs' own, None where a leg did not find it.
-    """
-
-    point: Point
-    score: float
-    dense_score: float | None
-    lexical_score: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchTimings:
-    """Milliseconds of one search."""
-
-    embed_ms: float
-    watermark_wait_ms: float
-    search_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class SearchPlan:
-    """How a search was done."""
-
-    strategy: str
-    matching_points: int
-    dense_candidates: int
-    lexical_candidates: int
-    segments: int
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """What was found, the best first. `plan` is there if `explain` asked for it."""
-
-    hits: tuple[SearchHit, ...]
-    watermark: str
-    timings: SearchTimings
-    plan: SearchPlan | None

@@ -28,9 +28,10 @@ from ragmesh.api.embedding.v1 import vector_pb2 as ragmesh_dot_api_dot_embedding
 from ragmesh.api.retrieval.v1 import collection_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_collection__pb2
 from ragmesh.api.retrieval.v1 import filter_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_filter__pb2
 from ragmesh.api.retrieval.v1 import point_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_point__pb2
+from ragmesh.api.retrieval.v1 import search_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ragmesh/api/retrieval/v1/retrieval_service.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a%ragmesh/api/embedding/v1/vector.proto\x1a)ragmesh/api/retrieval/v1/collection.proto\x1a%ragmesh/api/retrieval/v1/filter.proto\x1a$ragmesh/api/retrieval/v1/point.proto\"~\n\x17\x43reateCollectionRequest\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"T\n\x18\x43reateCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Q\n\x15GetCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x17ListCollectionsResponse\x12\x39\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x17UpdateCollectionRequest\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"T\n\x18UpdateCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCollectionResponse\")\n\x19GetCollectionStatsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xb9\x01\n\x1aGetCollectionStatsResponse\x12\x0e\n\x06points\x18\x01 \x01(\x05\x12\x10\n\x08passages\x18\x02 \x01(\x05\x12\x12\n\ntombstones\x18\x03 \x01(\x05\x12\x10\n\x08segments\x18\x04 \x01(\x05\x12\x17\n\x0f\x62uffered_points\x18\x05 \x01(\x05\x12\x12\n\nmemory_kib\x18\x06 \x01(\x05\x12\x11\n\twatermark\x18\x07 \x01(\t\x12\x13\n\x0blag_commits\x18\x08 \x01(\x05\"\x91\x01\n\x13UpsertPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x06points\x18\x02 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x0c\n\x04wait\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\";\n\x14UpsertPointsResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\x12\x10\n\x08upserted\x18\x02 \x01(\x05\"\x8a\x01\n\x13\x44\x65letePointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x0c\n\x04wait\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\":\n\x14\x44\x65letePointsResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x05\"c\n\x10GetPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x17\n\x0finclude_vectors\x18\x03 \x01(\x08\x12\x15\n\rmin_watermark\x18\x04 \x01(\t\"W\n\x11GetPointsResponse\x12/\n\x06points\x18\x01 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x11\n\twatermark\x18\x02 \x01(\t\"\xb0\x01\n\x11ListPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x30\n\x06\x66ilter\x18\x02 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x17\n\x0finclude_vectors\x18\x05 \x01(\x08\x12\x15\n\rmin_watermark\x18\x06 \x01(\t\"^\n\x12ListPointsResponse\x12/\n\x06points\x18\x01 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x12\x43ountPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x30\n\x06\x66ilter\x18\x02 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x15\n\rmin_watermark\x18\x03 \x01(\t\"7\n\x13\x43ountPointsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x11\n\twatermark\x18\x02 \x01(\t\"s\n\nRankFusion\x12\t\n\x01k\x18\x01 \x01(\x05\x12\x19\n\x0c\x64\x65nse_weight\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0elexical_weight\x18\x03 \x01(\x02H\x01\x88\x01\x01\x42\x0f\n\r_dense_weightB\x11\n\x0f_lexical_weight\"\x90\x04\n\x17SearchCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x32\n\x06vector\x18\x03 \x01(\x0b\x32 .ragmesh.api.embedding.v1.VectorH\x00\x12\x12\n\x08point_id\x18\x04 \x01(\tH\x00\x12\x32\n\x04mode\x18\x05 \x01(\x0e\x32$.ragmesh.api.retrieval.v1.SearchMode\x12\x30\n\x06\x66ilter\x18\x06 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\r\n\x05limit\x18\x07 \x01(\x05\x12\x34\n\x06\x66usion\x18\x08 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.RankFusion\x12\x1c\n\x0fscore_threshold\x18\t \x01(\x02H\x01\x88\x01\x01\x12\x11\n\tef_search\x18\n \x01(\x05\x12\r\n\x05\x65xact\x18\x0b \x01(\x08\x12\x17\n\x0finclude_vectors\x18\x0c \x01(\x08\x12\x19\n\x11include_sentences\x18\r \x01(\x08\x12\x15\n\rmin_watermark\x18\x0e \x01(\t\x12\x0f\n\x07\x65xplain\x18\x0f \x01(\x08\x12\x13\n\x0b\x66ingerprint\x18\x10 \x01(\t\x12\x10\n\x08ids_only\x18\x11 \x01(\x08\x42\x07\n\x05queryB\x12\n\x10_score_threshold\"\xce\x01\n\x18SearchCollectionResponse\x12\x31\n\x04hits\x18\x01 \x03(\x0b\x32#.ragmesh.api.retrieval.v1.SearchHit\x12\x11\n\twatermark\x18\x02 \x01(\t\x12\x38\n\x07timings\x18\x03 \x01(\x0b\x32\'.ragmesh.api.retrieval.v1.SearchTimings\x12\x32\n\x04plan\x18\x04 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.SearchPlan\"\xa2\x01\n\tSearchHit\x12.\n\x05point\x18\x01 \x01(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x18\n\x0b\x64\x65nse_score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x1a\n\rlexical_score\x18\x04 \x01(\x02H\x01\x88\x01\x01\x42\x0e\n\x0c_dense_scoreB\x10\n\x0e_lexical_score\"O\n\rSearchTimings\x12\x10\n\x08\x65mbed_ms\x18\x01 \x01(\x02\x12\x19\n\x11watermark_wait_ms\x18\x02 \x01(\x02\x12\x11\n\tsearch_ms\x18\x03 \x01(\x02\"\x7f\n\nSearchPlan\x12\x10\n\x08strategy\x18\x01 \x01(\t\x12\x17\n\x0fmatching_points\x18\x02 \x01(\x05\x12\x18\n\x10\x64\x65nse_candidates\x18\x03 \x01(\x05\x12\x1a\n\x12lexical_candidates\x18\x04 \x01(\x05\x12\x10\n\x08segments\x18\x05 \x01(\x05*q\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x17\n\x13SEARCH_MODE_LEXICAL\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03\x32\xc6\x0f\n\x10RetrievalService\x12\x95\x01\n\x10\x43reateCollection\x12\x31.ragmesh.api.retrieval.v1.CreateCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.CreateCollectionResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/collections:\x01*\x12\x95\x01\n\rGetCollection\x12..ragmesh.api.retrieval.v1.GetCollectionRequest\x1a/.ragmesh.api.retrieval.v1.GetCollectionResponse\"#\x90\x02\x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=collections/*}\x12\x92\x01\n\x0fListCollections\x12\x30.ragmesh.api.retrieval.v1.ListCollectionsRequest\x1a\x31.ragmesh.api.retrieval.v1.ListCollectionsResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/collections\x12\xb2\x01\n\x10UpdateCollection\x12\x31.ragmesh.api.retrieval.v1.UpdateCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.UpdateCollectionResponse\"7\x82\xd3\xe4\x93\x02\x31\x32#/v1/{collection.name=collections/*}:\ncollection\x12\x9b\x01\n\x10\x44\x65leteCollection\x12\x31.ragmesh.api.retrieval.v1.DeleteCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.DeleteCollectionResponse\" \x82\xd3\xe4\x93\x02\x1a*\x18/v1/{name=collections/*}\x12\xaa\x01\n\x12GetCollectionStats\x12\x33.ragmesh.api.retrieval.v1.GetCollectionStatsRequest\x1a\x34.ragmesh.api.retrieval.v1.GetCollectionStatsResponse\")\x90\x02\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=collections/*}:stats\x12\xa6\x01\n\x0cUpsertPoints\x12-.ragmesh.api.retrieval.v1.UpsertPointsRequest\x1a..ragmesh.api.retrieval.v1.UpsertPointsResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{collection=collections/*}/points:upsert:\x01*\x12\xa6\x01\n\x0c\x44\x65letePoints\x12-.ragmesh.api.retrieval.v1.DeletePointsRequest\x1a..ragmesh.api.retrieval.v1.DeletePointsResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{collection=collections/*}/points:delete:\x01*\x12\x9d\x01\n\tGetPoints\x12*.ragmesh.api.retrieval.v1.GetPointsRequest\x1a+.ragmesh.api.retrieval.v1.GetPointsResponse\"7\x90\x02\x01\x82\xd3\xe4\x93\x02.\")/v1/{collection=collections/*}/points:get:\x01*\x12\xa1\x01\n\nListPoints\x12+.ragmesh.api.retrieval.v1.ListPointsRequest\x1a,.ragmesh.api.retrieval.v1.ListPointsResponse\"8\x90\x02\x01\x82\xd3\xe4\x93\x02/\"*/v1/{collection=collections/*}/points:list:\x01*\x12\xa5\x01\n\x0b\x43ountPoints\x12,.ragmesh.api.retrieval.v1.CountPointsRequest\x1a-.ragmesh.api.retrieval.v1.CountPointsResponse\"9\x90\x02\x01\x82\xd3\xe4\x93\x02\x30\"+/v1/{collection=collections/*}/points:count:\x01*\x12\xae\x01\n\x10SearchCollection\x12\x31.ragmesh.api.retrieval.v1.SearchCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.SearchCollectionResponse\"3\x90\x02\x01\x82\xd3\xe4\x93\x02*\"%/v1/{collection=collections/*}:search:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ragmesh/api/retrieval/v1/retrieval_service.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a%ragmesh/api/embedding/v1/vector.proto\x1a)ragmesh/api/retrieval/v1/collection.proto\x1a%ragmesh/api/retrieval/v1/filter.proto\x1a$ragmesh/api/retrieval/v1/point.proto\x1a%ragmesh/api/retrieval/v1/search.proto\"~\n\x17\x43reateCollectionRequest\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"T\n\x18\x43reateCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Q\n\x15GetCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x17ListCollectionsResponse\x12\x39\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x17UpdateCollectionRequest\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"T\n\x18UpdateCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCollectionResponse\")\n\x19GetCollectionStatsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xb9\x01\n\x1aGetCollectionStatsResponse\x12\x0e\n\x06points\x18\x01 \x01(\x05\x12\x10\n\x08passages\x18\x02 \x01(\x05\x12\x12\n\ntombstones\x18\x03 \x01(\x05\x12\x10\n\x08segments\x18\x04 \x01(\x05\x12\x17\n\x0f\x62uffered_points\x18\x05 \x01(\x05\x12\x12\n\nmemory_kib\x18\x06 \x01(\x05\x12\x11\n\twatermark\x18\x07 \x01(\t\x12\x13\n\x0blag_commits\x18\x08 \x01(\x05\"\x91\x01\n\x13UpsertPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x06points\x18\x02 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x0c\n\x04wait\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\";\n\x14UpsertPointsResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\x12\x10\n\x08upserted\x18\x02 \x01(\x05\"\x8a\x01\n\x13\x44\x65letePointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x0c\n\x04wait\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"T\n\x14\x44\x65letePointsResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x05\x12\x18\n\x10\x66ilter_watermark\x18\x03 \x01(\t\"c\n\x10GetPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x17\n\x0finclude_vectors\x18\x03 \x01(\x08\x12\x15\n\rmin_watermark\x18\x04 \x01(\t\"W\n\x11GetPointsResponse\x12/\n\x06points\x18\x01 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x11\n\twatermark\x18\x02 \x01(\t\"\xb0\x01\n\x11ListPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x30\n\x06\x66ilter\x18\x02 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x17\n\x0finclude_vectors\x18\x05 \x01(\x08\x12\x15\n\rmin_watermark\x18\x06 \x01(\t\"^\n\x12ListPointsResponse\x12/\n\x06points\x18\x01 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x12\x43ountPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x30\n\x06\x66ilter\x18\x02 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x15\n\rmin_watermark\x18\x03 \x01(\t\"7\n\x13\x43ountPointsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x11\n\twatermark\x18\x02 \x01(\t\"\xbf\x01\n\nRankFusion\x12\t\n\x01k\x18\x01 \x01(\x05\x12\x19\n\x0c\x64\x65nse_weight\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0elexical_weight\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x36\n\x06method\x18\x04 \x01(\x0e\x32&.ragmesh.api.retrieval.v1.FusionMethod\x12\x12\n\ncandidates\x18\x05 \x01(\x05\x42\x0f\n\r_dense_weightB\x11\n\x0f_lexical_weight\"\xc7\x06\n\x17SearchCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x32\n\x06vector\x18\x03 \x01(\x0b\x32 .ragmesh.api.embedding.v1.VectorH\x00\x12\x12\n\x08point_id\x18\x04 \x01(\tH\x00\x12\x36\n\x08\x65xamples\x18\x12 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.ExamplesH\x00\x12\x32\n\x04mode\x18\x05 \x01(\x0e\x32$.ragmesh.api.retrieval.v1.SearchMode\x12\x30\n\x06\x66ilter\x18\x06 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\r\n\x05limit\x18\x07 \x01(\x05\x12\x34\n\x06\x66usion\x18\x08 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.RankFusion\x12\x1c\n\x0fscore_threshold\x18\t \x01(\x02H\x01\x88\x01\x01\x12\x11\n\tef_search\x18\n \x01(\x05\x12\r\n\x05\x65xact\x18\x0b \x01(\x08\x12\x17\n\x0finclude_vectors\x18\x0c \x01(\x08\x12\x19\n\x11include_sentences\x18\r \x01(\x08\x12\x15\n\rmin_watermark\x18\x0e \x01(\t\x12\x0f\n\x07\x65xplain\x18\x0f \x01(\x08\x12\x13\n\x0b\x66ingerprint\x18\x10 \x01(\t\x12\x10\n\x08ids_only\x18\x11 \x01(\x08\x12/\n\x06\x62oosts\x18\x13 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Boost\x12/\n\x06\x64\x65\x63\x61ys\x18\x14 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Decay\x12\x30\n\x06rerank\x18\x15 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Rerank\x12\x36\n\tdiversity\x18\x16 \x01(\x0b\x32#.ragmesh.api.retrieval.v1.Diversity\x12\x31\n\x05group\x18\x17 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.GroupingB\x07\n\x05queryB\x12\n\x10_score_threshold\"\xc6\x02\n\x18SearchCollectionResponse\x12\x31\n\x04hits\x18\x01 \x03(\x0b\x32#.ragmesh.api.retrieval.v1.SearchHit\x12\x11\n\twatermark\x18\x02 \x01(\t\x12\x38\n\x07timings\x18\x03 \x01(\x0b\x32\'.ragmesh.api.retrieval.v1.SearchTimings\x12\x32\n\x04plan\x18\x04 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.SearchPlan\x12\x35\n\x06groups\x18\x05 \x03(\x0b\x32%.ragmesh.api.retrieval.v1.SearchGroup\x12?\n\x0ererank_outcome\x18\x06 \x01(\x0e\x32\'.ragmesh.api.retrieval.v1.RerankOutcome\"\xec\x01\n\tSearchHit\x12.\n\x05point\x18\x01 \x01(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x18\n\x0b\x64\x65nse_score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x1a\n\rlexical_score\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x19\n\x0crerank_score\x18\x05 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05group\x18\x06 \x01(\x05H\x03\x88\x01\x01\x42\x0e\n\x0c_dense_scoreB\x10\n\x0e_lexical_scoreB\x0f\n\r_rerank_scoreB\x08\n\x06_group\"b\n\rSearchTimings\x12\x10\n\x08\x65mbed_ms\x18\x01 \x01(\x02\x12\x19\n\x11watermark_wait_ms\x18\x02 \x01(\x02\x12\x11\n\tsearch_ms\x18\x03 \x01(\x02\x12\x11\n\trerank_ms\x18\x04 \x01(\x02\"\xac\x01\n\nSearchPlan\x12\x10\n\x08strategy\x18\x01 \x01(\t\x12\x17\n\x0fmatching_points\x18\x02 \x01(\x05\x12\x18\n\x10\x64\x65nse_candidates\x18\x03 \x01(\x05\x12\x1a\n\x12lexical_candidates\x18\x04 \x01(\x05\x12\x10\n\x08segments\x18\x05 \x01(\x05\x12\x13\n\x0bselectivity\x18\x06 \x01(\x02\x12\x16\n\x0evisited_points\x18\x07 \x01(\x05\"\x8e\x01\n\x1c\x42\x61tchSearchCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x43\n\x08searches\x18\x02 \x03(\x0b\x32\x31.ragmesh.api.retrieval.v1.SearchCollectionRequest\x12\x15\n\rmin_watermark\x18\x03 \x01(\t\"y\n\x1d\x42\x61tchSearchCollectionResponse\x12\x45\n\tresponses\x18\x01 \x03(\x0b\x32\x32.ragmesh.api.retrieval.v1.SearchCollectionResponse\x12\x11\n\twatermark\x18\x02 \x01(\t*q\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x17\n\x13SEARCH_MODE_LEXICAL\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03\x32\x8b\x11\n\x10RetrievalService\x12\x95\x01\n\x10\x43reateCollection\x12\x31.ragmesh.api.retrieval.v1.CreateCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.CreateCollectionResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/collections:\x01*\x12\x95\x01\n\rGetCollection\x12..ragmesh.api.retrieval.v1.GetCollectionRequest\x1a/.ragmesh.api.retrieval.v1.GetCollectionResponse\"#\x90\x02\x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=collections/*}\x12\x92\x01\n\x0fListCollections\x12\x30.ragmesh.api.retrieval.v1.ListCollectionsRequest\x1a\x31.ragmesh.api.retrieval.v1.ListCollectionsResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/collections\x12\xb2\x01\n\x10UpdateCollection\x12\x31.ragmesh.api.retrieval.v1.UpdateCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.UpdateCollectionResponse\"7\x82\xd3\xe4\x93\x02\x31\x32#/v1/{collection.name=collections/*}:\ncollection\x12\x9b\x01\n\x10\x44\x65leteCollection\x12\x31.ragmesh.api.retrieval.v1.DeleteCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.DeleteCollectionResponse\" \x82\xd3\xe4\x93\x02\x1a*\x18/v1/{name=collections/*}\x12\xaa\x01\n\x12GetCollectionStats\x12\x33.ragmesh.api.retrieval.v1.GetCollectionStatsRequest\x1a\x34.ragmesh.api.retrieval.v1.GetCollectionStatsResponse\")\x90\x02\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=collections/*}:stats\x12\xa6\x01\n\x0cUpsertPoints\x12-.ragmesh.api.retrieval.v1.UpsertPointsRequest\x1a..ragmesh.api.retrieval.v1.UpsertPointsResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{collection=collections/*}/points:upsert:\x01*\x12\xa6\x01\n\x0c\x44\x65letePoints\x12-.ragmesh.api.retrieval.v1.DeletePointsRequest\x1a..ragmesh.api.retrieval.v1.DeletePointsResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{collection=collections/*}/points:delete:\x01*\x12\x9d\x01\n\tGetPoints\x12*.ragmesh.api.retrieval.v1.GetPointsRequest\x1a+.ragmesh.api.retrieval.v1.GetPointsResponse\"7\x90\x02\x01\x82\xd3\xe4\x93\x02.\")/v1/{collection=collections/*}/points:get:\x01*\x12\xa1\x01\n\nListPoints\x12+.ragmesh.api.retrieval.v1.ListPointsRequest\x1a,.ragmesh.api.retrieval.v1.ListPointsResponse\"8\x90\x02\x01\x82\xd3\xe4\x93\x02/\"*/v1/{collection=collections/*}/points:list:\x01*\x12\xa5\x01\n\x0b\x43ountPoints\x12,.ragmesh.api.retrieval.v1.CountPointsRequest\x1a-.ragmesh.api.retrieval.v1.CountPointsResponse\"9\x90\x02\x01\x82\xd3\xe4\x93\x02\x30\"+/v1/{collection=collections/*}/points:count:\x01*\x12\xae\x01\n\x10SearchCollection\x12\x31.ragmesh.api.retrieval.v1.SearchCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.SearchCollectionResponse\"3\x90\x02\x01\x82\xd3\xe4\x93\x02*\"%/v1/{collection=collections/*}:search:\x01*\x12\xc2\x01\n\x15\x42\x61tchSearchCollection\x12\x36.ragmesh.api.retrieval.v1.BatchSearchCollectionRequest\x1a\x37.ragmesh.api.retrieval.v1.BatchSearchCollectionResponse\"8\x90\x02\x01\x82\xd3\xe4\x93\x02/\"*/v1/{collection=collections/*}:batchSearch:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,64 +62,70 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRIEVALSERVICE'].methods_by_name['CountPoints']._serialized_options = b'\220\002\001\202\323\344\223\0020\"+/v1/{collection=collections/*}/points:count:\001*'
   _globals['_RETRIEVALSERVICE'].methods_by_name['SearchCollection']._loaded_options = None
   _globals['_RETRIEVALSERVICE'].methods_by_name['SearchCollection']._serialized_options = b'\220\002\001\202\323\344\223\002*\"%/v1/{collection=collections/*}:search:\001*'
-  _globals['_SEARCHMODE']._serialized_start=3612
-  _globals['_SEARCHMODE']._serialized_end=3725
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=301
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=427
-  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=429
-  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=513
-  _globals['_GETCOLLECTIONREQUEST']._serialized_start=515
-  _globals['_GETCOLLECTIONREQUEST']._serialized_end=551
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=553
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=634
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=636
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=699
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=701
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=810
-  _globals['_UPDATECOLLECTIONREQUEST']._serialized_start=813
-  _globals['_UPDATECOLLECTIONREQUEST']._serialized_end=945
-  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_start=947
-  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_end=1031
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=1033
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=1072
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=1074
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=1100
-  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_start=1102
-  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_end=1143
-  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_start=1146
-  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_end=1331
-  _globals['_UPSERTPOINTSREQUEST']._serialized_start=1334
-  _globals['_UPSERTPOINTSREQUEST']._serialized_end=1479
-  _globals['_UPSERTPOINTSRESPONSE']._serialized_start=1481
-  _globals['_UPSERTPOINTSRESPONSE']._serialized_end=1540
-  _globals['_DELETEPOINTSREQUEST']._serialized_start=1543
-  _globals['_DELETEPOINTSREQUEST']._serialized_end=1681
-  _globals['_DELETEPOINTSRESPONSE']._serialized_start=1683
-  _globals['_DELETEPOINTSRESPONSE']._serialized_end=1741
-  _globals['_GETPOINTSREQUEST']._serialized_start=1743
-  _globals['_GETPOINTSREQUEST']._serialized_end=1842
-  _globals['_GETPOINTSRESPONSE']._serialized_start=1844
-  _globals['_GETPOINTSRESPONSE']._serialized_end=1931
-  _globals['_LISTPOINTSREQUEST']._serialized_start=1934
-  _globals['_LISTPOINTSREQUEST']._serialized_end=2110
-  _globals['_LISTPOINTSRESPONSE']._serialized_start=2112
-  _globals['_LISTPOINTSRESPONSE']._serialized_end=2206
-  _globals['_COUNTPOINTSREQUEST']._serialized_start=2208
-  _globals['_COUNTPOINTSREQUEST']._serialized_end=2321
-  _globals['_COUNTPOINTSRESPONSE']._serialized_start=2323
-  _globals['_COUNTPOINTSRESPONSE']._serialized_end=2378
-  _globals['_RANKFUSION']._serialized_start=2380
-  _globals['_RANKFUSION']._serialized_end=2495
-  _globals['_SEARCHCOLLECTIONREQUEST']._serialized_start=2498
-  _globals['_SEARCHCOLLECTIONREQUEST']._serialized_end=3026
-  _globals['_SEARCHCOLLECTIONRESPONSE']._serialized_start=3029
-  _globals['_SEARCHCOLLECTIONRESPONSE']._serialized_end=3235
-  _globals['_SEARCHHIT']._serialized_start=3238
-  _globals['_SEARCHHIT']._serialized_end=3400
-  _globals['_SEARCHTIMINGS']._serialized_start=3402
-  _globals['_SEARCHTIMINGS']._serialized_end=3481
-  _globals['_SEARCHPLAN']._serialized_start=3483
-  _globals['_SEARCHPLAN']._serialized_end=3610
-  _globals['_RETRIEVALSERVICE']._serialized_start=3728
-  _globals['_RETRIEVALSERVICE']._serialized_end=5718
+  _globals['_RETRIEVALSERVICE'].methods_by_name['BatchSearchCollection']._loaded_options = None
+  _globals['_RETRIEVALSERVICE'].methods_by_name['BatchSearchCollection']._serialized_options = b'\220\002\001\202\323\344\223\002/\"*/v1/{collection=collections/*}:batchSearch:\001*'
+  _globals['_SEARCHMODE']._serialized_start=4592
+  _globals['_SEARCHMODE']._serialized_end=4705
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=340
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=466
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=468
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=552
+  _globals['_GETCOLLECTIONREQUEST']._serialized_start=554
+  _globals['_GETCOLLECTIONREQUEST']._serialized_end=590
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=592
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=673
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=675
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=738
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=740
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=849
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_start=852
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_end=984
+  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_start=986
+  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_end=1070
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=1072
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=1111
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=1113
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=1139
+  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_start=1141
+  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_end=1182
+  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_start=1185
+  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_end=1370
+  _globals['_UPSERTPOINTSREQUEST']._serialized_start=1373
+  _globals['_UPSERTPOINTSREQUEST']._serialized_end=1518
+  _globals['_UPSERTPOINTSRESPONSE']._serialized_start=1520
+  _globals['_UPSERTPOINTSRESPONSE']._serialized_end=1579
+  _globals['_DELETEPOINTSREQUEST']._serialized_start=1582
+  _globals['_DELETEPOINTSREQUEST']._serialized_end=1720
+  _globals['_DELETEPOINTSRESPONSE']._serialized_start=1722
+  _globals['_DELETEPOINTSRESPONSE']._serialized_end=1806
+  _globals['_GETPOINTSREQUEST']._serialized_start=1808
+  _globals['_GETPOINTSREQUEST']._serialized_end=1907
+  _globals['_GETPOINTSRESPONSE']._serialized_start=1909
+  _globals['_GETPOINTSRESPONSE']._serialized_end=1996
+  _globals['_LISTPOINTSREQUEST']._serialized_start=1999
+  _globals['_LISTPOINTSREQUEST']._serialized_end=2175
+  _globals['_LISTPOINTSRESPONSE']._serialized_start=2177
+  _globals['_LISTPOINTSRESPONSE']._serialized_end=2271
+  _globals['_COUNTPOINTSREQUEST']._serialized_start=2273
+  _globals['_COUNTPOINTSREQUEST']._serialized_end=2386
+  _globals['_COUNTPOINTSRESPONSE']._serialized_start=2388
+  _globals['_COUNTPOINTSRESPONSE']._serialized_end=2443
+  _globals['_RANKFUSION']._serialized_start=2446
+  _globals['_RANKFUSION']._serialized_end=2637
+  _globals['_SEARCHCOLLECTIONREQUEST']._serialized_start=2640
+  _globals['_SEARCHCOLLECTIONREQUEST']._serialized_end=3479
+  _globals['_SEARCHCOLLECTIONRESPONSE']._serialized_start=3482
+  _globals['_SEARCHCOLLECTIONRESPONSE']._serialized_end=3808
+  _globals['_SEARCHHIT']._serialized_start=3811
+  _globals['_SEARCHHIT']._serialized_end=4047
+  _globals['_SEARCHTIMINGS']._serialized_start=4049
+  _globals['_SEARCHTIMINGS']._serialized_end=4147
+  _globals['_SEARCHPLAN']._serialized_start=4150
+  _globals['_SEARCHPLAN']._serialized_end=4322
+  _globals['_BATCHSEARCHCOLLECTIONREQUEST']._serialized_start=4325
+  _globals['_BATCHSEARCHCOLLECTIONREQUEST']._serialized_end=4467
+  _globals['_BATCHSEARCHCOLLECTIONRESPONSE']._serialized_start=4469
+  _globals['_BATCHSEARCHCOLLECTIONRESPONSE']._serialized_end=4590
+  _globals['_RETRIEVALSERVICE']._serialized_start=4708
+  _globals['_RETRIEVALSERVICE']._serialized_end=6895
 # @@protoc_insertion_point(module_scope)

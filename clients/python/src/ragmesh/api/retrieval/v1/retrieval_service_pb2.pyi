@@ -13,6 +13,7 @@ from ragmesh.api.embedding.v1 import vector_pb2 as _vector_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2 as _collection_pb2
 from ragmesh.api.retrieval.v1 import filter_pb2 as _filter_pb2
 from ragmesh.api.retrieval.v1 import point_pb2 as _point_pb2
+from ragmesh.api.retrieval.v1 import search_pb2 as _search_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -37,7 +38,7 @@ class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode
     SEARCH_MODE_LEXICAL: _SearchMode.ValueType  # 2
     """By words (BM25)."""
     SEARCH_MODE_HYBRID: _SearchMode.ValueType  # 3
-    """By both, fused by reciprocal rank."""
+    """By both, fused."""
 
 class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
     """How a search finds."""
@@ -49,7 +50,7 @@ SEARCH_MODE_DENSE: SearchMode.ValueType  # 1
 SEARCH_MODE_LEXICAL: SearchMode.ValueType  # 2
 """By words (BM25)."""
 SEARCH_MODE_HYBRID: SearchMode.ValueType  # 3
-"""By both, fused by reciprocal rank."""
+"""By both, fused."""
 Global___SearchMode: _TypeAlias = SearchMode  # noqa: Y015
 
 @_typing.final
@@ -491,19 +492,23 @@ class DeletePointsResponse(_message.Message):
 
     WATERMARK_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
+    FILTER_WATERMARK_FIELD_NUMBER: _builtins.int
     watermark: _builtins.str
     """The commit that deleted them; the collection's present one if nothing was there."""
     deleted: _builtins.int
     """Points deleted."""
+    filter_watermark: _builtins.str
+    """The commit at which the filter was resolved to points; empty without a filter."""
     def __init__(
         self,
         *,
         watermark: _builtins.str = ...,
         deleted: _builtins.int = ...,
+        filter_watermark: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "filter_watermark", b"filter_watermark", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -705,29 +710,37 @@ Global___CountPointsResponse: _TypeAlias = CountPointsResponse  # noqa: Y015
 
 @_typing.final
 class RankFusion(_message.Message):
-    """Reciprocal rank fusion: the sum over the legs of weight / (k + rank)."""
+    """How the two legs of a hybrid search become one list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     K_FIELD_NUMBER: _builtins.int
     DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     LEXICAL_WEIGHT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
     k: _builtins.int
-    """1 to 10,000; 0 for 10."""
+    """Of FUSION_METHOD_RANK: 1 to 10,000; 0 for 10."""
     dense_weight: _builtins.float
     """The dense leg's weight, above 0; unset for 1."""
     lexical_weight: _builtins.float
     """The lexical leg's weight, above 0; unset for 1."""
+    method: _search_pb2.FusionMethod.ValueType
+    """What of the legs counts."""
+    candidates: _builtins.int
+    """How many points each leg brings, at most 1,000; 0 for four times `limit`, at least 100."""
     def __init__(
         self,
         *,
         k: _builtins.int = ...,
         dense_weight: _builtins.float | None = ...,
         lexical_weight: _builtins.float | None = ...,
+        method: _search_pb2.FusionMethod.ValueType = ...,
+        candidates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_lexical_weight", b"_lexical_weight", "dense_weight", b"dense_weight", "lexical_weight", b"lexical_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_lexical_weight", b"_lexical_weight", "dense_weight", b"dense_weight", "k", b"k", "lexical_weight", b"lexical_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_lexical_weight", b"_lexical_weight", "candidates", b"candidates", "dense_weight", b"dense_weight", "k", b"k", "lexical_weight", b"lexical_weight", "method", b"method"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
@@ -750,6 +763,7 @@ class SearchCollectionRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
     POINT_ID_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
@@ -763,6 +777,11 @@ class SearchCollectionRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     IDS_ONLY_FIELD_NUMBER: _builtins.int
+    BOOSTS_FIELD_NUMBER: _builtins.int
+    DECAYS_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """`collections/{id}`."""
     text: _builtins.str
@@ -772,9 +791,9 @@ class SearchCollectionRequest(_message.Message):
     mode: Global___SearchMode.ValueType
     """How to find."""
     limit: _builtins.int
-    """Hits wanted: 0 for 10; at most 1,000."""
+    """Hits wanted, or groups where `group` is set: 0 for 10; at most 1,000."""
     score_threshold: _builtins.float
-    """Hits below this score are left out."""
+    """Hits with a `score` below this are left out; boosts and decays count, a reranking does not."""
     ef_search: _builtins.int
     """HNSW candidates for this search, at most 4,096; 0 for the collection's."""
     exact: _builtins.bool
@@ -796,12 +815,38 @@ class SearchCollectionRequest(_message.Message):
         """Of the collection's length."""
 
     @_builtins.property
+    def examples(self) -> _search_pb2.Examples:
+        """What hits should be like and unlike."""
+
+    @_builtins.property
     def filter(self) -> _filter_pb2.Filter:
         """Only points it lets through."""
 
     @_builtins.property
     def fusion(self) -> Global___RankFusion:
         """For hybrid searches."""
+
+    @_builtins.property
+    def boosts(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.Boost]:
+        """At most 16. With boosts or decays the best are chosen among four times `limit` points of the
+        search, at least 100.
+        """
+
+    @_builtins.property
+    def decays(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.Decay]:
+        """At most 8."""
+
+    @_builtins.property
+    def rerank(self) -> _search_pb2.Rerank:
+        """A second look at the best."""
+
+    @_builtins.property
+    def diversity(self) -> _search_pb2.Diversity:
+        """Hits that are unlike each other."""
+
+    @_builtins.property
+    def group(self) -> _search_pb2.Grouping:
+        """Hits by document or field, found among the best 1,000 points."""
 
     def __init__(
         self,
@@ -810,6 +855,7 @@ class SearchCollectionRequest(_message.Message):
         text: _builtins.str = ...,
         vector: _vector_pb2.Vector | None = ...,
         point_id: _builtins.str = ...,
+        examples: _search_pb2.Examples | None = ...,
         mode: Global___SearchMode.ValueType = ...,
         filter: _filter_pb2.Filter | None = ...,
         limit: _builtins.int = ...,
@@ -823,14 +869,19 @@ class SearchCollectionRequest(_message.Message):
         explain: _builtins.bool = ...,
         fingerprint: _builtins.str = ...,
         ids_only: _builtins.bool = ...,
+        boosts: _abc.Iterable[_search_pb2.Boost] | None = ...,
+        decays: _abc.Iterable[_search_pb2.Decay] | None = ...,
+        rerank: _search_pb2.Rerank | None = ...,
+        diversity: _search_pb2.Diversity | None = ...,
+        group: _search_pb2.Grouping | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "filter", b"filter", "fusion", b"fusion", "point_id", b"point_id", "query", b"query", "score_threshold", b"score_threshold", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "diversity", b"diversity", "examples", b"examples", "filter", b"filter", "fusion", b"fusion", "group", b"group", "point_id", b"point_id", "query", b"query", "rerank", b"rerank", "score_threshold", b"score_threshold", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "collection", b"collection", "ef_search", b"ef_search", "exact", b"exact", "explain", b"explain", "filter", b"filter", "fingerprint", b"fingerprint", "fusion", b"fusion", "ids_only", b"ids_only", "include_sentences", b"include_sentences", "include_vectors", b"include_vectors", "limit", b"limit", "min_watermark", b"min_watermark", "mode", b"mode", "point_id", b"point_id", "query", b"query", "score_threshold", b"score_threshold", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "boosts", b"boosts", "collection", b"collection", "decays", b"decays", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "explain", b"explain", "filter", b"filter", "fingerprint", b"fingerprint", "fusion", b"fusion", "group", b"group", "ids_only", b"ids_only", "include_sentences", b"include_sentences", "include_vectors", b"include_vectors", "limit", b"limit", "min_watermark", b"min_watermark", "mode", b"mode", "point_id", b"point_id", "query", b"query", "rerank", b"rerank", "score_threshold", b"score_threshold", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
     _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
-    _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "vector", "point_id"]  # noqa: Y015
+    _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "vector", "point_id", "examples"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score_threshold) -> _WhichOneofReturnType__score_threshold | None: ...
@@ -849,11 +900,17 @@ class SearchCollectionResponse(_message.Message):
     WATERMARK_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    RERANK_OUTCOME_FIELD_NUMBER: _builtins.int
     watermark: _builtins.str
     """How far the index had come."""
+    rerank_outcome: _search_pb2.RerankOutcome.ValueType
+    """What became of the reranking."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchHit]:
-        """The best first; equal scores by id."""
+        """The best first; equal scores by id. Reranked hits come by `rerank_score`, diverse ones as they
+        were chosen, grouped ones group by group.
+        """
 
     @_builtins.property
     def timings(self) -> Global___SearchTimings:
@@ -863,6 +920,10 @@ class SearchCollectionResponse(_message.Message):
     def plan(self) -> Global___SearchPlan:
         """The plan, if asked for."""
 
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.SearchGroup]:
+        """The groups, the best first, if asked for."""
+
     def __init__(
         self,
         *,
@@ -870,10 +931,12 @@ class SearchCollectionResponse(_message.Message):
         watermark: _builtins.str = ...,
         timings: Global___SearchTimings | None = ...,
         plan: Global___SearchPlan | None = ...,
+        groups: _abc.Iterable[_search_pb2.SearchGroup] | None = ...,
+        rerank_outcome: _search_pb2.RerankOutcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "plan", b"plan", "timings", b"timings", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "hits", b"hits", "plan", b"plan", "rerank_outcome", b"rerank_outcome", "timings", b"timings", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -889,12 +952,22 @@ class SearchHit(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     DENSE_SCORE_FIELD_NUMBER: _builtins.int
     LEXICAL_SCORE_FIELD_NUMBER: _builtins.int
+    RERANK_SCORE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Higher is better: the fused score of a hybrid search, else the leg's own."""
+    """Higher is better: the fused score of a hybrid search, else the leg's own, with boosts and
+    decays.
+    """
     dense_score: _builtins.float
     """The dense leg's score, if it found the point."""
     lexical_score: _builtins.float
     """The lexical leg's score (BM25), if it found the point."""
+    rerank_score: _builtins.float
+    """What the reranking says, with boosts and decays, if it looked at the point: 0 to 1 without
+    them; by a model, how likely the point is relevant.
+    """
+    group: _builtins.int
+    """Its place in `groups`, from 0, if there are groups."""
     @_builtins.property
     def point(self) -> _point_pb2.Point:
         """The point."""
@@ -906,19 +979,29 @@ class SearchHit(_message.Message):
         score: _builtins.float = ...,
         dense_score: _builtins.float | None = ...,
         lexical_score: _builtins.float | None = ...,
+        rerank_score: _builtins.float | None = ...,
+        group: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_lexical_score", b"_lexical_score", "dense_score", b"dense_score", "lexical_score", b"lexical_score", "point", b"point"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "point", b"point", "rerank_score", b"rerank_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_lexical_score", b"_lexical_score", "dense_score", b"dense_score", "lexical_score", b"lexical_score", "point", b"point", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "point", b"point", "rerank_score", b"rerank_score", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_score: _TypeAlias = _typing.Literal["dense_score"]  # noqa: Y015
     _WhichOneofArgType__dense_score: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score"]  # noqa: Y015
+    _WhichOneofReturnType__group: _TypeAlias = _typing.Literal["group"]  # noqa: Y015
+    _WhichOneofArgType__group: _TypeAlias = _typing.Literal["_group", b"_group"]  # noqa: Y015
     _WhichOneofReturnType__lexical_score: _TypeAlias = _typing.Literal["lexical_score"]  # noqa: Y015
     _WhichOneofArgType__lexical_score: _TypeAlias = _typing.Literal["_lexical_score", b"_lexical_score"]  # noqa: Y015
+    _WhichOneofReturnType__rerank_score: _TypeAlias = _typing.Literal["rerank_score"]  # noqa: Y015
+    _WhichOneofArgType__rerank_score: _TypeAlias = _typing.Literal["_rerank_score", b"_rerank_score"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_score) -> _WhichOneofReturnType__dense_score | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__group) -> _WhichOneofReturnType__group | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_score) -> _WhichOneofReturnType__lexical_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank_score) -> _WhichOneofReturnType__rerank_score | None: ...
 
 Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
 
@@ -931,22 +1014,26 @@ class SearchTimings(_message.Message):
     EMBED_MS_FIELD_NUMBER: _builtins.int
     WATERMARK_WAIT_MS_FIELD_NUMBER: _builtins.int
     SEARCH_MS_FIELD_NUMBER: _builtins.int
+    RERANK_MS_FIELD_NUMBER: _builtins.int
     embed_ms: _builtins.float
     """Embedding the query's text."""
     watermark_wait_ms: _builtins.float
     """Waiting for `min_watermark`."""
     search_ms: _builtins.float
     """In the index, both legs and fusion."""
+    rerank_ms: _builtins.float
+    """Reranking."""
     def __init__(
         self,
         *,
         embed_ms: _builtins.float = ...,
         watermark_wait_ms: _builtins.float = ...,
         search_ms: _builtins.float = ...,
+        rerank_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_ms", b"embed_ms", "search_ms", b"search_ms", "watermark_wait_ms", b"watermark_wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_ms", b"embed_ms", "rerank_ms", b"rerank_ms", "search_ms", b"search_ms", "watermark_wait_ms", b"watermark_wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -963,6 +1050,8 @@ class SearchPlan(_message.Message):
     DENSE_CANDIDATES_FIELD_NUMBER: _builtins.int
     LEXICAL_CANDIDATES_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    SELECTIVITY_FIELD_NUMBER: _builtins.int
+    VISITED_POINTS_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
     """`hnsw`, `exact`, `filtered_exact`, `lexical`, or two of them joined by `+`."""
     matching_points: _builtins.int
@@ -973,6 +1062,10 @@ class SearchPlan(_message.Message):
     """Candidates that were scored by the lexical leg."""
     segments: _builtins.int
     """Segments visited."""
+    selectivity: _builtins.float
+    """`matching_points` over all live points, 0 to 1."""
+    visited_points: _builtins.int
+    """Points whose vectors were compared with the query's."""
     def __init__(
         self,
         *,
@@ -981,11 +1074,75 @@ class SearchPlan(_message.Message):
         dense_candidates: _builtins.int = ...,
         lexical_candidates: _builtins.int = ...,
         segments: _builtins.int = ...,
+        selectivity: _builtins.float = ...,
+        visited_points: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dense_candidates", b"dense_candidates", "lexical_candidates", b"lexical_candidates", "matching_points", b"matching_points", "segments", b"segments", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dense_candidates", b"dense_candidates", "lexical_candidates", b"lexical_candidates", "matching_points", b"matching_points", "segments", b"segments", "selectivity", b"selectivity", "strategy", b"strategy", "visited_points", b"visited_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchPlan: _TypeAlias = SearchPlan  # noqa: Y015
+
+@_typing.final
+class BatchSearchCollectionRequest(_message.Message):
+    """Searches of one collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    MIN_WATERMARK_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    min_watermark: _builtins.str
+    """The index must have come as far as this before it answers."""
+    @_builtins.property
+    def searches(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchCollectionRequest]:
+        """1 to 256. `collection` and `min_watermark` of each are empty or the same as here;
+        RERANK_METHOD_MODEL is for single searches.
+        """
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        searches: _abc.Iterable[Global___SearchCollectionRequest] | None = ...,
+        min_watermark: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "min_watermark", b"min_watermark", "searches", b"searches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSearchCollectionRequest: _TypeAlias = BatchSearchCollectionRequest  # noqa: Y015
+
+@_typing.final
+class BatchSearchCollectionResponse(_message.Message):
+    """What was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
+    watermark: _builtins.str
+    """How far the index had come."""
+    @_builtins.property
+    def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchCollectionResponse]:
+        """One for each search, in their order. `embed_ms` and `watermark_wait_ms` are of all of them."""
+
+    def __init__(
+        self,
+        *,
+        responses: _abc.Iterable[Global___SearchCollectionResponse] | None = ...,
+        watermark: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses", "watermark", b"watermark"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSearchCollectionResponse: _TypeAlias = BatchSearchCollectionResponse  # noqa: Y015

@@ -97,6 +97,11 @@ class RetrievalServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.SearchCollectionRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.SearchCollectionResponse.FromString,
                 _registered_method=True)
+        self.BatchSearchCollection = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/BatchSearchCollection',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServiceServicer(object):
@@ -186,9 +191,18 @@ class RetrievalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchCollection(self, request, context):
-        """Finds the points that match a text, a vector or another point best. Fails with
+        """Finds the points that match a text, a vector, another point or examples best: searched,
+        boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails with
         COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
         NO_EMBEDDING_MODEL, POINT_NOT_FOUND, or DEADLINE_EXCEEDED if `min_watermark` is not reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchSearchCollection(self, request, context):
+        """Does 1 to 256 searches of one collection at once, all on one state of it; the texts among them
+        are embedded together. One that fails fails the call, and is named in its field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,6 +270,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.SearchCollection,
                     request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.SearchCollectionRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.SearchCollectionResponse.SerializeToString,
+            ),
+            'BatchSearchCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSearchCollection,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -585,6 +604,33 @@ class RetrievalService(object):
             '/ragmesh.api.retrieval.v1.RetrievalService/SearchCollection',
             ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.SearchCollectionRequest.SerializeToString,
             ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.SearchCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSearchCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/BatchSearchCollection',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

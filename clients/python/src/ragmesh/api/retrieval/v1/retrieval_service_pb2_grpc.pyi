@@ -64,9 +64,14 @@ class RetrievalServiceStub:
     CountPoints: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.CountPointsRequest, _retrieval_service_pb2.CountPointsResponse]
     """Counts points exactly, those that a filter lets through if there is one."""
     SearchCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.SearchCollectionRequest, _retrieval_service_pb2.SearchCollectionResponse]
-    """Finds the points that match a text, a vector or another point best. Fails with
+    """Finds the points that match a text, a vector, another point or examples best: searched,
+    boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails with
     COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
     NO_EMBEDDING_MODEL, POINT_NOT_FOUND, or DEADLINE_EXCEEDED if `min_watermark` is not reached.
+    """
+    BatchSearchCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.BatchSearchCollectionRequest, _retrieval_service_pb2.BatchSearchCollectionResponse]
+    """Does 1 to 256 searches of one collection at once, all on one state of it; the texts among them
+    are embedded together. One that fails fails the call, and is named in its field.
     """
 
 @_typing.type_check_only
@@ -105,9 +110,14 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     CountPoints: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.CountPointsRequest, _retrieval_service_pb2.CountPointsResponse]  # type: ignore[assignment]
     """Counts points exactly, those that a filter lets through if there is one."""
     SearchCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.SearchCollectionRequest, _retrieval_service_pb2.SearchCollectionResponse]  # type: ignore[assignment]
-    """Finds the points that match a text, a vector or another point best. Fails with
+    """Finds the points that match a text, a vector, another point or examples best: searched,
+    boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails with
     COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
     NO_EMBEDDING_MODEL, POINT_NOT_FOUND, or DEADLINE_EXCEEDED if `min_watermark` is not reached.
+    """
+    BatchSearchCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.BatchSearchCollectionRequest, _retrieval_service_pb2.BatchSearchCollectionResponse]  # type: ignore[assignment]
+    """Does 1 to 256 searches of one collection at once, all on one state of it; the texts among them
+    are embedded together. One that fails fails the call, and is named in its field.
     """
 
 class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -215,9 +225,20 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retrieval_service_pb2.SearchCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_service_pb2.SearchCollectionResponse, _abc.Awaitable[_retrieval_service_pb2.SearchCollectionResponse]]:
-        """Finds the points that match a text, a vector or another point best. Fails with
+        """Finds the points that match a text, a vector, another point or examples best: searched,
+        boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails with
         COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
         NO_EMBEDDING_MODEL, POINT_NOT_FOUND, or DEADLINE_EXCEEDED if `min_watermark` is not reached.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchSearchCollection(
+        self,
+        request: _retrieval_service_pb2.BatchSearchCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.BatchSearchCollectionResponse, _abc.Awaitable[_retrieval_service_pb2.BatchSearchCollectionResponse]]:
+        """Does 1 to 256 searches of one collection at once, all on one state of it; the texts among them
+        are embedded together. One that fails fails the call, and is named in its field.
         """
 
 def add_RetrievalServiceServicer_to_server(servicer: RetrievalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,207 @@
+"""From the contract's searches to the engine's; what is not said is filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+from google.protobuf import duration_pb2, timestamp_pb2
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+from ragmesh.api.retrieval.v1 import search_pb2
+
+from engine.errors import InvalidArgument
+from engine.index import formula, reranking
+from engine.index.examples import Strategy
+from engine.index.formula import Boost, Decay, DecayKind, Formula
+from engine.index.fusion import RRF_K_DEFAULT, FusionMethod
+from engine.index.grouping import Grouping
+from engine.index.search import Mode, Query
+from engine.index.stages import Diversity, Staged
+from engine.types import Vector
+from services.retrieval.filter_values import filter_value
+from services.rpc.values import vector_value
+
+LIMIT_DEFAULT = 10
+MODEL_CANDIDATES_DEFAULT = 20
+
+Example: TypeAlias = str | Vector
+"""The id of a point, or a vector."""
+
+MODES: Mapping[int, Mode | None] = {
+    pb.SEARCH_MODE_UNSPECIFIED: None,
+    pb.SEARCH_MODE_DENSE: Mode.DENSE,
+    pb.SEARCH_MODE_LEXICAL: Mode.LEXICAL,
+    pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
+}
+DECAY_KINDS: Mapping[int, DecayKind] = {
+    search_pb2.DECAY_KIND_UNSPECIFIED: DecayKind.EXPONENTIAL,
+    search_pb2.DECAY_KIND_EXPONENTIAL: DecayKind.EXPONENTIAL,
+    search_pb2.DECAY_KIND_GAUSSIAN: DecayKind.GAUSSIAN,
+    search_pb2.DECAY_KIND_LINEAR: DecayKind.LINEAR,
+}
+
+
+class RerankBy(StrEnum):
+    """What looks at the best again."""
+
+    NOTHING = "nothing"
+    SENTENCES = "sentences"
+    MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search as asked: exactly one of `staged.query.vector`, `text`, `point_id` and `positive`
+    is set. `rerank_model` is for `RerankBy.MODEL`."""
+
+    staged: Staged
+    text: str = ""
+    point_id: str = ""
+    positive: tuple[Example, ...] = ()
+    negative: tuple[Example, ...] = ()
+    strategy: Strategy = Strategy.AVERAGE
+    rerank: RerankBy = RerankBy.NOTHING
+    rerank_model: str = ""
+    fingerprint: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the view's own search of `staged.query` answers it."""
+        return self.staged.is_plain and not self.point_id and not self.positive
+
+
+def with_query(asked: Search, **changes: object) -> Search:
+    """The search with fields of its query changed."""
+    query: Query = replace(asked.staged.query, **changes)  # type: ignore[arg-type]
+    return replace(asked, staged=replace(asked.staged, query=query))
+
+
+@contextmanager
+def located(path: str) -> Iterator[None]:
+    """Puts `path` before the field of what is refused inside."""
+    try:
+        yield
+    except InvalidArgument as error:
+        error.field = f"{path}.{error.field}" if error.field else path
+        error.message = f"{path}: {error.message}"
+        raise
+
+
+def search_value(request: pb.SearchCollectionRequest) -> Search:
+    """A search. Raises InvalidFilter, InvalidVector or InvalidField."""
+    vector = vector_value(request.vector, "vector") if request.HasField("vector") else None
+    by_text = request.WhichOneof("query") == "text"
+    fusion = request.fusion
+    query = Query(
+        vector=vector,
+        filter=filter_value(request.filter) if request.HasField("filter") else None,
+        limit=request.limit or LIMIT_DEFAULT,
+        mode=MODES[request.mode] if by_text else Mode.DENSE,
+        candidates=fusion.candidates or None,
+        rrf_k=fusion.k or RRF_K_DEFAULT,
+        dense_weight=fusion.dense_weight if fusion.HasField("dense_weight") else 1.0,
+        lexical_weight=fusion.lexical_weight if fusion.HasField("lexical_weight") else 1.0,
+        ef=request.ef_search or None,
+        exact=request.exact,
+        score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
+        with_vectors=request.include_vectors,
+    )
+    rerank, count = _rerank(request)
+    by_score = fusion.method == search_pb2.FUSION_METHOD_SCORE
+    staged = Staged(
+        query,
+        fusion=FusionMethod.SCORE if by_score else FusionMethod.RANK,
+        formula=_formula(request.boosts, request.decays),
+        rerank=count,
+        diversity=_diversity(request.diversity) if request.HasField("diversity") else None,
+        grouping=_grouping(request.group) if request.HasField("group") else None,
+    )
+    best = request.examples.strategy == search_pb2.EXAMPLE_STRATEGY_BEST_SCORE
+    return Search(
+        staged,
+        text=request.text,
+        point_id=request.point_id,
+        positive=_examples(request.examples.positive, "examples.positive"),
+        negative=_examples(request.examples.negative, "examples.negative"),
+        strategy=Strategy.BEST_SCORE if best else Strategy.AVERAGE,
+        rerank=rerank,
+        rerank_model=request.rerank.model,
+        fingerprint=request.fingerprint,
+    )
+
+
+def _rerank(request: pb.SearchCollectionRequest) -> tuple[RerankBy, int]:
+    """By what, and how many candidates."""
+    rerank = request.rerank
+    if not request.HasField("rerank") or rerank.method == search_pb2.RERANK_METHOD_NONE:
+        return RerankBy.NOTHING, 0
+    if rerank.method == search_pb2.RERANK_METHOD_MODEL or (
+        rerank.method == search_pb2.RERANK_METHOD_UNSPECIFIED and rerank.model
+    ):
+        return RerankBy.MODEL, rerank.candidates or MODEL_CANDIDATES_DEFAULT
+    return RerankBy.SENTENCES, rerank.candidates or reranking.CANDIDATES_DEFAULT
+
+
+def _formula(
+    boosts: Sequence[search_pb2.Boost], decays: Sequence[search_pb2.Decay]
+) -> Formula | None:
+    if not boosts and not decays:
+        return None
+    found = []
+    for index, boost in enumerate(boosts):
+        with located(f"boosts[{index}]"):
+            found.append(
+                Boost(
+                    filter_value(boost.filter),
+                    boost.factor if boost.HasField("factor") else 1.0,
+                    boost.addend,
+                )
+            )
+    made = Formula(tuple(found), tuple(map(_decay, decays)))
+    formula.check(made)
+    return made
+
+
+def _decay(message: search_pb2.Decay) -> Decay:
+    over_time = message.WhichOneof("origin") == "time"
+    origin: float | None
+    if over_time:
+        time = message.time
+        origin = _seconds(time.origin) if time.HasField("origin") else None
+        scale = _seconds(time.scale)
+    else:
+        origin, scale = message.number.origin, message.number.scale
+    return Decay(
+        field=message.field,
+        kind=DECAY_KINDS[message.kind],
+        scale=scale,
+        origin=origin,
+        over_time=over_time,
+        midpoint=message.midpoint if message.HasField("midpoint") else 0.5,
+        missing=message.missing if message.HasField("missing") else None,
+    )
+
+
+def _seconds(message: timestamp_pb2.Timestamp | duration_pb2.Duration) -> float:
+    return float(message.seconds) + message.nanos / 1e9
+
+
+def _diversity(message: search_pb2.Diversity) -> Diversity:
+    weight = message.relevance_weight if message.HasField("relevance_weight") else 0.5
+    return Diversity(weight, message.candidates or None)
+
+
+def _grouping(message: search_pb2.Grouping) -> Grouping:
+    return Grouping(message.field or None, message.hits_per_group or 1)
+
+
+def _examples(messages: Sequence[search_pb2.Example], field: str) -> tuple[Example, ...]:
+    return tuple(
+        message.point_id
+        if message.WhichOneof("example") == "point_id"
+        else vector_value(message.vector, f"{field}[{index}].vector")
+        for index, message in enumerate(messages)
+    )

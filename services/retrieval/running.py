@@ -1,0 +1,195 @@
+"""One search of one view, from the vectors it needs to its answer: all synchronous."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.errors import PointNotFound
+from engine.index import examples, stages
+from engine.index import view as views
+from engine.index.conditions import Analyze
+from engine.index.exact import prepare
+from engine.index.examples import Strategy
+from engine.index.search import Explain, Mode, goes_by_graph, search
+from engine.index.stages import Finished, Found, Staged
+from engine.index.view import View
+from engine.index.words import Analyzer
+from engine.types import Vector
+from services.retrieval.asking import Example, RerankBy, Search, with_query
+
+
+class Outcome(StrEnum):
+    """What became of a reranking."""
+
+    NOT_ASKED = "not_asked"
+    DONE = "done"
+    PARTIAL = "partial"
+    LATE = "late"
+    UNAVAILABLE = "unavailable"
+    NOTHING_STORED = "nothing_stored"
+
+
+class Answered(NamedTuple):
+    """A search's answer and where the time went, in milliseconds."""
+
+    finished: Finished
+    outcome: Outcome
+    explain: Explain
+    watermark: int
+    points: int
+    embed_ms: float
+    watermark_wait_ms: float
+    search_ms: float
+    rerank_ms: float
+
+
+class Run:
+    """One search of one view; everything here is synchronous."""
+
+    def __init__(
+        self, view: View, asked: Search, language: str, embed_ms: float, wait_ms: float
+    ) -> None:
+        self.asked = asked
+        self.rerank_ms = 0.0
+        self._view = view
+        self._language = language
+        self._embed_ms, self._wait_ms = embed_ms, wait_ms
+        self._begin_s = time.perf_counter()
+
+    def answer(self) -> Answered:
+        """The whole search, reranked by sentences at most."""
+        self._begin_s = time.perf_counter()
+        if self.asked.is_plain:
+            results = search(self._view, self.asked.staged.query)
+            return self._answered(
+                Finished(results.hits),
+                Outcome.NOT_ASKED,
+                results.explain,
+                results.watermark,
+            )
+        found = self.find()
+        if self.asked.rerank is not RerankBy.SENTENCES:
+            return self.finish(found, Outcome.NOT_ASKED)
+        begin_s = time.perf_counter()
+        query, text = self.asked.staged.query, self.asked.text
+        reranked = (
+            stages.rerank_by_sentences(
+                found, self.asked.staged, query.vector, text, _words_of(self._language)
+            )
+            if found.hits
+            else found
+        )
+        self.rerank_ms = (time.perf_counter() - begin_s) * 1000
+        if reranked is None:
+            return self.finish(found, Outcome.NOTHING_STORED)
+        return self.finish(reranked, Outcome.DONE)
+
+    def find(self) -> Found:
+        """The first stages, with points of the view in place of ids."""
+        self._begin_s = time.perf_counter()
+        self.asked = _with_points(self._view, self.asked)
+        return stages.find(self._view, self.asked.staged, time.time(), _words_of(self._language))
+
+    def finish(self, found: Found, outcome: Outcome) -> Answered:
+        """The last stages."""
+        finished = stages.finish(found.hits, self.asked.staged)
+        return self._answered(finished, outcome, found.explain, found.watermark)
+
+    def _answered(
+        self, finished: Finished, outcome: Outcome, explain: Explain, watermark: int
+    ) -> Answered:
+        spent_ms = (time.perf_counter() - self._begin_s) * 1000
+        return Answered(
+            finished,
+            outcome,
+            explain,
+            watermark,
+            self._view.points,
+            self._embed_ms,
+            self._wait_ms,
+            spent_ms - self.rerank_ms,
+            self.rerank_ms,
+        )
+
+
+QUICK_LIMIT_MAX = 50
+QUICK_EF_MAX = 128
+QUICK_SCAN_ROWS_MAX = 1_000
+
+
+def is_quick(view: View, asked: Search) -> bool:
+    """Whether a search takes less than the hop to a thread and back (0.1 to 0.3 ms), so that it
+    had better be done on the event loop: one walk of one graph, and a small scan beside it."""
+    query = asked.staged.query
+    if not asked.staged.is_plain or asked.positive:
+        return False
+    if query.mode is not Mode.DENSE or query.filter is not None or query.exact:
+        return False
+    if query.limit > QUICK_LIMIT_MAX or (query.ef or 0) > QUICK_EF_MAX:
+        return False
+    walked = [segment for segment in view.segments if goes_by_graph(view, segment)]
+    scanned = sum(s.count for s in view.segments) - sum(s.count for s in walked)
+    narrow = all(s.graph is None or s.graph.settings.ef_search <= QUICK_EF_MAX for s in walked)
+    return len(walked) <= 1 and narrow and scanned <= QUICK_SCAN_ROWS_MAX
+
+
+@cache
+def _words_of(language: str) -> Analyze:
+    """Few: the languages there are."""
+    return Analyzer(language).words
+
+
+def _with_points(view: View, asked: Search) -> Search:
+    """The search with the vectors of the points it names, which it does not find."""
+    if asked.point_id:
+        (vector,) = _vectors(view, [asked.point_id], ["point_id"])
+        named = replace(
+            with_query(asked, vector=vector).staged, exclude=frozenset((asked.point_id,))
+        )
+        return replace(asked, staged=named)
+    if not asked.positive:
+        return asked
+    positive = _vectors(view, asked.positive, _paths("positive", asked.positive))
+    negative = _vectors(view, asked.negative, _paths("negative", asked.negative))
+    ids = frozenset(one for one in (*asked.positive, *asked.negative) if isinstance(one, str))
+    staged: Staged = replace(asked.staged, exclude=ids)
+    if asked.strategy is Strategy.BEST_SCORE:
+        staged = replace(staged, positive=tuple(positive), negative=tuple(negative))
+    else:
+        vector = examples.average(positive, negative)
+        staged = replace(staged, query=replace(staged.query, vector=vector))
+    return replace(asked, staged=staged)
+
+
+def _paths(kind: str, given: Sequence[Example]) -> list[str]:
+    return [f"examples.{kind}[{index}]" for index in range(len(given))]
+
+
+def _vectors(view: View, given: Sequence[Example], paths: Sequence[str]) -> list[Vector]:
+    """Of points by id, or as given; normalized where the metric is cosine."""
+    out = []
+    for one, path in zip(given, paths, strict=True):
+        if isinstance(one, str):
+            out.append(_vector_of(view, one, path))
+        else:
+            out.append(prepare(view.metric, view.dimensions, np.asarray(one), path))
+    return out
+
+
+def _vector_of(view: View, id: str, field: str) -> Vector:
+    found = views.get(view, [id], with_vectors=True)
+    if not found or found[0].vector is None:
+        what = "has no vector" if found else "does not exist"
+        raise PointNotFound(
+            f"Point {id!r} {what}; a search cannot start from it.",
+            field=field,
+            metadata={"point_id": id},
+        )
+    return found[0].vector
