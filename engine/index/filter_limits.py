@@ -48,12 +48,7 @@ def validate(filter: Filter) -> None:
     while open_parts:
         part, depth = open_parts.pop()
         conditions += not isinstance(part, Not)
-        if depth > DEPTH_MAX:
-            raise InvalidFilter(
-                f"the filter is nested deeper than {DEPTH_MAX} levels; flatten it",
-                field="filter",
-                metadata={"depth_max": DEPTH_MAX},
-            )
+        check_depth(depth)
         check_conditions(conditions)
         match part:
             case And(children) | Or(children):
@@ -69,6 +64,17 @@ def validate(filter: Filter) -> None:
                 open_parts.append((child, depth + 1))
             case _:
                 _validate_leaf(part)
+
+
+def check_depth(depth: int) -> None:
+    """Refuse a part more than `DEPTH_MAX` levels deep, the filter itself being 1 deep. Raises
+    InvalidFilter."""
+    if depth > DEPTH_MAX:
+        raise InvalidFilter(
+            f"the filter is nested deeper than {DEPTH_MAX} levels; flatten it",
+            field="filter",
+            metadata={"depth_max": DEPTH_MAX},
+        )
 
 
 def check_conditions(conditions: int) -> None:

@@ -46,6 +46,7 @@ from engine.index.filter_limits import (
     TEXT_CHARACTERS_MAX,
     VALUES_MAX,
     check_conditions,
+    check_depth,
     check_values,
     validate,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "canonical",
     "canonical_text",
     "check_conditions",
+    "check_depth",
     "check_values",
     "instant_of",
     "key_of",

@@ -16,11 +16,10 @@ from engine.types import Scalar
 def filter_value(message: filter_pb2.Filter) -> filters.Filter:
     """A filter as the engine reads it; the engine checks its bounds.
 
-    Raises InvalidFilter: no condition, a value that is no scalar, or so many conditions or values
-    that reading them would take longer than refusing them. Nesting is bounded by protobuf, which
-    decodes no message more than 100 deep.
+    Raises InvalidFilter: no condition, a value that is no scalar, or so many levels, conditions or
+    values that reading them would take longer than refusing them.
     """
-    return _Reader().read(message)
+    return _Reader().read(message, 1)
 
 
 class _Reader:
@@ -29,20 +28,21 @@ class _Reader:
     def __init__(self) -> None:
         self._conditions = 0
 
-    def read(self, message: filter_pb2.Filter) -> filters.Filter:
+    def read(self, message: filter_pb2.Filter, depth: int) -> filters.Filter:
         self._conditions += 1
         filters.check_conditions(self._conditions)
+        filters.check_depth(depth)
         kind = message.WhichOneof("condition")
         if kind == "all_of":
-            return filters.And(self._parts(message.all_of))
+            return filters.And(self._parts(message.all_of, depth + 1))
         if kind == "any_of":
-            return filters.Or(self._parts(message.any_of))
+            return filters.Or(self._parts(message.any_of, depth + 1))
         if kind == "none_of":
-            return filters.Not(filters.Or(self._parts(message.none_of)))
+            return filters.Not(filters.Or(self._parts(message.none_of, depth + 2)))
         return _leaf(message, kind)
 
-    def _parts(self, parts: filter_pb2.FilterList) -> tuple[filters.Filter, ...]:
-        return tuple(self.read(part) for part in parts.filters)
+    def _parts(self, parts: filter_pb2.FilterList, depth: int) -> tuple[filters.Filter, ...]:
+        return tuple(self.read(part, depth) for part in parts.filters)
 
 
 def _leaf(message: filter_pb2.Filter, kind: str | None) -> filters.Leaf:
