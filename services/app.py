@@ -122,7 +122,12 @@ class Node:
             from services.retrieval.servicer import RetrievalServicer
 
             index = IndexRoom(
-                self._stored(), self.threads, settings.index, settings.data_dir, self.node_id
+                self._stored(),
+                self.threads,
+                self.redis,
+                settings.index,
+                settings.data_dir,
+                self.node_id,
             )
             return RetrievalServicer(self._stored(), self.mesh, self.threads, index)
         if area == "documents":

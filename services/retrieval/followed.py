@@ -45,6 +45,20 @@ class Followed:
         self.moved.set()
         self.moved = asyncio.Event()
 
+    async def moves(self, give_up_s: float) -> bool:
+        """Waits until the index moves or fails; False at `give_up_s` of `time.monotonic`."""
+        moved = self.moved
+        self.waiting += 1
+        try:
+            now_s = asyncio.get_running_loop().time()
+            async with asyncio.timeout_at(now_s + give_up_s - time.monotonic()):
+                await moved.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self.waiting -= 1
+        return True
+
     def tasks(self) -> list[asyncio.Task[None]]:
         """What goes on for this collection."""
         tasks = (self.work, self.sealing, self.merging)

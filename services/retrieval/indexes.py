@@ -20,14 +20,17 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+
+from redis.asyncio import Redis
 
 from engine.errors import CollectionNotFound, IndexUnavailable, RagmeshError
 from engine.index import view as views
 from engine.index.view import View
 from services.retrieval.followed import RETRY_S, Followed, not_built, not_reached
 from services.retrieval.loading import Loader, SegmentLost
-from services.retrieval.upkeep import PAUSE_S, Upkeep
+from services.retrieval.standing import Standing
+from services.retrieval.tending import Tender
+from services.retrieval.upkeep import Upkeep
 from services.rpc import metrics
 from services.rpc.call import Call
 from services.store import changes
@@ -48,9 +51,6 @@ REFRESH_S = 2.0
 WATERMARK_WAIT_MAX_S = 30.0
 """How long a call without a deadline waits for a watermark."""
 
-QUIET_S = 1.0
-"""How long nobody may have written before more is sealed and merged than must be."""
-
 RESETS_MAX = 3
 """How often a node has the segments of a collection made anew while it is open. Nodes that do not
 share their objects would otherwise do so to each other for ever."""
@@ -62,14 +62,24 @@ CATCH_UPS_MAX = 4
 class Indexes:
     """The open collections of all tenants. `open_max` bounds how many."""
 
-    def __init__(self, store: Store, loader: Loader, upkeep: Upkeep, *, open_max: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        loader: Loader,
+        upkeep: Upkeep,
+        redis: Redis | None,
+        node_id: str,
+        *,
+        open_max: int,
+    ) -> None:
         self._store = store
         self._loader = loader
-        self._upkeep = upkeep
         self._open_max = open_max
+        self._standing = Standing(redis, node_id, self._heard)
         self._followed: dict[uuid.UUID, Followed] = {}
         self._names: dict[tuple[str, str], Collection] = {}
         self._nudged = asyncio.Event()
+        self._tender = Tender(loader, upkeep, self._nudged.set)
         self._refresh_due_s = 0.0
         self._slots = asyncio.Semaphore(CATCH_UPS_MAX)
         self._task: asyncio.Task[None] | None = None
@@ -84,6 +94,7 @@ class Indexes:
                 self._names[(known[uid].tenant, known[uid].id)] = known[uid]
                 self._open(known[uid])
         await self._look()
+        await self._standing.start()
         self._task = asyncio.create_task(self._follow(), name="indexes")
 
     async def close(self) -> None:
@@ -94,16 +105,29 @@ class Indexes:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._standing.close()
         for followed in self._followed.values():
-            await self._remember(followed)
+            await self._tender.remember(followed)
 
     def nudge(self, collection: Collection | None = None, *, changed: bool = False) -> None:
-        """Says that the log of a collection has moved, or with `changed` that settings have."""
-        if collection is not None and collection.uid not in self._followed:
-            self._open(collection)
+        """Says that this node moved the log of a collection, or with `changed` its settings."""
+        if collection is not None:
+            self._standing.wrote(collection.uid)
+            if collection.uid not in self._followed:
+                self._open(collection)
         if changed:
             self._refresh_due_s = 0.0
         self._nudged.set()
+
+    async def lagging(self, collection: Collection, seq: int, call: Call) -> list[str]:
+        """Other nodes that have the collection open and did not come to commit `seq` in time."""
+        remaining_s = call.remaining_s()
+        wait_s = WATERMARK_WAIT_MAX_S if remaining_s is None else 0.9 * remaining_s
+        return await self._standing.behind(collection.uid, seq, time.monotonic() + wait_s)
+
+    def _heard(self, uid: uuid.UUID) -> None:
+        if uid in self._followed:
+            self._nudged.set()
 
     def forget(self, collection: Collection) -> None:
         """Drops a deleted collection at once."""
@@ -167,7 +191,7 @@ class Indexes:
             if followed.index is not None and followed.index.view.watermark >= min_seq:
                 return followed.index.view
             self.nudge()
-            if not await _moved(followed, give_up_s):
+            if not await followed.moves(give_up_s):
                 raise not_reached(followed, min_seq)
             # Forgotten: who looks it up again finds nothing, or one that begins anew.
             gone = isinstance(followed.error, CollectionNotFound)
@@ -246,7 +270,7 @@ class Indexes:
             and index.settings == self._loader.settings(followed.collection)
         )
         if at_head:
-            self._keep_up(followed)
+            self._tender.tend(followed)
         elif followed.work is None or followed.work.done():
             followed.work = asyncio.create_task(
                 self._catch_up(followed), name=f"index {head.collection_id}"
@@ -259,6 +283,8 @@ class Indexes:
                 followed.error = None
                 followed.moved_s = time.monotonic()
                 followed.notify()
+                if followed.index is not None:
+                    self._standing.came(followed.collection.uid, followed.index.view.watermark)
             except SegmentLost as error:
                 await self._lost(followed, error)
             except RagmeshError as error:
@@ -266,7 +292,7 @@ class Indexes:
             except Exception:
                 _LOG.exception("index of %s failed", followed.collection.id)
                 await self._failed(followed, not_built(followed), RETRY_S)
-        self._keep_up(followed)
+        self._tender.tend(followed)
 
     async def _lost(self, followed: Followed, error: SegmentLost) -> None:
         """Has the rows sealed again. Whoever waits goes on waiting: the next try reads the log."""
@@ -305,61 +331,16 @@ class Indexes:
         else:
             followed.index, followed.change_id = loaded
 
-    def _keep_up(self, followed: Followed) -> None:
-        """Sets to work what seals and merges, and writes down where the index stands."""
-        index, now_s = followed.index, time.monotonic()
-        if index is None or now_s < followed.upkeep_due_s:
-            return
-        quiet = now_s - followed.moved_s >= QUIET_S
-        if _idle(followed.sealing) and index.seal_work(quiet=quiet) is not None:
-            followed.sealing = self._start(followed, self._upkeep.seal, quiet=quiet)
-        if _idle(followed.merging) and index.merge_work(quiet=quiet) is not None:
-            followed.merging = self._start(followed, self._upkeep.merge, quiet=quiet)
-
-    def _start(
-        self, followed: Followed, work: Callable[..., Awaitable[int | None]], *, quiet: bool
-    ) -> asyncio.Task[None]:
-        async def run() -> None:
-            assert followed.index is not None
-            try:
-                seq = await work(followed.collection, followed.index, quiet=quiet)
-            except (RagmeshError, OSError) as error:
-                _LOG.warning("nothing sealed of %s: %s", followed.collection.id, error)
-                seq = None
-            except Exception:
-                _LOG.exception("sealing %s failed", followed.collection.id)
-                seq = None
-            if seq is None:
-                followed.upkeep_due_s = time.monotonic() + PAUSE_S
-                return
-            self.nudge()
-            give_up_s = time.monotonic() + WATERMARK_WAIT_MAX_S
-            while followed.index is not None and followed.index.view.watermark < seq:
-                if not await _moved(followed, give_up_s):
-                    return
-            await self._remember(followed)
-
-        return asyncio.create_task(run(), name=f"segments {followed.collection.id}")
-
-    async def _remember(self, followed: Followed) -> None:
-        index = followed.index
-        if index is None or not (index.segments or followed.remembered):
-            return
-        try:
-            await self._loader.remember(followed.collection, index)
-            followed.remembered = index.segments
-        except OSError as error:
-            _LOG.warning("%s is not remembered: %s", followed.collection.id, error)
-
     async def _close_unused(self) -> None:
         over = len(self._followed) - self._open_max
         if over <= 0:
             return
         idle = [one for one in self._followed.values() if not one.waiting and not one.tasks()]
         for followed in sorted(idle, key=lambda one: one.used_s)[:over]:
-            await self._remember(followed)
+            await self._tender.remember(followed)
             if self._followed.get(followed.collection.uid) is followed and not followed.waiting:
                 del self._followed[followed.collection.uid]
+                self._standing.came(followed.collection.uid, 0)
                 self._names.pop((followed.collection.tenant, followed.collection.id), None)
 
     def _observe(self) -> None:
@@ -380,22 +361,3 @@ def _lost_again(followed: Followed, error: SegmentLost) -> IndexUnavailable:
         metadata={"segment": error.name, "resets": RESETS_MAX},
         retry_after_s=RETRY_S,
     )
-
-
-def _idle(task: asyncio.Task[None] | None) -> bool:
-    return task is None or task.done()
-
-
-async def _moved(followed: Followed, give_up_s: float) -> bool:
-    """Waits until the index moves or fails; False at `give_up_s` of `time.monotonic`."""
-    moved = followed.moved
-    followed.waiting += 1
-    try:
-        now_s = asyncio.get_running_loop().time()
-        async with asyncio.timeout_at(now_s + give_up_s - time.monotonic()):
-            await moved.wait()
-    except TimeoutError:
-        return False
-    finally:
-        followed.waiting -= 1
-    return True

@@ -7,6 +7,8 @@ import contextlib
 from concurrent.futures import Executor
 from pathlib import Path
 
+from redis.asyncio import Redis
+
 from engine.index.maintenance import MaintenanceSettings
 from services.config import IndexSettings
 from services.retrieval.builder import Builder
@@ -25,6 +27,7 @@ class IndexRoom:
         self,
         store: Store,
         threads: Executor,
+        redis: Redis | None,
         settings: IndexSettings,
         data_dir: Path,
         owner: str,
@@ -48,7 +51,7 @@ class IndexRoom:
         )
         loader = Loader(store, self._objects, folder, threads, maintenance or MaintenanceSettings())
         upkeep = Upkeep(store, self._objects, self._builder, loader, threads, owner)
-        self.indexes = Indexes(store, loader, upkeep, open_max=settings.open_max)
+        self.indexes = Indexes(store, loader, upkeep, redis, owner, open_max=settings.open_max)
         self._tending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -25,7 +25,7 @@ from tests.services.store.stored import Database, make_collection, point
 @pytest_asyncio.fixture
 async def room(store: Store, tmp_path: Path) -> AsyncIterator[IndexRoom]:
     threads = ThreadPoolExecutor(2)
-    made = IndexRoom(store, threads, IndexSettings(), tmp_path, "node")
+    made = IndexRoom(store, threads, None, IndexSettings(), tmp_path, "node")
     yield made
     await made.close()
     threads.shutdown()

@@ -35,7 +35,7 @@ async def rooms(store: Store, tmp_path: Path) -> AsyncIterator[ROOMS]:
 
     def make(name: str) -> IndexRoom:
         settings = IndexSettings(directory=tmp_path / name, objects_dir=tmp_path / "objects")
-        room = IndexRoom(store, threads, settings, tmp_path, name, SMALL)
+        room = IndexRoom(store, threads, None, settings, tmp_path, name, SMALL)
         made.append(room)
         return room
 
