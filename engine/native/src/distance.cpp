@@ -43,18 +43,10 @@ void Query::set(const Rows& rows, uint32_t position) {
             set(values, dimensions);
         return;
     }
-    padded_.assign((dimensions + lanes - 1) / lanes * lanes, 0.0f);
-    if (rows.kind == Kind::float16) {
-        for (size_t i = 0; i < dimensions; ++i) {
-            uint16_t half;
-            std::memcpy(&half, row + 2 * i, sizeof half);
-            padded_[i] = widened(half);
-        }
-    } else {
-        const int8_t* values = reinterpret_cast<const int8_t*>(row);
-        const float scale = rows.scales[position];
-        for (size_t i = 0; i < dimensions; ++i) padded_[i] = static_cast<float>(values[i]) * scale;
-    }
+    padded_.resize((dimensions + lanes - 1) / lanes * lanes);
+    const Widen* widen = current().load(std::memory_order_relaxed)->widen;
+    const float scale = rows.scales ? rows.scales[position] : 1.0f;
+    widen[static_cast<size_t>(rows.kind)](row, dimensions, scale, padded_.data());
     values_ = padded_.data();
 }
 

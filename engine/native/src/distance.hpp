@@ -40,16 +40,15 @@ std::string instructions();
 // For tests: runs another set from now on; false if this machine has it not.
 bool use_instructions(const std::string& name);
 
-// The value of a float16, given its bits.
-float widened(uint16_t half);
-
 using Gather = void (*)(const float* query, const Rows& rows, const uint32_t* positions,
                         size_t count, float* out);
+using Widen = void (*)(const void* row, size_t dimensions, float scale, float* out);
 // By kind of row: float32, float16, int8.
 struct Kernels {
     const char* name;
     Gather dot[3];
     Gather euclidean[3];
+    Widen widen[3];
 };
 
 extern const Kernels plain_kernels;

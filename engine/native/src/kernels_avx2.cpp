@@ -50,7 +50,8 @@ struct V {
 const Kernels avx2_kernels = {
     "avx2",
     {avx2::dot_gathers[0], avx2::dot_gathers[1], avx2::dot_gathers[2]},
-    {avx2::euclidean_gathers[0], avx2::euclidean_gathers[1], avx2::euclidean_gathers[2]}};
+    {avx2::euclidean_gathers[0], avx2::euclidean_gathers[1], avx2::euclidean_gathers[2]},
+    {avx2::widens[0], avx2::widens[1], avx2::widens[2]}};
 
 }  // namespace ragmesh
 

@@ -52,7 +52,8 @@ struct V {
 const Kernels avx512_kernels = {
     "avx512",
     {avx512::dot_gathers[0], avx512::dot_gathers[1], avx512::dot_gathers[2]},
-    {avx512::euclidean_gathers[0], avx512::euclidean_gathers[1], avx512::euclidean_gathers[2]}};
+    {avx512::euclidean_gathers[0], avx512::euclidean_gathers[1], avx512::euclidean_gathers[2]},
+    {avx512::widens[0], avx512::widens[1], avx512::widens[2]}};
 
 }  // namespace ragmesh
 

@@ -41,12 +41,14 @@ struct V {
 const Kernels neon_kernels = {
     "neon",
     {neon::dot_gathers[0], neon::dot_gathers[1], neon::dot_gathers[2]},
-    {neon::euclidean_gathers[0], neon::euclidean_gathers[1], neon::euclidean_gathers[2]}};
+    {neon::euclidean_gathers[0], neon::euclidean_gathers[1], neon::euclidean_gathers[2]},
+    {neon::widens[0], neon::widens[1], neon::widens[2]}};
 
 }  // namespace ragmesh
 #endif
 
 namespace ragmesh {
+namespace plain {
 
 float widened(uint16_t half) {
     const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
@@ -62,8 +64,6 @@ float widened(uint16_t half) {
     std::memcpy(&value, &bits, sizeof value);
     return value;
 }
-
-namespace plain {
 
 struct V {
     struct Register {
@@ -114,6 +114,7 @@ struct V {
 const Kernels plain_kernels = {
     "plain",
     {plain::dot_gathers[0], plain::dot_gathers[1], plain::dot_gathers[2]},
-    {plain::euclidean_gathers[0], plain::euclidean_gathers[1], plain::euclidean_gathers[2]}};
+    {plain::euclidean_gathers[0], plain::euclidean_gathers[1], plain::euclidean_gathers[2]},
+    {plain::widens[0], plain::widens[1], plain::widens[2]}};
 
 }  // namespace ragmesh

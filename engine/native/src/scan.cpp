@@ -43,7 +43,7 @@ void score(const Rows& rows, Metric metric, const Query& query, const uint32_t* 
 
 Scored scan(const Rows& rows, Metric metric, const Query& query, size_t k, const Choice& choice) {
     Best best(k);
-    uint32_t taken[step];
+    uint32_t taken[step] = {};
     float scores[step];
     size_t waiting = 0;
     const auto flush = [&](const uint32_t* positions, size_t count) {

@@ -195,6 +195,41 @@ def test_a_scan_gives_the_best_and_all_that_tie_with_the_last(
         assert values.tolist() == [scores[i] for i in found.tolist()]
 
 
+@given(
+    words=st.lists(
+        st.dictionaries(st.integers(0, 30), st.integers(1, 5), min_size=1), min_size=1, max_size=4
+    ),
+    allowed=st.lists(st.booleans(), min_size=31, max_size=31),
+    k=st.integers(0, 8),
+)
+@settings(max_examples=100, deadline=None)
+def test_words_score_as_the_formula_says_whatever_else_is_asked(
+    words: list[dict[int, int]], allowed: list[bool], k: int
+) -> None:
+    lengths = np.arange(1, 32, dtype=np.uint32)
+    lists = [
+        (np.array(sorted(w), np.uint32), np.array([w[i] for i in sorted(w)], np.uint16), 0.5 + at)
+        for at, w in enumerate(words)
+    ]
+    mask = np.array(allowed)
+    meant: dict[int, float] = {}
+    for positions, frequencies, weight in lists:
+        for position, tf in zip(positions.tolist(), frequencies.tolist(), strict=True):
+            if allowed[position]:
+                norm = 1.2 * (1 - 0.75 + 0.75 * int(lengths[position]) / 16)
+                meant[position] = meant.get(position, 0) + weight * tf * 2.2 / (tf + norm)
+    every, scores = native.bm25_top(lists, lengths, 16.0, 1.2, 0.75, mask, 100)
+    assert sorted(every.tolist()) == sorted(meant)
+    np.testing.assert_allclose(scores, [meant[i] for i in every.tolist()], rtol=1e-6)
+    score = dict(zip(every.tolist(), scores.tolist(), strict=True))
+    best, values = native.bm25_top(lists, lengths, 16.0, 1.2, 0.75, mask, k)
+    last = sorted(score.values(), reverse=True)[: k or None][-1] if score and k else np.inf
+    assert sorted(best.tolist()) == sorted(i for i in score if score[i] >= last)
+    assert values.tolist() == [score[i] for i in best.tolist()]
+    for positions, _, _ in lists:
+        assert native.count_live(positions, mask) == sum(allowed[i] for i in positions.tolist())
+
+
 def test_values_that_are_not_finite_crash_nothing() -> None:
     random = np.random.default_rng(0)
     rows = random.normal(size=(400, 8)).astype(np.float32)
@@ -212,7 +247,22 @@ ROWS = np.zeros((4, 8), np.float32)
 QUERY = np.zeros(8, np.float32)
 VECTORS = native.Vectors(ROWS)
 NODES = np.arange(4)
+LENGTHS = np.ones(4, np.uint32)
+ONCE = np.ones(2, np.uint16)
+ALL = np.ones(4, np.bool_)
 GRAPH = native.build_graph(VECTORS, NODES, 4, 10, 0, "ip")
+
+
+def words(
+    lengths: NDArray[Any] = LENGTHS,
+    frequencies: NDArray[np.uint16] = ONCE,
+    weight: float = 1.0,
+    mean_length: float = 1.0,
+    allowed: NDArray[np.bool_] = ALL,
+) -> object:
+    """A search for one word in four rows."""
+    lists = [(np.arange(2, dtype=np.uint32), frequencies, weight)]
+    return native.bm25_top(lists, lengths, mean_length, 1.2, 0.75, allowed, 1)
 
 
 def opened(level0: NDArray[Any] = GRAPH.level0, entry: int = 0, max_level: int = 0) -> object:
@@ -254,6 +304,11 @@ def opened(level0: NDArray[Any] = GRAPH.level0, entry: int = 0, max_level: int =
         (lambda: native.build_graph(VECTORS, NODES, 4, 9, 0, "ip", GRAPH), "from 4 on"),
         (lambda: native.build_graph(VECTORS, NODES[:0], 5, 9, 0, "ip", GRAPH), "base has m 4"),
         (lambda: native.search_graph(GRAPH, native.Vectors(ROWS[:3]), QUERY, 1, 1, "ip"), "4 rows"),
+        (lambda: words(lengths=QUERY), "lengths has dtype float32"),
+        (lambda: words(frequencies=np.ones(3, np.uint16)), "of a word differ in length"),
+        (lambda: words(weight=0.0), "must be above 0"),
+        (lambda: words(mean_length=0.0), "mean_length must be above 0"),
+        (lambda: words(allowed=np.ones(5, bool)), "5 entries for 4 rows"),
         (lambda: opened(entry=4), "entry is 4"),
         (lambda: opened(max_level=32), "max_level is 32"),
         (lambda: opened(GRAPH.level0[:3]), "as many"),
