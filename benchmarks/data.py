@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,48 @@ def scifact() -> RetrievalSet:
     return read_beir(folder)
 
 
+def cranfield() -> RetrievalSet:
+    """Cranfield: 1,400 abstracts of aerodynamics, 225 queries with graded judgments, of which the
+    empty abstracts are left out. Raises DataMissing.
+
+    Cleverdon, "The Cranfield tests on index language devices", Aslib Proceedings 19(6), 1967.
+    """
+    folder = _folder("classic-ir/cranfield", "Cranfield in BEIR's form, its corpus gzipped")
+    data = read_beir(folder)
+    kept = [one for one in data.documents if one.text.strip()]
+    return RetrievalSet(kept, data.queries, data.qrels)
+
+
+def squad(queries: int = 1_000) -> RetrievalSet:
+    """SQuAD v1.1's development paragraphs, each relevant to the questions asked about it: 2,067
+    of them, and some of the 10,570 questions, drawn from seed 1. Raises DataMissing.
+
+    Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text", EMNLP 2016
+    (CC BY-SA 4.0).
+    """
+    what = "SQuAD v1.1 as corpus.jsonl.gz, queries.jsonl.gz and qrels_test.tsv.gz"
+    folder = _folder("squad/v1.1-retrieval", what)
+    with gzip.open(folder / "queries.jsonl.gz", "rt", encoding="utf-8") as lines:
+        asked = {one["_id"]: one["text"] for one in map(json.loads, lines)}
+    with gzip.open(folder / "qrels_test.tsv.gz", "rt", encoding="utf-8", newline="") as rows:
+        judged = _qrels_of(rows)
+    names = list(judged)
+    chosen = np.random.default_rng(1).permutation(len(names))[:queries]
+    kept = {names[i]: judged[names[i]] for i in sorted(chosen.tolist())}
+    return RetrievalSet(_read_texts(folder / "corpus.jsonl.gz"), asked, {"test": kept})
+
+
+def _folder(name: str, what: str) -> Path:
+    """A data set's folder. Raises DataMissing with `what` belongs there."""
+    given = os.environ.get(DATA_VARIABLE)
+    folder = Path(given or ".") / name
+    if not given or not folder.is_dir():
+        raise DataMissing(
+            f"{what} is needed in ${DATA_VARIABLE}/{name}; {DATA_VARIABLE} is {given or 'not set'}."
+        )
+    return folder
+
+
 def read_beir(folder: Path) -> RetrievalSet:
     """`corpus.jsonl.gz`, `queries.jsonl` and `qrels/*.tsv` of a folder."""
     with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
@@ -144,8 +187,12 @@ def _read_texts(path: Path) -> list[Text]:
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    qrels: dict[str, dict[str, int]] = {}
     with path.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines, delimiter="\t"):
-            qrels.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
+        return _qrels_of(lines)
+
+
+def _qrels_of(lines: Iterable[str]) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    for row in csv.DictReader(lines, delimiter="\t"):
+        qrels.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
     return qrels

@@ -24,16 +24,37 @@ class Candidates:
     scores: tuple[float, ...]
 
 
-def upsert(client: Client, documents: Sequence[Text]) -> None:
+def upsert(client: Client, documents: Sequence[Text], collection: str = COLLECTION) -> None:
     """One point a document, embedded by the service; the next batch waits while one is embedded."""
     batches = [documents[at : at + _BATCH] for at in range(0, len(documents), _BATCH)]
 
     def write(batch: Sequence[Text]) -> None:
         points = [Point(one.id, text=passage(one)) for one in batch]
-        client.upsert_points(COLLECTION, points, lane="bulk", timeout_s=300)
+        client.upsert_points(collection, points, lane="bulk", timeout_s=300)
 
     with ThreadPoolExecutor(WRITERS) as writers:
         list(writers.map(write, batches))
+
+
+def ingest(client: Client, documents: Sequence[Text], collection: str) -> None:
+    """The same texts as documents; returns when all can be found."""
+    jobs = [
+        client.create_document(
+            collection,
+            text=f"{one.title}\n\n{one.text}",
+            document_id=document_id(one.id),
+            display_name=one.title[:200],
+            lane="bulk",
+        ).ingest_job.name
+        for one in documents
+    ]
+    for job in jobs:
+        client.wait_for_ingest_job(job, timeout_s=3_600)
+
+
+def document_id(name: str) -> str:
+    """A data set's id as the contract has them."""
+    return f"doc-{name.lower().replace('_', '-')}"
 
 
 def passage(document: Text) -> str:
