@@ -32,7 +32,13 @@ from engine.index.buffer import Buffer
 from engine.index.columns import Hashes, hash_ids
 from engine.index.exact import Metric, prepare
 from engine.index.graph import GraphSettings
-from engine.index.maintenance import MaintenanceSettings, Work, choose_merge, choose_seal
+from engine.index.maintenance import (
+    MaintenanceSettings,
+    Work,
+    choose_compaction,
+    choose_merge,
+    choose_seal,
+)
 from engine.index.payloads import Mask
 from engine.index.sealed import Sealed, open_sealed
 from engine.index.segment import SegmentView
@@ -80,6 +86,7 @@ class CollectionIndex:
         self._buffer = self._new_buffer()
         self._frozen_at: dict[int, int] = {}
         self._sealed_seq = 0
+        self._spared: dict[str, int] = {}
         self._view = self._new_view((), 0, "")
 
     @property
@@ -191,7 +198,31 @@ class CollectionIndex:
     def merge_work(self, *, quiet: bool = False) -> Work | None:
         """The segments to build anew next; None if all is well."""
         sealed = [one for one in self._view.segments if one.sealed is not None]
-        return choose_merge(sealed, self._sealed_seq, self.settings.maintenance, quiet=quiet)
+        return choose_merge(
+            sealed,
+            self._sealed_seq,
+            self.settings.maintenance,
+            quiet=quiet,
+            spared=self._spared,
+        )
+
+    def compaction(self, *, full: bool = False) -> tuple[Work, ...]:
+        """What gives all tombstones of the sealed segments back; see `choose_compaction`."""
+        sealed = [one for one in self._view.segments if one.sealed is not None]
+        maintenance = self.settings.maintenance
+        return choose_compaction(sealed, self._sealed_seq, maintenance, full=full)
+
+    def spare(self, work: Work) -> None:
+        """Choose these segments less soon: built anew, they were worse."""
+        spared = {one.sealed.name: one.tombstones for one in work.sources if one.sealed is not None}
+        kept = {name: self._spared[name] for name in self._spared if name in self.segments}
+        self._spared = kept | spared
+
+    def preview(self, view: View, adopted: Sequence[Sealed], retired: Collection[str]) -> View:
+        """What a view of this index would be with segments swapped; see `adopt`. Changes
+        nothing."""
+        segments = _adopted(view.segments, adopted, retired)
+        return self._new_view(segments, view.watermark, view.change_id)
 
     def open(self, path: Path, name: str, *, check: bool = True) -> Sealed:
         """A segment of this index. Raises DataLoss; see `open_sealed`."""

@@ -7,9 +7,10 @@ a point is copied a number of times that grows with the logarithm of the collect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from engine.index.segment import SegmentView
 
@@ -68,10 +69,17 @@ def choose_merge(
     settings: MaintenanceSettings,
     *,
     quiet: bool = False,
+    spared: Mapping[str, int] = MappingProxyType({}),
 ) -> Work | None:
-    """The sealed segments to build anew next, or None if all is well. `quiet`: nobody writes."""
+    """The sealed segments to build anew next, or None if all is well. `quiet`: nobody writes.
+
+    `spared` are segments that were worse when they were built anew, by name, with the tombstones
+    they had: they are tried again once these are half as many again.
+    """
     for segment in sealed:
-        if segment.tombstones > settings.dead_share_max * segment.count:
+        name = "" if segment.sealed is None else segment.sealed.name
+        dead_max = max(settings.dead_share_max * segment.count, 1.5 * spared.get(name, 0))
+        if segment.tombstones > dead_max:
             return Work(Reason.COMPACT, (segment,), sealed_seq)
     if quiet and (run := _like_sized(sealed, settings.segment_rows_max)):
         return Work(Reason.MERGE, run, sealed_seq)
@@ -97,6 +105,32 @@ def choose_seal(
         rows += segment.live_count
         sealed_seq = watermark
     return Work(Reason.SEAL, tuple(taken), sealed_seq) if taken else None
+
+
+def choose_compaction(
+    sealed: Sequence[SegmentView],
+    sealed_seq: int,
+    settings: MaintenanceSettings,
+    *,
+    full: bool = False,
+) -> tuple[Work, ...]:
+    """What gives all tombstones back: each segment that has some is built anew. With `full` all of
+    them are, into as few as `segment_rows_max` allows. Nothing where nothing would change."""
+    if not full:
+        works = [Work(Reason.COMPACT, (one,), sealed_seq) for one in sealed if one.tombstones]
+        return tuple(works)
+    groups: list[list[SegmentView]] = []
+    for segment in sorted(sealed, key=lambda one: (-one.live_count, one.rows.seqs[0])):
+        for group in groups:
+            if (
+                sum(one.live_count for one in group) + segment.live_count
+                <= settings.segment_rows_max
+            ):
+                group.append(segment)
+                break
+        else:
+            groups.append([segment])
+    return tuple(Work(Reason.COMPACT, tuple(group), sealed_seq) for group in groups)
 
 
 _RATIO = 3
