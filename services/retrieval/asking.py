@@ -12,7 +12,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from ragmesh.api.retrieval.v1 import search_pb2
 
-from engine.errors import InvalidArgument
+from engine.errors import FailedPrecondition, InvalidArgument, NotFound
 from engine.index import formula, reranking
 from engine.index.examples import Strategy
 from engine.index.formula import Boost, Decay, DecayKind, Formula
@@ -84,7 +84,7 @@ def located(path: str) -> Iterator[None]:
     """Puts `path` before the field of what is refused inside."""
     try:
         yield
-    except InvalidArgument as error:
+    except (InvalidArgument, NotFound, FailedPrecondition) as error:
         error.field = f"{path}.{error.field}" if error.field else path
         error.message = f"{path}: {error.message}"
         raise

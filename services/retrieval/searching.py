@@ -89,6 +89,8 @@ class Searcher:
         for index, asked in enumerate(searches):
             with located(f"searches[{index}]"):
                 check_fingerprint(collection, asked.fingerprint, "fingerprint")
+                if _embeds(_with_mode(collection, asked)):
+                    require_model(collection)
         begin_s = time.perf_counter()
         ready = await self._with_vectors(collection, searches, call)
         embedded_s = time.perf_counter()
@@ -132,20 +134,12 @@ class Searcher:
     ) -> list[Search]:
         """The searches with their modes, and the vectors of their texts where those need one."""
         moded = [_with_mode(collection, asked) for asked in searches]
-        texts = list(
-            dict.fromkeys(
-                asked.text
-                for asked in moded
-                if asked.text and asked.staged.query.mode is not Mode.LEXICAL
-            )
-        )
+        texts = list(dict.fromkeys(asked.text for asked in moded if _embeds(asked)))
         if not texts:
             return moded
         embedded = dict(zip(texts, await self.embed_queries(collection, texts, call), strict=True))
         return [
-            with_query(asked, vector=embedded[asked.text])
-            if asked.text and asked.staged.query.mode is not Mode.LEXICAL
-            else asked
+            with_query(asked, vector=embedded[asked.text]) if _embeds(asked) else asked
             for asked in moded
         ]
 
@@ -221,6 +215,11 @@ def _with_mode(collection: Collection, asked: Search) -> Search:
     if mode is None:
         mode = Mode.HYBRID if collection.embedding_model else Mode.LEXICAL
     return with_query(asked, mode=mode, text=None if mode is Mode.DENSE else asked.text)
+
+
+def _embeds(asked: Search) -> bool:
+    """Whether a search with its mode needs the vector of its text."""
+    return bool(asked.text) and asked.staged.query.mode is not Mode.LEXICAL
 
 
 def _earlier(call: Call) -> Call:
