@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from engine.errors import InvalidField
 from engine.index import exact, plan
+from engine.index.beams import EXACT, OWN_BEAMS, Band, Beams, band_of
 from engine.index.bm25 import Part, ranking
 from engine.index.exact import Positions
 from engine.index.filters import Filter, canonical
@@ -49,7 +50,8 @@ class Query:
     each leg brings to the fusion, by default max(100, 4 x limit). A hit's `score` is the leg's
     own in the dense and lexical modes (see `exact` for metrics; BM25), the fused one in hybrid;
     hits below `score_threshold` are left out. `ef` widens the graph search over the collection's
-    own `ef_search`, never narrows it. `exact` scans every row.
+    own `ef_search`, never narrows it. `beams` do so by selectivity where `ef` is not given. `exact`
+    scans every row.
     """
 
     vector: Vector | None = None
@@ -62,6 +64,7 @@ class Query:
     dense_weight: float = 1.0
     lexical_weight: float = 1.0
     ef: int | None = None
+    beams: Beams = OWN_BEAMS
     exact: bool = False
     score_threshold: float | None = None
     with_vectors: bool = False
@@ -74,7 +77,7 @@ class Explain:
     `matches` is how many points satisfy the filter, None without one. `scanned` and `walked` are
     segments searched by scan and by graph; `widened` counts walks that were given up for a scan;
     `visited` rows whose distance was computed; `dense_candidates` and `lexical_candidates` what
-    each leg brought.
+    each leg brought. `band` is of the selectivity, `ef` the widest beam that walked.
     """
 
     mode: Mode
@@ -86,6 +89,8 @@ class Explain:
     visited: int = 0
     dense_candidates: int = 0
     lexical_candidates: int = 0
+    band: Band = Band.ALL
+    ef: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,7 @@ def search(view: View, query: Query) -> Results:
         wanted = canonical(query.filter, view.analyzer.words)
         run.masks = [segment.matching(wanted) for segment in view.segments]
         run.explain.matches = sum(int(np.count_nonzero(mask)) for mask in run.masks)
+        run.explain.band = band_of(run.explain.matches, view.points)
     depth = query.limit
     if mode is Mode.HYBRID:
         depth = max(query.limit, query.candidates or max(100, 4 * query.limit))
@@ -225,14 +231,16 @@ def _dense_leg(run: _Search, k: int) -> Leg:
     assert query.vector is not None
     vector = exact.prepare(view.metric, view.dimensions, query.vector, "vector")
     leg: Leg = []
+    learned = query.beams.efs[run.explain.band] if query.ef is None else 0
     for index, segment in enumerate(view.segments):
         mask = segment.eligible if run.masks is None else run.masks[index] & segment.eligible
         eligible = segment.eligible_count if run.masks is None else int(np.count_nonzero(mask))
         if not eligible:
             continue
         found = None
-        if not query.exact and goes_by_graph(view, segment):
-            found = _walk(run, segment, vector, mask, eligible, k)
+        if not query.exact and learned != EXACT and goes_by_graph(view, segment):
+            ef = query.ef or learned
+            found = _walk(run, segment, vector, mask, eligible, ef, k)
         if found is None:
             run.explain.scanned += 1
             run.explain.visited += eligible
@@ -255,12 +263,12 @@ def goes_by_graph(view: View, segment: SegmentView) -> bool:
 
 
 def _walk(
-    run: _Search, segment: SegmentView, vector: Vector, mask: Mask, eligible: int, k: int
+    run: _Search, segment: SegmentView, vector: Vector, mask: Mask, eligible: int, ef: int, k: int
 ) -> tuple[Positions, NDArray[np.float32]] | None:
     """About the best k by graph, and those that tie with the last; None if a scan is better."""
     graph = segment.graph
     assert graph is not None
-    ef = max(graph.settings.ef_search, run.query.ef or 0, k)
+    ef = max(graph.settings.ef_search, ef, k)
     chosen = plan.choose(count=segment.count, eligible=eligible, ef=ef)
     if chosen is None:
         return None
@@ -273,6 +281,7 @@ def _walk(
         visits_max=chosen.visits_max,
     )
     run.explain.visited += found.visited
+    run.explain.ef = max(run.explain.ef, ef)
     if not found.complete or len(found.positions) < min(k, eligible):
         run.explain.widened += 1
         return None
