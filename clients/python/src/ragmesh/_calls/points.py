@@ -37,8 +37,8 @@ def upsert_points(
 
     More than 1,000 points, or 16 MiB, go in several requests, taken from `points` as they are
     sent. Each request is written whole or not at all; if one fails, those before it stay (a note
-    on the error says how many). `wait` returns only when a search on the answering node finds
-    them. `request_id` is a UUID; a call repeated with it writes nothing twice. Raises
+    on the error says how many). `wait` returns only when searches on every live node find
+    them, or `lagging_nodes` says on which they do not. `request_id` is a UUID; a call repeated with it writes nothing twice. Raises
     CollectionNotFound, DimensionMismatch, FingerprintMismatch, InvalidVector or RequestIdReused.
     """
     name = collection_name(collection)
@@ -49,6 +49,7 @@ def upsert_points(
         map(convert.to_point, points), base, items_max=POINTS_MAX, size=point_pb2.Point.ByteSize
     )
     watermark, upserted, requests = "", 0, 0
+    lagging: tuple[str, ...] = ()
     try:
         for index, part in enumerate(parts):
             request = pb.UpsertPointsRequest(
@@ -62,13 +63,13 @@ def upsert_points(
                 session, rpcs.UPSERT_POINTS, request, timeout_s=timeout_s, lane=lane
             )
             session.remember(name, response.watermark)
-            watermark = response.watermark
+            watermark, lagging = response.watermark, tuple(response.lagging_nodes)
             upserted, requests = upserted + response.upserted, requests + 1
     except RagmeshError as error:
         if requests:
             error.add_note(f"Written before: {upserted} points in {requests} requests.")
         raise
-    return types.UpsertResult(watermark, upserted, requests)
+    return types.UpsertResult(watermark, upserted, requests, lagging)
 
 
 def delete_points(
@@ -94,6 +95,7 @@ def delete_points(
     )
     listed = [] if ids is None else checked_texts(ids, "ids")
     watermark, resolved, deleted, requests = "", "", 0, 0
+    lagging: tuple[str, ...] = ()
     try:
         parts = split(listed, base, items_max=POINTS_MAX, size=text_bytes)
         for index, part in enumerate(parts):
@@ -109,12 +111,13 @@ def delete_points(
             )
             session.remember(name, response.watermark)
             watermark, resolved = response.watermark, response.filter_watermark
+            lagging = tuple(response.lagging_nodes)
             deleted, requests = deleted + response.deleted, requests + 1
     except RagmeshError as error:
         if requests:
             error.add_note(f"Deleted before: {deleted} points in {requests} requests.")
         raise
-    return types.DeleteResult(watermark, deleted, requests, resolved)
+    return types.DeleteResult(watermark, deleted, requests, resolved, lagging)
 
 
 def get_points(

@@ -110,11 +110,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class UpsertResult:
-    """Durable writes: the last request's commit, the points written, the requests it took."""
+    """Durable writes: the last request's commit, the points written, the requests it took.
+
+    With `wait`, `lagging_nodes` names other live nodes that had not applied them when the call's
+    time was nearly over.
+    """
 
     watermark: str
     upserted: int
     requests: int
+    lagging_nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +127,14 @@ class DeleteResult:
     """Durable deletes: the last request's commit, the points deleted, the requests it took.
 
     `filter_watermark` is the commit at which a filter was resolved to points; empty without one.
+    `lagging_nodes` as in UpsertResult.
     """
 
     watermark: str
     deleted: int
     requests: int
     filter_watermark: str = ""
+    lagging_nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -388,7 +388,9 @@ class UpsertPointsRequest(_message.Message):
     collection: _builtins.str
     """`collections/{id}`."""
     wait: _builtins.bool
-    """Whether to return only when a search on the answering node finds them."""
+    """Whether to return only when every live node that serves the collection finds them, or
+    `lagging_nodes` says which do not.
+    """
     request_id: _builtins.str
     """A UUID; repeating it returns the first answer."""
     fingerprint: _builtins.str
@@ -422,19 +424,27 @@ class UpsertPointsResponse(_message.Message):
 
     WATERMARK_FIELD_NUMBER: _builtins.int
     UPSERTED_FIELD_NUMBER: _builtins.int
+    LAGGING_NODES_FIELD_NUMBER: _builtins.int
     watermark: _builtins.str
     """The commit that holds them."""
     upserted: _builtins.int
     """Points written, after those replaced within the request are left out."""
+    @_builtins.property
+    def lagging_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With `wait`: the ids of other live nodes that serve the collection and had not applied the
+        commit when the call's time was nearly over.
+        """
+
     def __init__(
         self,
         *,
         watermark: _builtins.str = ...,
         upserted: _builtins.int = ...,
+        lagging_nodes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["upserted", b"upserted", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lagging_nodes", b"lagging_nodes", "upserted", b"upserted", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -454,7 +464,7 @@ class DeletePointsRequest(_message.Message):
     collection: _builtins.str
     """`collections/{id}`."""
     wait: _builtins.bool
-    """Whether to return only when no search on the answering node finds them."""
+    """Whether to return only when no live node finds them, or `lagging_nodes` says which do."""
     request_id: _builtins.str
     """A UUID; repeating it returns the first answer."""
     @_builtins.property
@@ -493,22 +503,30 @@ class DeletePointsResponse(_message.Message):
     WATERMARK_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
     FILTER_WATERMARK_FIELD_NUMBER: _builtins.int
+    LAGGING_NODES_FIELD_NUMBER: _builtins.int
     watermark: _builtins.str
     """The commit that deleted them; the collection's present one if nothing was there."""
     deleted: _builtins.int
     """Points deleted."""
     filter_watermark: _builtins.str
     """The commit at which the filter was resolved to points; empty without a filter."""
+    @_builtins.property
+    def lagging_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With `wait`: the ids of other live nodes that serve the collection and had not applied the
+        commit when the call's time was nearly over.
+        """
+
     def __init__(
         self,
         *,
         watermark: _builtins.str = ...,
         deleted: _builtins.int = ...,
         filter_watermark: _builtins.str = ...,
+        lagging_nodes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "filter_watermark", b"filter_watermark", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "filter_watermark", b"filter_watermark", "lagging_nodes", b"lagging_nodes", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
