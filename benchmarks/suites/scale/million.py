@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from ragmesh import CollectionStats
 
 from benchmarks import requests
 from benchmarks.bench import Bench
+from benchmarks.data import Matrix
 from benchmarks.metrics import overlap
+from benchmarks.pressure import Outcome
 from benchmarks.processes import MemoryWatch, Taken, taken
 from benchmarks.report import Figure, SuiteReport, Target
 from benchmarks.requests import K, M
@@ -23,6 +28,24 @@ _ID_OVERHEAD_BYTES = 16
 """Of an id, beside its characters: where it ends, and the commit that wrote it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """`base` is the node before it had points, `peak` the most while it built, `rest` after
+    searches. Seconds since the first write, or since the process began."""
+
+    base: Taken
+    peak: Taken
+    rest: Taken
+    builders: int
+    stats: CollectionStats
+    written_s: float
+    settled_s: float
+    restart_s: float
+    recall: float
+    searched: Outcome
+    disk_mib: float
+
+
 def run(bench: Bench) -> SuiteReport:
     """Memory is counted over the node's before it had points. Peaks are of the node and its
     builders together, ids taken off; there is no payload."""
@@ -32,71 +55,85 @@ def run(bench: Bench) -> SuiteReport:
     bench.say(f"searching {count:,} vectors exactly")
     exact = made.exact(queries, K)
     with staged() as stage:
-        base = taken(stage.pid)
-        stage.client.create_collection(COLLECTION, dimensions=made.dimensions)
-        begin_s = time.perf_counter()
-        with MemoryWatch(stage.pid) as watch:
-            written_s = _write(bench, stage, made)
-            bench.say("waiting until the index has settled")
-            stats, settled_at_s = until_settled(
-                stage.client, COLLECTION, stage.pid, timeout_s=7_200
-            )
-        settled_s = settled_at_s - begin_s
-        bench.say("searching")
-        found = [
-            [
-                int(hit.point.id)
-                for hit in stage.client.search_collection(
-                    COLLECTION, vector=row, limit=K, ids_only=True
-                ).hits
-            ]
-            for row in queries
-        ]
-        seconds = 5.0 if bench.quick else 30.0
-        with searching(stage.address, COLLECTION, queries, seconds) as searches:
-            searched = searches.wait().check()
-        rest = taken(stage.pid)
-        disk_mib = stage.mesh.index_bytes() / 2**20
-        bench.say("stopping the node and starting it again")
-        first = requests.search_request(COLLECTION, queries[0], ids_only=True)
-        first.min_watermark = stats.watermark
-        restart_s = stage.restart_s(first, [str(row) for row in found[0]])
-    least = least_bytes(count, made.dimensions)
-    ids = ids_bytes(count)
-    peak_ratio, rest_ratio = (over(one, base, ids, least) for one in (watch.peak, rest))
-    recall = overlap(found, exact)
+        return _report(made, _measure(bench, stage, made, queries, exact))
+
+
+def _measure(
+    bench: Bench, stage: Stage, made: Synthetic, queries: Matrix, exact: NDArray[np.int64]
+) -> Measured:
+    base = taken(stage.pid)
+    stage.client.create_collection(COLLECTION, dimensions=made.dimensions)
+    begin_s = time.perf_counter()
+    with MemoryWatch(stage.pid) as watch:
+        written_s = _write(bench, stage, made)
+        bench.say("waiting until the index has settled")
+        stats, settled_at_s = until_settled(stage.client, COLLECTION, stage.pid, timeout_s=7_200)
+    bench.say("searching")
+    found = [_found(stage, row) for row in queries]
+    seconds = 5.0 if bench.quick else 30.0
+    with searching(stage.address, COLLECTION, queries, seconds) as searches:
+        searched = searches.wait().check()
+    rest, disk_mib = taken(stage.pid), stage.mesh.index_bytes() / 2**20
+    bench.say("stopping the node and starting it again")
+    first = requests.search_request(COLLECTION, queries[0], ids_only=True)
+    first.min_watermark = stats.watermark
+    return Measured(
+        base=base,
+        peak=watch.peak,
+        rest=rest,
+        builders=len(watch.builders_seen),
+        stats=stats,
+        written_s=written_s,
+        settled_s=settled_at_s - begin_s,
+        restart_s=stage.restart_s(first, [str(row) for row in found[0]]),
+        recall=overlap(found, exact),
+        searched=searched,
+        disk_mib=disk_mib,
+    )
+
+
+def _report(made: Synthetic, of: Measured) -> SuiteReport:
+    count = made.count
+    least, ids = least_bytes(count, made.dimensions), ids_bytes(count)
+    peak_ratio, rest_ratio = (over(one, of.base, ids, least) for one in (of.peak, of.rest))
+    p50_ms, p99_ms = (of.searched.percentile_ms(percent) for percent in (50, 99))
+    in_builders = f"PSS, {of.peak.builders_pss_kib / 1024:,.0f} of it in builders"
+    figures = (
+        ("written in", of.written_s, "s", f"{count / of.written_s:,.0f} points/s"),
+        ("settled after", of.settled_s, "s", "since the first write"),
+        ("segments", of.stats.segments, "", ""),
+        ("buffered points", of.stats.buffered_points, "", ""),
+        ("builders seen", of.builders, "", "processes"),
+        ("vectors and links", least / 2**20, "MiB", "what they must take"),
+        ("ids", ids / 2**20, "MiB", "characters and 16 bytes each; left out"),
+        ("payload", 0.0, "MiB", "none"),
+        ("node without points", of.base.pss_kib / 1024, "MiB", "PSS; left out"),
+        ("most while built", of.peak.pss_kib / 1024, "MiB", in_builders),
+        ("at rest, after searches", of.rest.pss_kib / 1024, "MiB", "PSS"),
+        ("index on disk", of.disk_mib, "MiB", ""),
+        ("recall@10", of.recall, "", f"{QUERIES} queries"),
+        ("a search, p50", p50_ms, "ms", "40 Poisson searches/s"),
+        ("… p99", p99_ms, "ms", "from when it was due"),
+        ("restart", of.restart_s, "s", "process start to the first right answer"),
+    )
     return SuiteReport(
         suite="scale",
         setting={"million": f"{count:,} x {made.dimensions}, 100 to a cluster, no payload, M {M}"},
         figures=[
-            Figure("million: written in", written_s, "s", f"{count / written_s:,.0f} points/s"),
-            Figure("million: settled after", settled_s, "s", "since the first write"),
-            Figure("million: segments", float(stats.segments), ""),
-            Figure("million: buffered points", float(stats.buffered_points), ""),
-            Figure("million: builders seen", float(len(watch.builders_seen)), "", "processes"),
-            Figure("million: vectors and links", least / 2**20, "MiB", "what they must take"),
-            Figure("million: ids", ids / 2**20, "MiB", "characters and 16 bytes each; left out"),
-            Figure("million: payload", 0.0, "MiB", "none"),
-            Figure("million: node without points", base.pss_kib / 1024, "MiB", "PSS; left out"),
-            Figure(
-                "million: most while built",
-                watch.peak.pss_kib / 1024,
-                "MiB",
-                f"PSS, {watch.peak.builders_pss_kib / 1024:,.0f} of it in builders",
-            ),
-            Figure("million: at rest, after searches", rest.pss_kib / 1024, "MiB", "PSS"),
-            Figure("million: index on disk", disk_mib, "MiB"),
-            Figure("million: recall@10", recall, "", f"{len(queries)} queries"),
-            Figure("million: a search, p50", searched.percentile_ms(50), "ms", "40 Poisson/s"),
-            Figure("million: … p99", searched.percentile_ms(99), "ms", "from when it was due"),
-            Figure("million: restart", restart_s, "s", "process start to the first right answer"),
+            Figure(f"million: {name}", float(value), unit, note)
+            for name, value, unit, note in figures
         ],
         targets=[
             Target("scale_million_peak_memory_ratio", peak_ratio, "<=", 1.3),
             Target("scale_million_memory_ratio", rest_ratio, "<=", 1.3),
-            Target("scale_million_search_p99_ms", searched.percentile_ms(99), "<=", 20),
+            Target("scale_million_search_p99_ms", p99_ms, "<=", 20),
         ],
     )
+
+
+def _found(stage: Stage, query: NDArray[np.float32]) -> list[int]:
+    found = stage.client.search_collection(COLLECTION, vector=query, limit=K, ids_only=True)
+    return [int(hit.point.id) for hit in found.hits]
 
 
 def least_bytes(count: int, dimensions: int, m: int = M) -> float:
