@@ -23,9 +23,10 @@ from engine.index.exact import Metric
 from engine.index.files import Array, Arrays, ArrayWriter, Written, read_arrays, write_arrays
 from engine.index.graph import Graph, GraphSettings
 from engine.index.packing import pack_payloads
-from engine.index.postings import WordRows, WordTable, merged
+from engine.index.postings import WordRows
 from engine.index.sealed import FORMAT
 from engine.index.segment import SegmentView
+from engine.index.word_table import WordTable, merged
 from engine.index.words import Analyzer
 
 Kept = NDArray[np.int64]

@@ -1,55 +1,26 @@
-"""Which rows hold a word, and how often: in a buffer that grows, or sealed in arrays.
+"""Which rows hold a word, and how often: how that is read, and the buffer that grows.
 
-Both are read alike (`WordRows`), by how many rows the reader's view has. Rows are numbered by
-position, 0, 1, 2 …; what is said about one never changes. Whether a row is live is known to the
-view alone.
-
-The arrays of a sealed table, with T distinct words, P pairs of a word and a row, n rows:
-
-    words.hashes      uint32[T]    CRC-32 of each word, ascending; equal ones by the words' bytes
-    words.terms       uint8[]      the words in that order, in UTF-8, one after the other
-    words.term_starts int64[T + 1] where each begins
-    words.starts      int64[T + 1] where the rows of each word begin
-    words.positions   uint32[P]    the rows of each word, ascending
-    words.freqs       uint16[P]    how often the row holds the word, at most 65,535
-    words.lengths     uint32[n]    how many words each row has; 0 for one without text
-
-Words are sorted by hash, not by spelling, because a lookup is then one binary search in one array
-(0.5 µs) and one comparison of bytes; nobody asks for words in order.
+A buffer and a sealed `word_table.WordTable` are read alike (`WordRows`), by how many rows the
+reader's view has. Rows are numbered by position, 0, 1, 2 …; what is said about one never changes.
+Whether a row is live is known to the view alone.
 """
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
-from zlib import crc32
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import DataLoss
-
 FREQUENCY_MAX = 65_535
 """Where a row holds a word more often, this is what is kept."""
 
-Arrays = dict[str, NDArray[Any]]
-
-_FREQUENCY_BITS = 16
-_STEP = 1 << 20  # postings that a merge handles at once: about 40 MB
-_GONE = np.uint32(0xFFFF_FFFF)
-_FIELDS = {
-    "hashes": np.uint32,
-    "terms": np.uint8,
-    "term_starts": np.int64,
-    "starts": np.int64,
-    "positions": np.uint32,
-    "freqs": np.uint16,
-    "lengths": np.uint32,
-}
+_ROW_BITS = np.uint64(32)
+_ROW = np.uint64(0xFFFF_FFFF)
+_NO_NUMBER = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
 class Postings(NamedTuple):
@@ -90,20 +61,37 @@ class WordRows(Protocol):
         """About how much memory this takes, in bytes; of mapped arrays, how much they could."""
 
 
+class _Run(NamedTuple):
+    """Pairs of a word and a row, ascending: the word's number in the upper half of the key, the
+    row in the lower. Written once."""
+
+    keys: NDArray[np.uint64]
+    freqs: NDArray[np.uint16]
+
+
+class _Numbers(dict[str, int]):
+    """Words by number, in order of first appearance. Only the writer may ask for an unknown one."""
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self)
+        return number
+
+
 class WordBuffer:
     """Rows that are still being written: one writer appends while any number of readers read.
 
-    A word's rows are one array of whole numbers, position above frequency. Reading copies it in
-    one step of the interpreter, so that a reader sees each append of one row whole or not at all,
-    and its `count` leaves out what came after its view.
+    Each append sorts its pairs into a run. Where the run before is no larger, the two become one,
+    so that there are few, and runs follow each other in the order of their rows. The runs are one
+    tuple: a reader takes it once and never sees half an append, and its `count` leaves out what
+    came after its view.
     """
 
-    __slots__ = ("_lengths", "_pairs", "_rows", "_total")
+    __slots__ = ("_lengths", "_numbers", "_rows", "_runs")
 
     def __init__(self) -> None:
-        self._pairs: dict[str, array[int]] = {}
+        self._numbers = _Numbers()
+        self._runs: tuple[_Run, ...] = ()
         self._lengths: NDArray[np.uint32] = np.empty(64, np.uint32)
-        self._total = 0
         self._rows = 0
 
     @property
@@ -120,45 +108,42 @@ class WordBuffer:
         if not 0 <= first_row <= self._rows:
             raise ValueError(f"row {first_row} does not follow {self._rows} rows; append it next")
         if first_row < self._rows:
-            self._forget(first_row)
+            self._runs = tuple(_before(run, first_row) for run in self._runs)
+        self._rows = first_row
         count = first_row + len(texts_words)
         if count > len(self._lengths):
             grown = np.empty(max(count, 2 * len(self._lengths)), np.uint32)
             grown[:first_row] = self._lengths[:first_row]
             self._lengths = grown
-        self._lengths[first_row:count] = [len(words) for words in texts_words]
-        self._rows = count  # before the words: `_forget` must find them if this fails midway
-        pairs = self._pairs
-        for row, words in enumerate(texts_words, first_row):
-            place = row << _FREQUENCY_BITS
-            times = Counter(words)
-            for word, often in times.items():
-                pair = place | min(often, FREQUENCY_MAX)
-                known = pairs.get(word)
-                if known is None:
-                    pairs[word] = array("Q", (pair,))
-                else:
-                    known.append(pair)
-            self._total += len(times)
-
-    def _forget(self, first_row: int) -> None:
-        place = first_row << _FREQUENCY_BITS
-        for word, pairs in list(self._pairs.items()):
-            kept = bisect_left(pairs, place)
-            self._total -= len(pairs) - kept
-            if kept:
-                del pairs[kept:]
-            else:
-                del self._pairs[word]
-        self._rows = first_row
+        lengths = np.array([len(words) for words in texts_words], np.uint32)
+        self._lengths[first_row:count] = lengths
+        numbers = map(self._numbers.__getitem__, chain.from_iterable(texts_words))
+        keys = np.fromiter(numbers, np.uint64, int(lengths.sum(dtype=np.int64)))
+        keys <<= _ROW_BITS
+        keys |= np.repeat(np.arange(first_row, count, dtype=np.uint64), lengths)
+        keys, times = np.unique(keys, return_counts=True)
+        new = _Run(keys, np.minimum(times, FREQUENCY_MAX).astype(np.uint16))
+        runs = list(self._runs)
+        while runs and len(runs[-1].keys) <= len(new.keys):
+            new = _joined([runs.pop(), new])
+        self._runs = (*runs, new)
+        self._rows = count
 
     def postings(self, word: str, count: int) -> Postings | None:
         """The rows with the word among the first `count`; None where there are none."""
-        known = self._pairs.get(word)
-        if known is None:
+        number = self._numbers.get(word)
+        if number is None:
             return None
-        pairs = np.frombuffer(known[: bisect_left(known, count << _FREQUENCY_BITS)], np.uint64)
-        return _unpacked(pairs) if len(pairs) else None
+        first = number << 32
+        found = []
+        for keys, freqs in self._runs:
+            low = bisect_left(keys.data, first)
+            high = bisect_left(keys.data, first + count, low)
+            if low < high:
+                found.append(Postings((keys[low:high] & _ROW).astype(np.uint32), freqs[low:high]))
+        if len(found) < 2:
+            return found[0] if found else None
+        return Postings(*map(np.concatenate, zip(*found, strict=True)))
 
     def lengths(self, count: int) -> NDArray[np.uint32]:
         """How many words each of the first `count` rows has."""
@@ -166,222 +151,29 @@ class WordBuffer:
 
     def flat(self, count: int) -> Flat:
         """All postings of the first `count` rows, in a copy."""
-        end = count << _FREQUENCY_BITS
-        # A copy is one step. A list of items is not: its tuples may start a garbage collection,
-        # which lets the writer in.
-        known = self._pairs.copy()
-        words = [(word, pairs[: bisect_left(pairs, end)]) for word, pairs in known.items()]
-        words = [(word, pairs) for word, pairs in words if pairs]
-        pairs = np.frombuffer(b"".join(pairs for _, pairs in words), np.uint64)
-        starts = np.zeros(len(words) + 1, np.int64)
-        np.cumsum([len(pairs) for _, pairs in words], out=starts[1:])
-        return Flat([word.encode() for word, _ in words], starts, *_unpacked(pairs))
+        keys, freqs = _joined([_before(run, count) for run in self._runs])
+        words = list(self._numbers)  # after the runs, which have none that is not listed
+        numbers = keys >> _ROW_BITS
+        starts = np.flatnonzero(np.diff(numbers, prepend=_NO_NUMBER, append=_NO_NUMBER))
+        terms = [words[number].encode() for number in numbers[starts[:-1]].tolist()]
+        return Flat(terms, starts.astype(np.int64), (keys & _ROW).astype(np.uint32), freqs)
 
     @property
     def nbytes(self) -> int:
         """About how much memory this takes, in bytes."""
-        return 9 * self._total + 200 * len(self._pairs) + self._lengths.nbytes
+        pairs = sum(run.keys.nbytes + run.freqs.nbytes for run in self._runs)
+        return pairs + 180 * len(self._numbers) + self._lengths.nbytes
 
 
-class WordTable:
-    """The words of a sealed segment, read from its arrays, which may be mapped from a file."""
-
-    __slots__ = ("_arrays", "_freqs", "_hashes", "_lengths", "_positions", "_starts", "_terms")
-
-    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Over the arrays that `build` or `merged` made; nothing is copied or read through.
-
-        Raises DataLoss if an array is missing, of another type, or too short for the others.
-        """
-        found = {
-            name: np.asarray(arrays.get(f"words.{name}", np.empty(0, np.bool_))) for name in _FIELDS
-        }
-        terms, pairs = len(found["hashes"]), len(found["positions"])
-        if (
-            any(found[name].dtype != dtype for name, dtype in _FIELDS.items())
-            or len(found["term_starts"]) != terms + 1
-            or len(found["starts"]) != terms + 1
-            or len(found["freqs"]) != pairs
-            or int(found["starts"][-1]) != pairs
-            or int(found["term_starts"][-1]) != len(found["terms"])
-        ):
-            shapes = ", ".join(f"{name} {one.dtype}[{len(one)}]" for name, one in found.items())
-            raise DataLoss(
-                f"the words of a segment contradict each other ({shapes}); build it again from "
-                "the log",
-                metadata={"shapes": shapes},
-            )
-        self._arrays = found
-        self._positions: NDArray[np.uint32] = found["positions"]
-        self._freqs: NDArray[np.uint16] = found["freqs"]
-        self._lengths: NDArray[np.uint32] = found["lengths"]
-        # Items of a memoryview are Python's own numbers, three times as fast to take.
-        self._hashes = found["hashes"].data
-        self._starts = found["starts"].data
-        self._terms = (found["terms"].data, found["term_starts"].data)
-
-    @staticmethod
-    def build(rows: Iterable[Sequence[str]]) -> Arrays:
-        """The arrays of rows given by their words. Equal rows give equal bytes."""
-        buffer = WordBuffer()
-        for row, words in enumerate(rows):
-            buffer.append(row, [words])
-        return merged([(buffer, np.arange(buffer.rows))])
-
-    def postings(self, word: str, count: int) -> Postings | None:
-        """The rows with the word among the first `count`; None where there are none."""
-        wanted = word.encode()
-        hashed = crc32(wanted)
-        hashes, (blob, term_starts) = self._hashes, self._terms
-        term = bisect_left(hashes, hashed)
-        while term < len(hashes) and hashes[term] == hashed:
-            if blob[term_starts[term] : term_starts[term + 1]] == wanted:
-                return self._upto(self._starts[term], self._starts[term + 1], count)
-            term += 1
-        return None
-
-    def _upto(self, start: int, end: int, count: int) -> Postings | None:
-        positions = self._positions[start:end]
-        if count < len(self._lengths):
-            end = start + int(np.searchsorted(positions, np.uint32(count)))
-            positions = positions[: end - start]
-        return Postings(positions, self._freqs[start:end]) if len(positions) else None
-
-    def lengths(self, count: int) -> NDArray[np.uint32]:
-        """How many words each of the first `count` rows has."""
-        return self._lengths[:count]
-
-    def flat(self, count: int) -> Flat:
-        """All postings; a sealed segment is read whole. Raises ValueError for fewer rows."""
-        if count < len(self._lengths):
-            raise ValueError(f"{count} of {len(self._lengths)} sealed rows; ask for all of them")
-        blob, starts = self._terms
-        terms = [bytes(blob[start:end]) for start, end in pairwise(starts.tolist())]
-        return Flat(terms, self._arrays["starts"], self._positions, self._freqs)
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        return len(self._lengths)
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes the arrays have."""
-        return sum(one.nbytes for one in self._arrays.values())
+def _before(run: _Run, row: int) -> _Run:
+    """What a run says of the rows before this one."""
+    kept = (run.keys & _ROW) < row
+    return run if kept.all() else _Run(run.keys[kept], run.freqs[kept])
 
 
-def merged(sources: Sequence[tuple[WordRows, NDArray[np.integer[Any]]]]) -> Arrays:
-    """The arrays of one table out of some rows of several sources.
-
-    Each source comes with the positions of the rows to keep, ascending. They are renumbered 0, 1,
-    2 …, source after source. The texts are not needed. Takes about 40 MB beside the result.
-    Raises ValueError for positions that do not ascend.
-    """
-    parts = []
-    first = 0
-    for rows, kept in sources:
-        parts.append(_Part(rows, kept, first))
-        first += len(kept)
-    vocabulary: dict[bytes, int] = {}
-    for part in parts:
-        for term in part.alive():
-            vocabulary.setdefault(term, len(vocabulary))
-    terms, hashes = _in_order(vocabulary)
-    vocabulary.update((term, rank) for rank, term in enumerate(terms))
-    totals = np.zeros(len(terms) + 1, np.int64)
-    for part in parts:
-        part.ranks = np.fromiter((vocabulary[term] for term in part.alive()), np.int64)
-        totals[part.ranks + 1] += part.counts[part.counts > 0]
-    starts = np.cumsum(totals)
-    cursor = starts[:-1].copy()
-    positions = np.empty(int(starts[-1]), np.uint32)
-    freqs = np.empty(int(starts[-1]), np.uint16)
-    for part in parts:
-        part.scatter(cursor, positions, freqs)
-    term_starts = np.zeros(len(terms) + 1, np.int64)
-    np.cumsum([len(term) for term in terms], out=term_starts[1:])
-    return {
-        "words.hashes": hashes,
-        "words.terms": np.frombuffer(b"".join(terms), np.uint8),
-        "words.term_starts": term_starts,
-        "words.starts": starts,
-        "words.positions": positions,
-        "words.freqs": freqs,
-        "words.lengths": np.concatenate([np.empty(0, np.uint32), *(one.lengths for one in parts)]),
-    }
-
-
-class _Part:
-    """One source of a merge: its postings, and what becomes of them."""
-
-    __slots__ = ("counts", "flat", "lengths", "numbers", "ranks")
-
-    def __init__(self, rows: WordRows, kept: NDArray[np.integer[Any]], first: int) -> None:
-        if len(kept) and (int(kept[0]) < 0 or not bool(np.all(kept[1:] > kept[:-1]))):
-            raise ValueError("the positions to keep do not ascend from 0; sort them")
-        count = rows.rows  # once: a buffer may grow meanwhile
-        self.lengths = rows.lengths(count)[kept]
-        self.flat = rows.flat(count)
-        self.numbers = np.full(count, _GONE, np.uint32)
-        self.numbers[kept] = np.arange(first, first + len(kept), dtype=np.uint32)
-        self.ranks: NDArray[np.int64] = np.empty(0, np.int64)
-        self.counts: NDArray[np.int64] = np.zeros(len(self.flat.terms), np.int64)
-        for low, high in self._steps():
-            start, end = self.flat.starts[low], self.flat.starts[high]
-            lives = self.numbers[self.flat.positions[start:end]] != _GONE
-            self.counts[low:high] = np.add.reduceat(
-                lives, self.flat.starts[low:high] - start, dtype=np.int64
-            )
-
-    def alive(self) -> Iterator[bytes]:
-        """The words that a kept row has."""
-        return (self.flat.terms[index] for index in np.flatnonzero(self.counts).tolist())
-
-    def scatter(
-        self,
-        cursor: NDArray[np.int64],
-        positions: NDArray[np.uint32],
-        freqs: NDArray[np.uint16],
-    ) -> None:
-        """Write the kept postings of each word from its cursor on, and move the cursor."""
-        targets = np.zeros(len(self.counts), np.int64)
-        alive = self.counts > 0
-        targets[alive] = cursor[self.ranks]
-        cursor[self.ranks] += self.counts[alive]
-        for low, high in self._steps():
-            start, end = self.flat.starts[low], self.flat.starts[high]
-            numbers = self.numbers[self.flat.positions[start:end]]
-            lives = numbers != _GONE
-            counts = self.counts[low:high]
-            before = np.cumsum(counts) - counts
-            places = np.repeat(targets[low:high] - before, counts)
-            places += np.arange(len(places))
-            positions[places] = numbers[lives]
-            freqs[places] = self.flat.freqs[start:end][lives]
-
-    def _steps(self) -> Iterator[tuple[int, int]]:
-        """Ranges of words with about `_STEP` postings each, or one word with more."""
-        starts, low = self.flat.starts, 0
-        while low < len(self.counts):
-            high = int(np.searchsorted(starts, starts[low] + _STEP, "right")) - 1
-            high = max(low + 1, high)
-            yield low, high
-            low = high
-
-
-def _in_order(vocabulary: Iterable[bytes]) -> tuple[list[bytes], NDArray[np.uint32]]:
-    """Words by hash, those of equal hash by their bytes; with the hashes."""
-    terms = list(vocabulary)
-    hashes = np.fromiter(map(crc32, terms), np.uint32, len(terms))
-    order = np.argsort(hashes, kind="stable")
-    hashes = hashes[order]
-    ordered = [terms[index] for index in order.tolist()]
-    for at in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():
-        end = int(np.searchsorted(hashes, hashes[at], "right"))
-        ordered[at:end] = sorted(ordered[at:end])
-    return ordered, hashes
-
-
-def _unpacked(pairs: NDArray[np.uint64]) -> Postings:
-    freqs = (pairs & np.uint64(FREQUENCY_MAX)).astype(np.uint16)
-    return Postings((pairs >> np.uint64(_FREQUENCY_BITS)).astype(np.uint32), freqs)
+def _joined(runs: Sequence[_Run]) -> _Run:
+    """One run of several."""
+    keys = np.concatenate([np.empty(0, np.uint64), *(run.keys for run in runs)])
+    freqs = np.concatenate([np.empty(0, np.uint16), *(run.freqs for run in runs)])
+    order = np.argsort(keys, kind="stable")  # which merges what is sorted already
+    return _Run(keys[order], freqs[order])

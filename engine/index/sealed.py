@@ -27,7 +27,7 @@ from engine.index.files import Arrays, read_arrays
 from engine.index.filters import Filter
 from engine.index.graph import Graph, GraphSettings
 from engine.index.payloads import Mask
-from engine.index.postings import WordTable
+from engine.index.word_table import WordTable
 from engine.types import Matrix, Point
 
 FORMAT = 1

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from engine.index import bm25
 from engine.index.bm25 import K1, B, Mask, Part, live_totals, ranking
-from engine.index.postings import WordBuffer, WordRows, WordTable, merged
+from engine.index.postings import WordBuffer, WordRows
+from engine.index.word_table import WordTable, merged
 
 LETTERS = "abcdefgh"
 # Skewed, so that some words are in nearly every row and searches end early.
