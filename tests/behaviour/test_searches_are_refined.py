@@ -95,9 +95,9 @@ async def test_scores_are_fused_by_their_place_in_each_leg(
     )
     found = await search(rung, texts, text=question, fusion=fusion, limit=30)
     expected: dict[str, float] = {}
-    for leg, weight in zip(legs, (2, 0.5), strict=True):
-        mean, deviation = statistics.fmean(leg.values()), statistics.pstdev(leg.values())
-        for id, score in leg.items():
+    for scores, weight in zip(legs, (2, 0.5), strict=True):
+        mean, deviation = statistics.fmean(scores.values()), statistics.pstdev(scores.values())
+        for id, score in scores.items():
             share = max(0.0, 0.5 + (score - mean) / (6 * deviation))
             expected[id] = expected.get(id, 0.0) + weight * share
     for hit in found.hits:
