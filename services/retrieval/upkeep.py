@@ -12,16 +12,19 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import RagmeshError
-from engine.index.building import Spec, prepare_job
+from engine.index.building import Job, Spec, prepare_job
 from engine.index.collection import CollectionIndex
+from engine.index.comparing import Comparison, compare, part, sample_queries
 from engine.index.maintenance import Reason, Work
+from engine.index.sealed import Sealed
 from services.retrieval.builder import Builder, BuiltFile
 from services.retrieval.loading import Loader
 from services.retrieval.objects import ObjectStore
@@ -39,6 +42,22 @@ LEASE_S = 60.0
 
 PAUSE_S = 5.0
 """After a build that failed, or where another node builds."""
+
+SAMPLE = 32
+"""Queries by which a segment without its tombstones is compared with what it is built of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What was built for a work; None where none of its rows lives."""
+
+    work: Work
+    built: BuiltFile | None
+
+    @property
+    def wall_s(self) -> float:
+        """How long it took to build."""
+        return 0.0 if self.built is None else self.built.wall_s
 
 
 class Upkeep:
@@ -72,19 +91,15 @@ class Upkeep:
         """Merge or compact what should be; the commit that published it, or None."""
         return await self._work(collection, index, "merge", lambda: index.merge_work(quiet=quiet))
 
-    async def _work(
-        self,
-        collection: Collection,
-        index: CollectionIndex,
-        kind: Kind,
-        choose: Callable[[], Work | None],
-    ) -> int | None:
-        if choose() is None or not await self._claim(collection, kind):
-            return None
+    @contextlib.asynccontextmanager
+    async def lease(self, collection: Collection, kind: Kind) -> AsyncIterator[bool]:
+        """Whether nobody else builds now, or will until the end."""
+        if not await self._claim(collection, kind):
+            yield False
+            return
         beat = asyncio.create_task(self._hold(collection, kind))
         try:
-            work = choose()
-            return None if work is None else await self._build(collection, index, work)
+            yield True
         finally:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
@@ -92,37 +107,22 @@ class Upkeep:
                 async with self._store.transaction(collection.tenant) as tx:
                     await release_build(tx, collection, self._owner, kind)
 
-    async def _claim(self, collection: Collection, kind: Kind) -> bool:
-        async with self._store.transaction(collection.tenant) as tx:
-            return await claim_build(tx, collection, self._owner, LEASE_S, kind)
-
-    async def _hold(self, collection: Collection, kind: Kind) -> None:
-        while True:
-            await asyncio.sleep(LEASE_S / 3)
-            with contextlib.suppress(RagmeshError):
-                await self._claim(collection, kind)
-
-    async def _build(
-        self, collection: Collection, index: CollectionIndex, work: Work
-    ) -> int | None:
-        sealed_from = index.sealed_seq
-        if not work.rows:
-            return await self._published(collection, work, None, sealed_from)
+    @contextlib.asynccontextmanager
+    async def scratch(self, collection: Collection) -> AsyncIterator[Path]:
+        """A folder for what is built; gone at the end with what was not published."""
         folder = self._loader.folder(collection)
-        scratch = Path(await self._run(lambda: tempfile.mkdtemp(prefix="build-", dir=folder)))
+        path = Path(await self._run(lambda: tempfile.mkdtemp(prefix="build-", dir=folder)))
         try:
-            built = await self._built(collection, index, work, scratch)
-            name = built.sha256.hex()
-            path = self._loader.segment_path(collection, name)
-            await self._run(lambda: built.path.rename(path))
-            await self._objects.put(name, path)
-            return await self._published(collection, work, built, sealed_from)
+            yield path
         finally:
-            await self._run(lambda: shutil.rmtree(scratch, ignore_errors=True))
+            await self._run(lambda: shutil.rmtree(path, ignore_errors=True))
 
-    async def _built(
+    async def make(
         self, collection: Collection, index: CollectionIndex, work: Work, scratch: Path
-    ) -> BuiltFile:
+    ) -> Candidate:
+        """Have a segment built, beside the index. Raises BuildFailed."""
+        if not work.rows:
+            return Candidate(work, None)
         chosen = index.settings
         spec = Spec(
             chosen.dimensions, chosen.metric, chosen.language, chosen.graph, work.sealed_seq
@@ -136,31 +136,107 @@ class Upkeep:
             )
             for view in work.sources
         ]
-        job = await self._run(lambda: prepare_job(sources, spec, scratch, scratch / "out"))
-        return await self._builder.build(asdict(job))
 
-    async def _published(
-        self, collection: Collection, work: Work, built: BuiltFile | None, sealed_from: int
+        def prepare() -> Job:
+            folder = Path(tempfile.mkdtemp(dir=scratch))
+            return prepare_job(sources, spec, folder, folder / "out")
+
+        job = await self._run(prepare)
+        return Candidate(work, await self._builder.build(asdict(job)))
+
+    async def opened(self, index: CollectionIndex, candidates: Sequence[Candidate]) -> list[Sealed]:
+        """What was built, open."""
+        files = [one.built for one in candidates if one.built is not None]
+        return await self._run(
+            lambda: [index.open(one.path, one.sha256.hex(), check=False) for one in files]
+        )
+
+    async def publish(
+        self, collection: Collection, candidates: Sequence[Candidate], sealed_from: int
     ) -> int | None:
-        sealing = work.reason is Reason.SEAL
+        """Swap segments as one commit; its number, or None where the log went another way."""
+        files = [one.built for one in candidates if one.built is not None]
+        for built in files:
+            name = built.sha256.hex()
+            await self._objects.put(name, built.path)
+            path = self._loader.segment_path(collection, name)
+            await self._run(partial(built.path.rename, path))
+        seals = [one.work.sealed_seq for one in candidates if one.work.reason is Reason.SEAL]
         async with self._store.transaction(collection.tenant) as tx:
             outcome = await publish(
                 tx,
                 collection,
-                [] if built is None else [built.segment(work.reason.value)],
-                [bytes.fromhex(one) for one in work.retired],
+                [c.built.segment(c.work.reason.value) for c in candidates if c.built is not None],
+                [bytes.fromhex(name) for one in candidates for name in one.work.retired],
                 sealed_from=sealed_from,
-                sealed_seq=work.sealed_seq if sealing else sealed_from,
+                sealed_seq=max(seals, default=sealed_from),
                 exists=self._objects.exists,
             )
         if isinstance(outcome, Outdated):
             _LOG.info("a segment of %s is not needed: %s", collection.id, outcome.reason)
             return None
-        metrics.SEGMENTS_BUILT.labels(work.reason.value).inc()
-        if built is not None:
-            rows, wall_s = built.rows, built.wall_s
-            _LOG.info("%s of %s: %d rows in %.1f s", work.reason, collection.id, rows, wall_s)
+        for one in candidates:
+            reason, rows = one.work.reason, one.work.rows
+            metrics.SEGMENTS_BUILT.labels(reason.value).inc()
+            if one.built is not None:
+                _LOG.info("%s of %s: %d rows in %.1f s", reason, collection.id, rows, one.wall_s)
         return outcome.seq
+
+    async def _work(
+        self,
+        collection: Collection,
+        index: CollectionIndex,
+        kind: Kind,
+        choose: Callable[[], Work | None],
+    ) -> int | None:
+        if choose() is None:
+            return None
+        async with self.lease(collection, kind) as held:
+            work = choose() if held else None
+            if work is None:
+                return None
+            sealed_from = index.sealed_seq
+            async with self.scratch(collection) as scratch:
+                candidate = await self.make(collection, index, work, scratch)
+                if work.reason is Reason.COMPACT and await self._worse(index, candidate):
+                    return None
+                return await self.publish(collection, [candidate], sealed_from)
+
+    async def _worse(self, index: CollectionIndex, candidate: Candidate) -> bool:
+        """Whether searches would find less in what was built than in what it is built of."""
+        segments = await self.opened(index, [candidate])
+        view, retired = index.view, candidate.work.retired
+        names = {one.name for one in segments}
+
+        def work() -> Comparison:
+            preview = index.preview(view, segments, retired)
+            old = [one for one in view.segments if one.sealed and one.sealed.name in retired]
+            new = [one for one in preview.segments if one.sealed and one.sealed.name in names]
+            before = part(view, old)
+            return compare(before, part(preview, new), sample_queries(before, SAMPLE))
+
+        found = await self._run(work)
+        if not found.worse:
+            return False
+        index.spare(candidate.work)
+        metrics.COMPACTIONS_ROLLED_BACK.inc()
+        _LOG.warning(
+            "a segment built without its tombstones was thrown away: recall would fall from "
+            "%.3f to %.3f",
+            found.recall_before,
+            found.recall_after,
+        )
+        return True
+
+    async def _claim(self, collection: Collection, kind: Kind) -> bool:
+        async with self._store.transaction(collection.tenant) as tx:
+            return await claim_build(tx, collection, self._owner, LEASE_S, kind)
+
+    async def _hold(self, collection: Collection, kind: Kind) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            with contextlib.suppress(RagmeshError):
+                await self._claim(collection, kind)
 
     async def _run(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)

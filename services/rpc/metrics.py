@@ -83,6 +83,10 @@ SEGMENTS_BUILT = Counter(
     "Segments that this node built and published; reason is `seal`, `merge` or `compact`.",
     ["reason"],
 )
+COMPACTIONS_ROLLED_BACK = Counter(
+    "ragmesh_compactions_rolled_back_total",
+    "Compactions thrown away because searches would have found less.",
+)
 INDEX_REBUILDS = Counter(
     "ragmesh_index_rebuilds_total", "Indexes rebuilt because the log was another one."
 )
