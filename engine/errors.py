@@ -28,6 +28,8 @@
     │   ├── MessageTooLarge          over the size limit
     │   ├── QueueFull                refused before queueing; `retry_after_s` says when to come back
     │   ├── ModelMemoryFull          no memory for another model while the loaded ones have work
+    │   ├── IndexMemoryFull          no memory for more points; deletes and searches still pass
+    │   ├── RateLimited              too often for the collection; `retry_after_s` is set
     │   └── LimitReached             a limit of the collection or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable
@@ -193,6 +195,14 @@ class QueueFull(Exhausted):
 
 class ModelMemoryFull(Exhausted):
     """The models' memory budget is taken by models that have work; `retry_after_s` is set."""
+
+
+class IndexMemoryFull(Exhausted):
+    """The indexes' memory budget of the node is used up: it takes no more points."""
+
+
+class RateLimited(Exhausted):
+    """More requests a second than the collection takes; `retry_after_s` is set."""
 
 
 class LimitReached(Exhausted):

@@ -160,6 +160,30 @@ class GenerationSettings(_Part):
     """More models."""
 
 
+class LimitSettings(_Part):
+    """What a collection may ask of a node where it says nothing itself; 0 for no bound beyond the
+    contract's."""
+
+    limit_max: int = Field(0, ge=0)
+    """The largest `limit` of a search."""
+    ef_search_max: int = Field(0, ge=0)
+    """The largest `ef_search` of a search."""
+    upsert_points_max: int = Field(0, ge=0)
+    """Points of one UpsertPoints."""
+    payload_bytes_max: int = Field(0, ge=0)
+    """Bytes of a point's payload."""
+    filter_conditions_max: int = Field(0, ge=0)
+    """Conditions of a filter."""
+    points_max: int = Field(0, ge=0)
+    """Points of a collection."""
+    bytes_max: int = Field(0, ge=0)
+    """Bytes of a collection's index."""
+    searches_per_second: float = Field(0.0, ge=0)
+    """Searches of a collection on this node. With few, callers wait and try again."""
+    writes_per_second: float = Field(0.0, ge=0)
+    """Requests that write to a collection on this node. With few, callers wait and try again."""
+
+
 class IndexSettings(_Part):
     """What the retrieval service keeps in memory and on disk. All of it is made from the log."""
 
@@ -171,8 +195,13 @@ class IndexSettings(_Part):
     not name is deleted from it, so it belongs to one mesh. None for `objects` in the data
     directory, which nodes on other machines do not see."""
     memory_bytes_max: int = Field(0, ge=0)
-    """What the indexes of this node may take; 0 for a third of the machine's or the cgroup's
-    memory. Past it, writes are refused and deletes still pass."""
+    """What the indexes of this node may take; 0 for half of the machine's or the cgroup's memory.
+    Past it, upserts are refused; deletes and searches still pass."""
+    unsealed_rows_max: int = Field(200_000, ge=1_000)
+    """Rows of a collection that may wait to be sealed; past it, upserts are refused until builds
+    have caught up. More takes memory, and searches scan all of them."""
+    limits: LimitSettings = LimitSettings()
+    """Of collections that have no limits of their own."""
     open_max: int = Field(256, ge=1)
     """Collections that are open at once; the one not used for longest is closed, and opened again
     when it is used. More takes memory, fewer makes first searches wait."""

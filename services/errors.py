@@ -69,6 +69,8 @@ TABLE: dict[type[BaseException], Row] = {
     e.MessageTooLarge: Row(Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
     e.QueueFull: Row(Code.RESOURCE_EXHAUSTED, "QUEUE_FULL", Retry.LATER),
     e.ModelMemoryFull: Row(Code.RESOURCE_EXHAUSTED, "MODEL_MEMORY_FULL", Retry.LATER),
+    e.IndexMemoryFull: Row(Code.RESOURCE_EXHAUSTED, "INDEX_MEMORY_FULL", Retry.LATER),
+    e.RateLimited: Row(Code.RESOURCE_EXHAUSTED, "RATE_LIMITED", Retry.LATER),
     e.LimitReached: Row(Code.RESOURCE_EXHAUSTED, "LIMIT_REACHED"),
     e.NodeDraining: Row(Code.UNAVAILABLE, "NODE_DRAINING", Retry.SAFE_ONLY),
     e.StoreUnavailable: Row(Code.UNAVAILABLE, "STORE_UNAVAILABLE", Retry.SAFE_ONLY),

@@ -29,11 +29,11 @@ from engine.errors import (
     RagmeshError,
 )
 from services.config import ModelSettings
-from services.embedding import memory
 from services.embedding.hub import Progress
 from services.embedding.loader import Description, Loader
 from services.embedding.served import ServedModel, no_vectors
 from services.embedding.specs import DEFAULT, ModelSpec
+from services.rpc.machine import budget
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -77,7 +77,7 @@ class Catalog:
         threads: Executor,
     ) -> None:
         self._settings = settings
-        self._budget_bytes = memory.budget(settings.memory_bytes_max)
+        self._budget_bytes = budget(settings.memory_bytes_max)
         self._entries = {spec.id: _Entry(spec) for spec in specs}
         self._default = self._entries[specs[0].id]
         self._loader = loader

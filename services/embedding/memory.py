@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
-
 from engine.models.model_dir import ModelDir
 
 WEIGHTS_FACTOR = 1.45
@@ -18,8 +16,6 @@ WEIGHTS_FACTOR = 1.45
 
 BYTES_PER_ACTIVATION = 80
 """Peak of the arena for each padded token and hidden number: about 20 arrays of float32."""
-
-_CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 
 
 def estimate(weights_bytes: int, hidden: int, batch_padded_tokens_max: int) -> int:
@@ -39,19 +35,3 @@ def file_bytes(file: Path) -> int:
     """Bytes of a file of weights, with those that ONNX keeps beside it."""
     data = file.with_name(f"{file.name}_data")
     return file.stat().st_size + (data.stat().st_size if data.is_file() else 0)
-
-
-def budget(memory_bytes_max: int) -> int:
-    """Bytes for all models: what was asked for, or half of what this process may use for 0."""
-    return memory_bytes_max or available() // 2
-
-
-def available(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """The machine's memory in bytes, or the cgroup's limit where that is less."""
-    limits = [psutil.virtual_memory().total]
-    for name in _CGROUP_LIMITS:
-        try:
-            limits.append(int((cgroups / name).read_text()))
-        except (OSError, ValueError):
-            continue  # no such version of cgroups, or "max" for no limit
-    return min(limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -17,12 +17,32 @@ Metric: TypeAlias = Literal["cosine", "dot", "euclidean"]
 _COLUMNS = (
     "tenant, id, uid, display_name, embedding_model, fingerprint, dimensions, metric, language, "
     "chunk_tokens_max, chunk_overlap_tokens, hnsw_m, hnsw_ef_construction, hnsw_ef_search, "
-    "create_time, update_time"
+    "limit_max, ef_search_max, upsert_points_max, payload_bytes_max, filter_conditions_max, "
+    "points_max, bytes_max, searches_per_second, writes_per_second, recall_sample_share, "
+    "recall_target, beams, create_time, update_time"
 )
+SAMPLE_SHARE_DEFAULT = 0.01
+RECALL_TARGET_DEFAULT = 0.95
+_OWN_BEAMS = [0] * 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CollectionSpec:
+class CollectionLimits:
+    """What a collection may be asked for; 0 where the node's limits hold. Rates are of one node."""
+
+    limit_max: int = 0
+    ef_search_max: int = 0
+    upsert_points_max: int = 0
+    payload_bytes_max: int = 0
+    filter_conditions_max: int = 0
+    points_max: int = 0
+    bytes_max: int = 0
+    searches_per_second: float = 0.0
+    writes_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionSpec(CollectionLimits):
     """What a caller chooses. Empty `embedding_model` and `fingerprint`: vectors only."""
 
     display_name: str = ""
@@ -36,15 +56,19 @@ class CollectionSpec:
     hnsw_m: int = 16
     hnsw_ef_construction: int = 100
     hnsw_ef_search: int = 64
+    recall_sample_share: float = SAMPLE_SHARE_DEFAULT
+    recall_target: float = RECALL_TARGET_DEFAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection(CollectionSpec):
-    """A row. `uid` is of this life of the name: a collection made anew has another."""
+    """A row. `uid` is of this life of the name: a collection made anew has another. `beams` are
+    learned, one for each band of selectivity."""
 
     tenant: str
     id: str
     uid: uuid.UUID
+    beams: list[int]
     create_time: datetime
     update_time: datetime
 
@@ -127,16 +151,29 @@ async def update_collection(
     hnsw_m: int | None = None,
     hnsw_ef_construction: int | None = None,
     hnsw_ef_search: int | None = None,
+    limits: CollectionLimits | None = None,
+    recall_sample_share: float | None = None,
+    recall_target: float | None = None,
 ) -> Collection:
-    """Change what may change; None leaves a value as it is. Raises CollectionNotFound."""
-    changed = {
+    """Change what may change; None leaves a value as it is. Raises CollectionNotFound.
+
+    What was learned of searches is forgotten with another graph or target.
+    """
+    changed: dict[str, object] = {
         "display_name": display_name,
         "chunk_tokens_max": chunk_tokens_max,
         "chunk_overlap_tokens": chunk_overlap_tokens,
         "hnsw_m": hnsw_m,
         "hnsw_ef_construction": hnsw_ef_construction,
         "hnsw_ef_search": hnsw_ef_search,
+        "recall_sample_share": recall_sample_share,
+        "recall_target": recall_target,
+        **({} if limits is None else asdict(limits)),
     }
+    if any(one is not None for one in (hnsw_m, hnsw_ef_construction, hnsw_ef_search)) or (
+        recall_target is not None
+    ):
+        changed["beams"] = _OWN_BEAMS
     changed = {name: value for name, value in changed.items() if value is not None}
     sets = "".join(f"{name} = %({name})s, " for name in changed)
     updated = await tx.one(
@@ -148,6 +185,29 @@ async def update_collection(
     if updated is None:
         raise collection_not_found(collection_id)
     return updated
+
+
+async def set_beams(tx: Tx, collection: Collection, beams: Sequence[int]) -> bool:
+    """Change the beams from those that the row had when it was read; False where they, or what they
+    were learned for, are others by now."""
+    return bool(
+        await tx.run(
+            "UPDATE collections SET beams = %(beams)s "
+            "WHERE tenant = %(tenant)s AND uid = %(uid)s AND beams = %(known)s "
+            "AND hnsw_m = %(m)s AND hnsw_ef_construction = %(ef_construction)s "
+            "AND hnsw_ef_search = %(ef_search)s AND recall_target = %(target)s",
+            {
+                "tenant": collection.tenant,
+                "uid": collection.uid,
+                "beams": list(beams),
+                "known": collection.beams,
+                "m": collection.hnsw_m,
+                "ef_construction": collection.hnsw_ef_construction,
+                "ef_search": collection.hnsw_ef_search,
+                "target": collection.recall_target,
+            },
+        )
+    )
 
 
 async def delete_collection(tx: Tx, collection_id: str) -> Collection:

@@ -22,7 +22,6 @@ TREE: Final = [
 LEAVES: Final = [cls for cls in TREE if not cls.__subclasses__() or cls in TABLE]
 
 TRANSPORT_ONLY: Final = {
-    "RATE_LIMITED": "Envoy's local rate limit answers before any node",
     "INTERNAL": "stands for every exception outside the tree",
 }
 """Reasons of the contract that no class of the tree has, each with why."""

@@ -14,7 +14,7 @@ from engine.errors import ModelMemoryFull
 from engine.models.encoder import Encoder
 from engine.types import Vector
 from services.config import ModelSettings, ServedModel
-from services.embedding import memory
+from services.rpc import machine
 from tests.services.embedding import checkpoints
 from tests.services.embedding.conftest import Nodes
 from tests.services.embedding.embedding_node import EmbeddingNode
@@ -130,10 +130,10 @@ async def test_a_model_that_never_fits_says_which_setting_to_raise(
 
 
 def test_the_budget_is_half_of_what_the_process_may_use(tmp_path: Path) -> None:
-    machine = memory.available(tmp_path / "no cgroups")
-    assert memory.budget(0) <= machine // 2
-    assert memory.budget(12_345) == 12_345
+    whole = machine.available(tmp_path / "no cgroups")
+    assert machine.budget(0) <= whole // 2
+    assert machine.budget(12_345) == 12_345
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available(tmp_path) == machine
+    assert machine.available(tmp_path) == whole
     (tmp_path / "memory.max").write_text("1048576\n")
-    assert memory.available(tmp_path) == 1048576
+    assert machine.available(tmp_path) == 1048576

@@ -21,6 +21,7 @@
     │   ├── MessageTooLarge          over 16 MiB (an upload: 256 MiB); also raised before sending
     │   ├── QueueFull  RateLimited   `retry_after_s` says when to come back
     │   ├── ModelMemoryFull          other models that have work fill the memory
+    │   ├── IndexMemoryFull          no memory for more points; deletes and searches still pass
     │   └── LimitReached             a limit of the collection or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable  UpstreamFailed
@@ -277,6 +278,12 @@ class ModelMemoryFull(Exhausted):
     reason = "MODEL_MEMORY_FULL"
 
 
+class IndexMemoryFull(Exhausted):
+    """No memory for more points on the node; deletes and searches still pass."""
+
+    reason = "INDEX_MEMORY_FULL"
+
+
 class LimitReached(Exhausted):
     """A limit of the collection or the tenant."""
 
@@ -284,7 +291,7 @@ class LimitReached(Exhausted):
 
 
 class RateLimited(Exhausted):
-    """The gateway's rate limit."""
+    """The gateway's rate limit, or the collection's."""
 
     reason = "RATE_LIMITED"
 

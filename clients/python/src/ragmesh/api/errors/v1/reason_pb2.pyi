@@ -81,9 +81,13 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_LIMIT_REACHED: _Reason.ValueType  # 82
     """A limit of the collection or the tenant. RESOURCE_EXHAUSTED."""
     REASON_RATE_LIMITED: _Reason.ValueType  # 83
-    """The gateway's rate limit. RESOURCE_EXHAUSTED."""
+    """The gateway's rate limit, or the collection's; RetryInfo says when to come back where it is the
+    collection's. RESOURCE_EXHAUSTED.
+    """
     REASON_MODEL_MEMORY_FULL: _Reason.ValueType  # 84
     """No memory for another model while those that are loaded have work. RESOURCE_EXHAUSTED."""
+    REASON_INDEX_MEMORY_FULL: _Reason.ValueType  # 85
+    """No memory for more points on the node; deletes and searches still pass. RESOURCE_EXHAUSTED."""
     REASON_NODE_DRAINING: _Reason.ValueType  # 100
     """The node finishes what it has. UNAVAILABLE."""
     REASON_STORE_UNAVAILABLE: _Reason.ValueType  # 101
@@ -169,9 +173,13 @@ REASON_QUEUE_FULL: Reason.ValueType  # 81
 REASON_LIMIT_REACHED: Reason.ValueType  # 82
 """A limit of the collection or the tenant. RESOURCE_EXHAUSTED."""
 REASON_RATE_LIMITED: Reason.ValueType  # 83
-"""The gateway's rate limit. RESOURCE_EXHAUSTED."""
+"""The gateway's rate limit, or the collection's; RetryInfo says when to come back where it is the
+collection's. RESOURCE_EXHAUSTED.
+"""
 REASON_MODEL_MEMORY_FULL: Reason.ValueType  # 84
 """No memory for another model while those that are loaded have work. RESOURCE_EXHAUSTED."""
+REASON_INDEX_MEMORY_FULL: Reason.ValueType  # 85
+"""No memory for more points on the node; deletes and searches still pass. RESOURCE_EXHAUSTED."""
 REASON_NODE_DRAINING: Reason.ValueType  # 100
 """The node finishes what it has. UNAVAILABLE."""
 REASON_STORE_UNAVAILABLE: Reason.ValueType  # 101

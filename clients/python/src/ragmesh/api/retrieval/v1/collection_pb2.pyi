@@ -61,6 +61,8 @@ class Collection(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CHUNKING_FIELD_NUMBER: _builtins.int
     HNSW_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -88,6 +90,14 @@ class Collection(_message.Message):
         """Settings of the HNSW graph."""
 
     @_builtins.property
+    def limits(self) -> Global___CollectionLimits:
+        """What it may be asked for."""
+
+    @_builtins.property
+    def recall(self) -> Global___RecallSettings:
+        """How its searches by graph are watched."""
+
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only."""
 
@@ -107,12 +117,14 @@ class Collection(_message.Message):
         language: _builtins.str = ...,
         chunking: Global___Chunking | None = ...,
         hnsw: Global___HnswSettings | None = ...,
+        limits: Global___CollectionLimits | None = ...,
+        recall: Global___RecallSettings | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "hnsw", b"hnsw", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "hnsw", b"hnsw", "limits", b"limits", "recall", b"recall", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "embedding_model", b"embedding_model", "fingerprint", b"fingerprint", "hnsw", b"hnsw", "language", b"language", "metric", b"metric", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "embedding_model", b"embedding_model", "fingerprint", b"fingerprint", "hnsw", b"hnsw", "language", b"language", "limits", b"limits", "metric", b"metric", "name", b"name", "recall", b"recall", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,3 +189,109 @@ class HnswSettings(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HnswSettings: _TypeAlias = HnswSettings  # noqa: Y015
+
+@_typing.final
+class CollectionLimits(_message.Message):
+    """What a collection may be asked for; more is refused with LIMIT_REACHED, never cut to fit. 0 of
+    each for what the node says, which may be no bound beyond this contract's.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_MAX_FIELD_NUMBER: _builtins.int
+    EF_SEARCH_MAX_FIELD_NUMBER: _builtins.int
+    UPSERT_POINTS_MAX_FIELD_NUMBER: _builtins.int
+    PAYLOAD_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    FILTER_CONDITIONS_MAX_FIELD_NUMBER: _builtins.int
+    POINTS_MAX_FIELD_NUMBER: _builtins.int
+    BYTES_MAX_FIELD_NUMBER: _builtins.int
+    SEARCHES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WRITES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    limit_max: _builtins.int
+    """The largest `limit` of a search, at most 1,000."""
+    ef_search_max: _builtins.int
+    """The largest `ef_search` of a search, at most 4,096."""
+    upsert_points_max: _builtins.int
+    """Points of one UpsertPoints, at most 1,000."""
+    payload_bytes_max: _builtins.int
+    """Bytes of a point's payload, at most 64 KiB."""
+    filter_conditions_max: _builtins.int
+    """Conditions of a filter, at most 256."""
+    points_max: _builtins.int
+    """Points of the collection. Counted in the index of the node that takes the write: what other
+    writes bring at the same moment is not seen, and passages of documents count but are not
+    refused.
+    """
+    bytes_max: _builtins.int
+    """Bytes of the collection's index, on disk and in memory, with those of the write. As exact as
+    `points_max`.
+    """
+    searches_per_second: _builtins.float
+    """Searches a second on each node, for bursts as many at once; one of a batch counts as one. More
+    fail with RATE_LIMITED.
+    """
+    writes_per_second: _builtins.float
+    """UpsertPoints and DeletePoints a second on each node, for bursts as many at once. More fail with
+    RATE_LIMITED.
+    """
+    def __init__(
+        self,
+        *,
+        limit_max: _builtins.int = ...,
+        ef_search_max: _builtins.int = ...,
+        upsert_points_max: _builtins.int = ...,
+        payload_bytes_max: _builtins.int = ...,
+        filter_conditions_max: _builtins.int = ...,
+        points_max: _builtins.int = ...,
+        bytes_max: _builtins.int = ...,
+        searches_per_second: _builtins.float = ...,
+        writes_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_max", b"bytes_max", "ef_search_max", b"ef_search_max", "filter_conditions_max", b"filter_conditions_max", "limit_max", b"limit_max", "payload_bytes_max", b"payload_bytes_max", "points_max", b"points_max", "searches_per_second", b"searches_per_second", "upsert_points_max", b"upsert_points_max", "writes_per_second", b"writes_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionLimits: _TypeAlias = CollectionLimits  # noqa: Y015
+
+@_typing.final
+class RecallSettings(_message.Message):
+    """How searches by graph are watched: some are done again by scanning all vectors, in the
+    background. Where searches with filters of some selectivity find less than they should, more
+    candidates are considered for such filters, and no graph is used in the end. A search that says
+    `ef_search` keeps it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_SHARE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    sample_share: _builtins.float
+    """The share of searches that is done again, 0 to 1; unset for 0.01. Those with `ef_search` or
+    `exact` never are.
+    """
+    target: _builtins.float
+    """The share of the best hits that has to be found, 0 to 1; unset for 0.95. 1 for no graph as soon
+    as something was seen.
+    """
+    def __init__(
+        self,
+        *,
+        sample_share: _builtins.float | None = ...,
+        target: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sample_share", b"_sample_share", "_target", b"_target", "sample_share", b"sample_share", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sample_share", b"_sample_share", "_target", b"_target", "sample_share", b"sample_share", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__sample_share: _TypeAlias = _typing.Literal["sample_share"]  # noqa: Y015
+    _WhichOneofArgType__sample_share: _TypeAlias = _typing.Literal["_sample_share", b"_sample_share"]  # noqa: Y015
+    _WhichOneofReturnType__target: _TypeAlias = _typing.Literal["target"]  # noqa: Y015
+    _WhichOneofArgType__target: _TypeAlias = _typing.Literal["_target", b"_target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_share) -> _WhichOneofReturnType__sample_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target) -> _WhichOneofReturnType__target | None: ...
+
+Global___RecallSettings: _TypeAlias = RecallSettings  # noqa: Y015

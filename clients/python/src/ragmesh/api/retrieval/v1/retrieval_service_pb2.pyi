@@ -338,6 +338,7 @@ class GetCollectionStatsResponse(_message.Message):
     MEMORY_KIB_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
     LAG_COMMITS_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
     points: _builtins.int
     """Live points in the index."""
     passages: _builtins.int
@@ -354,6 +355,12 @@ class GetCollectionStatsResponse(_message.Message):
     """The last commit that the index has applied."""
     lag_commits: _builtins.int
     """Commits that PostgreSQL has and the index has not."""
+    @_builtins.property
+    def recall(self) -> _containers.RepeatedCompositeFieldContainer[Global___BandRecall]:
+        """What searches by graph were seen to find, by how much their filters let through; bands without
+        a search that was done again are left out. Of the answering node, since the beams last changed.
+        """
+
     def __init__(
         self,
         *,
@@ -365,14 +372,59 @@ class GetCollectionStatsResponse(_message.Message):
         memory_kib: _builtins.int = ...,
         watermark: _builtins.str = ...,
         lag_commits: _builtins.int = ...,
+        recall: _abc.Iterable[Global___BandRecall] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffered_points", b"buffered_points", "lag_commits", b"lag_commits", "memory_kib", b"memory_kib", "passages", b"passages", "points", b"points", "segments", b"segments", "tombstones", b"tombstones", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffered_points", b"buffered_points", "lag_commits", b"lag_commits", "memory_kib", b"memory_kib", "passages", b"passages", "points", b"points", "recall", b"recall", "segments", b"segments", "tombstones", b"tombstones", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCollectionStatsResponse: _TypeAlias = GetCollectionStatsResponse  # noqa: Y015
+
+@_typing.final
+class BandRecall(_message.Message):
+    """How much of the truth searches of one band of selectivity find."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELECTIVITY_MIN_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    RECALL_LOW_FIELD_NUMBER: _builtins.int
+    RECALL_HIGH_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    EF_SEARCH_FIELD_NUMBER: _builtins.int
+    selectivity_min: _builtins.float
+    """The least share of points that a filter of the band lets through: 1 for searches without a
+    filter, 0.5, 0.1, 0.01, or 0.
+    """
+    recall: _builtins.float
+    """The share of the best hits that was found; hits of the same score are as good."""
+    recall_low: _builtins.float
+    """It is at least this, with 95 % confidence for both (Wilson's interval)."""
+    recall_high: _builtins.float
+    """It is at most this."""
+    searches: _builtins.int
+    """Searches that were done again."""
+    ef_search: _builtins.int
+    """Candidates considered at present; 0 if all vectors are scanned."""
+    def __init__(
+        self,
+        *,
+        selectivity_min: _builtins.float = ...,
+        recall: _builtins.float = ...,
+        recall_low: _builtins.float = ...,
+        recall_high: _builtins.float = ...,
+        searches: _builtins.int = ...,
+        ef_search: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_search", b"ef_search", "recall", b"recall", "recall_high", b"recall_high", "recall_low", b"recall_low", "searches", b"searches", "selectivity_min", b"selectivity_min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BandRecall: _TypeAlias = BandRecall  # noqa: Y015
 
 @_typing.final
 class UpsertPointsRequest(_message.Message):

@@ -133,7 +133,8 @@ class RetrievalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCollection(self, request, context):
-        """Changes `display_name`, `chunking` or `hnsw`; other fields fail with INVALID_FIELD.
+        """Changes `display_name`, `chunking`, `hnsw`, `limits` or `recall`, each as a whole; other fields
+        fail with INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +157,8 @@ class RetrievalServiceServicer(object):
     def UpsertPoints(self, request, context):
         """Writes 1 to 1,000 points, all or none; a point replaces the one with its id, and of two
         with one id the last counts. Durable when it returns. Fails with INVALID_FIELD,
-        INVALID_VECTOR, DIMENSION_MISMATCH, FINGERPRINT_MISMATCH or REQUEST_ID_REUSED.
+        INVALID_VECTOR, DIMENSION_MISMATCH, FINGERPRINT_MISMATCH or REQUEST_ID_REUSED; for want of room
+        with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,9 @@ class RetrievalServiceStub:
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.ListCollectionsRequest, _retrieval_service_pb2.ListCollectionsResponse]
     """Lists the collections by name."""
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.UpdateCollectionRequest, _retrieval_service_pb2.UpdateCollectionResponse]
-    """Changes `display_name`, `chunking` or `hnsw`; other fields fail with INVALID_FIELD."""
+    """Changes `display_name`, `chunking`, `hnsw`, `limits` or `recall`, each as a whole; other fields
+    fail with INVALID_FIELD.
+    """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteCollectionRequest, _retrieval_service_pb2.DeleteCollectionResponse]
     """Deletes a collection with its points and documents. Fails with COLLECTION_NOT_FOUND."""
     GetCollectionStats: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetCollectionStatsRequest, _retrieval_service_pb2.GetCollectionStatsResponse]
@@ -53,7 +55,8 @@ class RetrievalServiceStub:
     UpsertPoints: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.UpsertPointsRequest, _retrieval_service_pb2.UpsertPointsResponse]
     """Writes 1 to 1,000 points, all or none; a point replaces the one with its id, and of two
     with one id the last counts. Durable when it returns. Fails with INVALID_FIELD,
-    INVALID_VECTOR, DIMENSION_MISMATCH, FINGERPRINT_MISMATCH or REQUEST_ID_REUSED.
+    INVALID_VECTOR, DIMENSION_MISMATCH, FINGERPRINT_MISMATCH or REQUEST_ID_REUSED; for want of room
+    with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
     """
     DeletePoints: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeletePointsRequest, _retrieval_service_pb2.DeletePointsResponse]
     """Deletes points by id or by filter. Ids that do not exist are passed over."""
@@ -91,7 +94,9 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     ListCollections: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.ListCollectionsRequest, _retrieval_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Lists the collections by name."""
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.UpdateCollectionRequest, _retrieval_service_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
-    """Changes `display_name`, `chunking` or `hnsw`; other fields fail with INVALID_FIELD."""
+    """Changes `display_name`, `chunking`, `hnsw`, `limits` or `recall`, each as a whole; other fields
+    fail with INVALID_FIELD.
+    """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteCollectionRequest, _retrieval_service_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Deletes a collection with its points and documents. Fails with COLLECTION_NOT_FOUND."""
     GetCollectionStats: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetCollectionStatsRequest, _retrieval_service_pb2.GetCollectionStatsResponse]  # type: ignore[assignment]
@@ -99,7 +104,8 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     UpsertPoints: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.UpsertPointsRequest, _retrieval_service_pb2.UpsertPointsResponse]  # type: ignore[assignment]
     """Writes 1 to 1,000 points, all or none; a point replaces the one with its id, and of two
     with one id the last counts. Durable when it returns. Fails with INVALID_FIELD,
-    INVALID_VECTOR, DIMENSION_MISMATCH, FINGERPRINT_MISMATCH or REQUEST_ID_REUSED.
+    INVALID_VECTOR, DIMENSION_MISMATCH, FINGERPRINT_MISMATCH or REQUEST_ID_REUSED; for want of room
+    with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
     """
     DeletePoints: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeletePointsRequest, _retrieval_service_pb2.DeletePointsResponse]  # type: ignore[assignment]
     """Deletes points by id or by filter. Ids that do not exist are passed over."""
@@ -158,7 +164,9 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retrieval_service_pb2.UpdateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_service_pb2.UpdateCollectionResponse, _abc.Awaitable[_retrieval_service_pb2.UpdateCollectionResponse]]:
-        """Changes `display_name`, `chunking` or `hnsw`; other fields fail with INVALID_FIELD."""
+        """Changes `display_name`, `chunking`, `hnsw`, `limits` or `recall`, each as a whole; other fields
+        fail with INVALID_FIELD.
+        """
 
     @_abc_1.abstractmethod
     def DeleteCollection(
@@ -184,7 +192,8 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_service_pb2.UpsertPointsResponse, _abc.Awaitable[_retrieval_service_pb2.UpsertPointsResponse]]:
         """Writes 1 to 1,000 points, all or none; a point replaces the one with its id, and of two
         with one id the last counts. Durable when it returns. Fails with INVALID_FIELD,
-        INVALID_VECTOR, DIMENSION_MISMATCH, FINGERPRINT_MISMATCH or REQUEST_ID_REUSED.
+        INVALID_VECTOR, DIMENSION_MISMATCH, FINGERPRINT_MISMATCH or REQUEST_ID_REUSED; for want of room
+        with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
         """
 
     @_abc_1.abstractmethod
