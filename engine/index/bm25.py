@@ -45,7 +45,7 @@ Mask = NDArray[np.bool_]
 _SAFE = 1.0 - 1e-6
 """Bounds are compared with this much room: more than rounding to float32 and summing can lose."""
 
-_SMALL = 12_000
+_SMALL = 20_000
 """Postings of a query in one part that are all read, in one native call, rather than weighed up."""
 
 _LOOKUP_COST = 16  # looking a row up in a list costs about as much as reading this many of its rows

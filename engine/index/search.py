@@ -8,7 +8,6 @@ is asked for or the plan chose to scan; the lexical leg and filters are always e
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -303,7 +302,7 @@ def _with_ties(
 
 def _lexical_leg(run: _Search, k: int) -> Leg:
     view, masks = run.view, run.masks
-    words = Counter(view.analyzer.words(run.query.text or ""))
+    words = view.analyzer.query(run.query.text or "")
     if run.explain.matches == 0 or not words:
         return []
     parts = [
