@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 
 from engine.errors import CollectionNotFound, IndexUnavailable, RagmeshError
 from engine.index import view as views
+from engine.index.collection import CollectionIndex
 from engine.index.view import View
 from services.retrieval.followed import RETRY_S, Followed, not_built, not_reached
 from services.retrieval.loading import Loader, SegmentLost
@@ -197,6 +198,11 @@ class Indexes:
             gone = isinstance(followed.error, CollectionNotFound)
             if followed.error is not None and (gone or followed.index is None):
                 raise followed.error
+
+    def index(self, collection: Collection) -> CollectionIndex | None:
+        """The open index, for those who build its segments; None while it is not loaded."""
+        followed = self._followed.get(collection.uid)
+        return None if followed is None else followed.index
 
     def _open(self, collection: Collection) -> Followed:
         followed = self._followed[collection.uid] = Followed(collection)

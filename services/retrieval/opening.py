@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from engine.index.maintenance import MaintenanceSettings
 from services.config import IndexSettings
 from services.retrieval.builder import Builder
+from services.retrieval.compaction import Compactor
 from services.retrieval.directory import HeldIndex, hold_free_index, hold_index
 from services.retrieval.indexes import Indexes
 from services.retrieval.loading import Loader
@@ -52,6 +53,10 @@ class IndexRoom:
         loader = Loader(store, self._objects, folder, threads, maintenance or MaintenanceSettings())
         upkeep = Upkeep(store, self._objects, self._builder, loader, threads, owner)
         self.indexes = Indexes(store, loader, upkeep, redis, owner, open_max=settings.open_max)
+        by_request = Upkeep(
+            store, self._objects, self._builder, loader, threads, f"{owner}/on request"
+        )
+        self.compactor = Compactor(self.indexes, by_request, threads)
         self._tending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -64,6 +69,7 @@ class IndexRoom:
     async def close(self) -> None:
         """Ends builds, stops following, and lets go of the directory."""
         await self._builder.close()
+        await self.compactor.close()
         if self._tending is not None:
             self._tending.cancel()
             with contextlib.suppress(asyncio.CancelledError):

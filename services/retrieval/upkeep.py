@@ -25,6 +25,7 @@ from engine.index.collection import CollectionIndex
 from engine.index.comparing import Comparison, compare, part, sample_queries
 from engine.index.maintenance import Reason, Work
 from engine.index.sealed import Sealed
+from engine.index.view import View
 from services.retrieval.builder import Builder, BuiltFile
 from services.retrieval.loading import Loader
 from services.retrieval.objects import ObjectStore
@@ -150,6 +151,17 @@ class Upkeep:
         return await self._run(
             lambda: [index.open(one.path, one.sha256.hex(), check=False) for one in files]
         )
+
+    def disk_bytes(self, collection: Collection, view: View) -> int:
+        """What the files of a view's segments take on this node's disk. Blocks."""
+        total = 0
+        for one in view.segments:
+            if one.sealed is not None:
+                try:
+                    total += self._loader.segment_path(collection, one.sealed.name).stat().st_size
+                except FileNotFoundError:  # retired and dropped, and still open
+                    total += one.sealed.nbytes
+        return total
 
     async def publish(
         self, collection: Collection, candidates: Sequence[Candidate], sealed_from: int

@@ -1,0 +1,42 @@
+"""Nodes over a real PostgreSQL, and a collection for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest_asyncio
+
+from engine.index import MaintenanceSettings
+from services.config import IndexSettings
+from services.retrieval.opening import IndexRoom
+from services.store.collections import Collection, CollectionSpec, create_collection
+from services.store.store import Store
+from tests.services.retrieval.nodes import DIMENSIONS, ROOMS, SMALL
+
+
+@pytest_asyncio.fixture
+async def rooms(store: Store, tmp_path: Path) -> AsyncIterator[ROOMS]:
+    """Makes nodes that share an object store; each has a directory of its own, by name."""
+    threads = ThreadPoolExecutor(4)
+    made: list[IndexRoom] = []
+
+    def make(name: str, maintenance: MaintenanceSettings = SMALL) -> IndexRoom:
+        settings = IndexSettings(directory=tmp_path / name, objects_dir=tmp_path / "objects")
+        room = IndexRoom(store, threads, None, settings, tmp_path, name, maintenance)
+        made.append(room)
+        return room
+
+    yield make
+    for room in made:
+        await room.close()
+    threads.shutdown()
+
+
+@pytest_asyncio.fixture
+async def collection(store: Store) -> Collection:
+    async with store.transaction("default") as tx:
+        return await create_collection(
+            tx, "papers", CollectionSpec(dimensions=DIMENSIONS, hnsw_m=4)
+        )
