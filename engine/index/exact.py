@@ -11,13 +11,13 @@ by id.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from ragmesh_native import Vectors, score_rows
+from ragmesh_native import Coarse, Vectors, score_rows
 from ragmesh_native import scan as native_scan
 
 from engine.errors import DimensionMismatch, InvalidVector
@@ -84,16 +84,48 @@ def prepare(metric: Metric, dimensions: int, vector: NDArray[Any], field: str) -
     return normalized
 
 
+def prepare_rows(
+    metric: Metric, dimensions: int, vectors: Sequence[NDArray[Any] | None], path: str
+) -> Sequence[Vector | None]:
+    """Several vectors as `prepare` gives them, to the bit; None stays None. Raises as it does;
+    `path` is put before `[index].vector` to name the field at fault."""
+    given = [vector for vector in vectors if vector is not None]
+    plain = all(one.dtype == np.float32 and one.shape == (dimensions,) for one in given)
+    if plain and len(given) > 1:
+        rows: Matrix = np.stack(given)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.vecdot(rows, rows)
+        # Outside of this range, and for what is not a number, it takes more than one step.
+        if bool(np.all((squares > 1e-30) & (squares < 1e30))):
+            if metric is Metric.COSINE:
+                rows /= np.sqrt(squares)[:, None]
+            prepared = iter(rows)
+            return [None if vector is None else next(prepared) for vector in vectors]
+    return [
+        None if vector is None else prepare(metric, dimensions, vector, f"{path}[{index}].vector")
+        for index, vector in enumerate(vectors)
+    ]
+
+
 def scores(metric: Metric, rows: Matrix, query: Vector) -> NDArray[np.float32]:
     """The score of each row, shape (rows,)."""
     return score_rows(Vectors(np.ascontiguousarray(rows)), query, NATIVE[metric])
 
 
 def scan(
-    metric: Metric, vectors: Matrix, query: Vector, k: int, positions: Positions | None = None
+    metric: Metric,
+    vectors: Matrix | Vectors,
+    query: Vector,
+    k: int,
+    positions: Positions | None = None,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    coarse: Coarse | None = None,
 ) -> tuple[Positions, NDArray[np.float32]]:
     """Positions and scores of the best `k` rows, and of all that tie with the last of them.
 
-    Among `positions`, or all rows if None. In no order.
+    Among `positions`, or those that are `allowed` (one entry a row), or all rows. In no order.
+    `coarse` vectors of the same rows give the same answer with a quarter of the bytes read.
     """
-    return native_scan(Vectors(vectors), query, k, NATIVE[metric], None, positions)
+    rows = vectors if isinstance(vectors, Vectors) else Vectors(vectors)
+    return native_scan(rows, query, k, NATIVE[metric], allowed, positions, coarse)

@@ -1,6 +1,7 @@
 """What ragmesh computes in C++; see the stub beside this file."""
 
 from ragmesh_native._native import (
+    Coarse,
     GraphArrays,
     Stopped,
     Vectors,
@@ -9,6 +10,7 @@ from ragmesh_native._native import (
     check_graph,
     count_live,
     instructions,
+    make_coarse,
     scan,
     score_rows,
     search_graph,
@@ -16,6 +18,7 @@ from ragmesh_native._native import (
 )
 
 __all__ = [
+    "Coarse",
     "GraphArrays",
     "Stopped",
     "Vectors",
@@ -24,6 +27,7 @@ __all__ = [
     "check_graph",
     "count_live",
     "instructions",
+    "make_coarse",
     "scan",
     "score_rows",
     "search_graph",

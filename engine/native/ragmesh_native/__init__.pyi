@@ -39,6 +39,23 @@ class Vectors:
     @property
     def scales(self) -> NDArray[np.float32] | None: ...
 
+class Coarse:
+    """Stand-ins for float32 vectors, as `make_coarse` makes them: a quarter of the bytes to scan.
+
+    `values` int8 of shape (rows, dimensions), `scales` and `errors` float32 of shape (rows,): no
+    vector is farther from its values times its scale than its error, in Euclidean distance.
+    """
+
+    def __init__(
+        self,
+        values: NDArray[np.int8],
+        scales: NDArray[np.float32],
+        errors: NDArray[np.float32],
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def vectors(self) -> Vectors: ...
+
 class GraphArrays:
     """An HNSW graph as arrays. Making one from arrays costs O(1); see `check_graph`.
 
@@ -122,11 +139,19 @@ def scan(
     metric: Metric,
     allowed: Mask | None = None,
     positions: Places | None = None,
+    coarse: Coarse | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The best `k` of the `allowed` rows, of those at `positions`, or of all; in no order.
 
-    And all that tie with the last of them. Positions and scores.
+    And all that tie with the last of them. Positions and scores. With `coarse`, of the same rows,
+    the answer is the same, bit for bit, and comes sooner: only rows that can be among the best, by
+    their stand-in's score and error, are looked at themselves.
     """
+
+def make_coarse(
+    vectors: Vectors,
+) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
+    """Values, scales and errors of a `Coarse` for float32 vectors; equal on every machine."""
 
 def score_rows(
     vectors: Vectors, query: NDArray[np.float32], metric: Metric, positions: Places | None = None

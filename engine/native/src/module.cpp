@@ -100,9 +100,12 @@ py::tuple search_graph(const HeldGraph& graph, const HeldRows& rows, const py::a
 
 py::tuple scan_rows(const HeldRows& rows, const py::array& query, size_t k,
                     const std::string& metric_name, const py::object& allowed,
-                    const py::object& positions) {
+                    const py::object& positions, const HeldCoarse* coarse) {
     const Metric metric = metric_of(metric_name);
     const Query prepared = query_of(rows, query);
+    if (coarse && (coarse->rows.rows.count != rows.rows.count ||
+                   coarse->rows.rows.dimensions != rows.rows.dimensions))
+        throw py::value_error("the coarse vectors have not the shape of the vectors");
     Choice choice;
     std::vector<uint32_t> taken;
     choice.allowed = mask_of(allowed, rows.rows.count, "allowed");
@@ -117,9 +120,28 @@ py::tuple scan_rows(const HeldRows& rows, const py::array& query, size_t k,
     Scored scored;
     {
         py::gil_scoped_release released;
-        scored = scan(rows.rows, metric, prepared, k, choice);
+        scored = coarse ? scan_twice(rows.rows, coarse->coarse, metric, prepared, k, choice)
+                        : scan(rows.rows, metric, prepared, k, choice);
     }
     return as_arrays(std::move(scored));
+}
+
+py::tuple make_coarse_arrays(const HeldRows& rows) {
+    if (rows.rows.kind != Kind::float32)
+        throw py::value_error("coarse vectors are made from float32 only");
+    const size_t count = rows.rows.count;
+    std::vector<int8_t> values;
+    std::vector<float> scales, errors;
+    {
+        py::gil_scoped_release released;
+        values.resize(count * rows.rows.dimensions);
+        scales.resize(count);
+        errors.resize(count);
+        make_coarse(rows.rows, values.data(), scales.data(), errors.data());
+    }
+    const auto width = static_cast<py::ssize_t>(rows.rows.dimensions);
+    return py::make_tuple(given(std::move(values), {static_cast<py::ssize_t>(count), width}),
+                          given(std::move(scales)), given(std::move(errors)));
 }
 
 py::array_t<float> score_rows(const HeldRows& rows, const py::array& query,
@@ -205,6 +227,11 @@ PYBIND11_MODULE(_native, module) {
         .def_readonly("values", &HeldRows::values)
         .def_readonly("scales", &HeldRows::scales)
         .def("__len__", [](const HeldRows& self) { return self.rows.count; });
+    py::class_<HeldCoarse>(module, "Coarse")
+        .def(py::init<py::array, py::array, py::array>(), arg("values"), arg("scales"),
+             arg("errors"))
+        .def_property_readonly("vectors", [](const HeldCoarse& self) { return self.rows; })
+        .def("__len__", [](const HeldCoarse& self) { return self.coarse.rows.count; });
     py::class_<HeldGraph>(module, "GraphArrays")
         .def(py::init<py::array, py::array, py::array, py::array, int64_t, int>(), arg("level0"),
              arg("levels"), arg("upper"), arg("upper_start"), arg("entry"), arg("max_level"))
@@ -225,7 +252,9 @@ PYBIND11_MODULE(_native, module) {
                arg("visits_max") = UINT64_MAX);
     module.def("check_graph", &check_graph, arg("graph"));
     module.def("scan", &scan_rows, arg("vectors"), arg("query"), arg("k"), arg("metric"),
-               arg("allowed") = py::none(), arg("positions") = py::none());
+               arg("allowed") = py::none(), arg("positions") = py::none(),
+               arg("coarse").none(true) = nullptr);
+    module.def("make_coarse", &make_coarse_arrays, arg("vectors"));
     module.def("score_rows", &score_rows, arg("vectors"), arg("query"), arg("metric"),
                arg("positions") = py::none());
     module.def("bm25_top", &bm25_top, arg("postings"), arg("lengths"), arg("mean_length"),

@@ -230,6 +230,54 @@ def test_words_score_as_the_formula_says_whatever_else_is_asked(
         assert native.count_live(positions, mask) == sum(allowed[i] for i in positions.tolist())
 
 
+@given(
+    metric=st.sampled_from(METRICS),
+    count=st.integers(0, 700),
+    dimensions=st.integers(1, 70),
+    spread=st.sampled_from([0.0, 1e-6, 0.05, 1.0]),
+    size=st.sampled_from([1e-20, 1e-3, 1.0, 1e6]),
+    k=st.integers(0, 30),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_scan_by_coarse_vectors_gives_the_same(
+    metric: native.Metric,
+    count: int,
+    dimensions: int,
+    spread: float,
+    size: float,
+    k: int,
+    seed: int,
+) -> None:
+    """Around one center, so that many rows are nearly or exactly as good as the last."""
+    random = np.random.default_rng(seed)
+    center = random.normal(size=dimensions)
+    rows = center + spread * random.normal(size=(count, dimensions))
+    query = center + random.normal(size=dimensions) * random.integers(0, 2)
+    if metric == "cosine":
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        query /= np.linalg.norm(query)
+        size = 1.0
+    wide = (rows * size).astype(np.float32)
+    asked = (query * size).astype(np.float32)
+    wide[: count // 10] = 0
+    vectors = native.Vectors(wide)
+    values, scales, errors = native.make_coarse(vectors)
+    apart = values.astype(np.float64) * scales.astype(np.float64)[:, None] - wide
+    assert (np.linalg.norm(apart, axis=1) <= errors * (1 + 1e-6)).all()
+    coarse = native.Coarse(values, scales, errors)
+    allowed = random.random(count) < 0.6
+    for mask, positions in ((None, None), (allowed, None), (None, np.flatnonzero(allowed))):
+        one = native.scan(vectors, asked, k, metric, mask, positions)
+        two = native.scan(vectors, asked, k, metric, mask, positions, coarse)
+        assert pairs(one) == pairs(two)
+
+
+def pairs(found: tuple[NDArray[np.int64], NDArray[np.float32]]) -> dict[int, float]:
+    """What a scan found, in any order."""
+    return dict(zip(found[0].tolist(), found[1].tolist(), strict=True))
+
+
 def test_values_that_are_not_finite_crash_nothing() -> None:
     random = np.random.default_rng(0)
     rows = random.normal(size=(400, 8)).astype(np.float32)
@@ -240,12 +288,15 @@ def test_values_that_are_not_finite_crash_nothing() -> None:
         graph = native.build_graph(vectors, np.arange(400), 4, 20, 0, metric)
         native.check_graph(graph)
         native.search_graph(graph, vectors, query, 10, 50, metric)
-        native.scan(vectors, query, 3, metric)
+        coarse = native.Coarse(*native.make_coarse(vectors))
+        assert len(coarse.vectors) == len(coarse) == 400
+        native.scan(vectors, query, 3, metric, coarse=coarse)
 
 
 ROWS = np.zeros((4, 8), np.float32)
 QUERY = np.zeros(8, np.float32)
 VECTORS = native.Vectors(ROWS)
+COARSE = native.Coarse(*native.make_coarse(VECTORS))
 NODES = np.arange(4)
 LENGTHS = np.ones(4, np.uint32)
 ONCE = np.ones(2, np.uint16)
@@ -304,6 +355,12 @@ def opened(level0: NDArray[Any] = GRAPH.level0, entry: int = 0, max_level: int =
         (lambda: native.build_graph(VECTORS, NODES, 4, 9, 0, "ip", GRAPH), "from 4 on"),
         (lambda: native.build_graph(VECTORS, NODES[:0], 5, 9, 0, "ip", GRAPH), "base has m 4"),
         (lambda: native.search_graph(GRAPH, native.Vectors(ROWS[:3]), QUERY, 1, 1, "ip"), "4 rows"),
+        (lambda: native.make_coarse(COARSE.vectors), "float32 only"),
+        (lambda: native.Coarse(ROWS, QUERY[:4], QUERY[:4]), "need scales"),  # type: ignore[arg-type]
+        (
+            lambda: native.scan(native.Vectors(ROWS[:3]), QUERY, 1, "ip", coarse=COARSE),
+            "not the shape",
+        ),
         (lambda: words(lengths=QUERY), "lengths has dtype float32"),
         (lambda: words(frequencies=np.ones(3, np.uint16)), "of a word differ in length"),
         (lambda: words(weight=0.0), "must be above 0"),
