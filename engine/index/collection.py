@@ -30,7 +30,7 @@ import numpy as np
 from engine.errors import DataLoss, InvalidField
 from engine.index.buffer import Buffer
 from engine.index.columns import Hashes, hash_ids
-from engine.index.exact import Metric, prepare
+from engine.index.exact import Metric, prepare_rows
 from engine.index.graph import GraphSettings
 from engine.index.maintenance import (
     MaintenanceSettings,
@@ -44,7 +44,7 @@ from engine.index.sealed import Sealed, open_sealed
 from engine.index.segment import SegmentView
 from engine.index.view import View
 from engine.index.words import Analyzer
-from engine.types import Point, Vector
+from engine.types import Point
 
 DIMENSIONS_MAX = 4_096
 
@@ -141,7 +141,13 @@ class CollectionIndex:
         DimensionMismatch or InvalidVector before anything has changed, and DataLoss, with nothing
         changed, where a retired segment has a living row that no adopted one has.
         """
-        vectors = [self._prepared(point, f"points[{n}].") for n, point in enumerate(upserts)]
+        chosen_settings = self.settings
+        vectors = prepare_rows(
+            chosen_settings.metric,
+            chosen_settings.dimensions,
+            [point.vector for point in upserts],
+            "points",
+        )
         words = [self._analyzer.words(point.text) if point.text else [] for point in upserts]
         with self._lock:
             if watermark < self._view.watermark:
@@ -230,12 +236,6 @@ class CollectionIndex:
 
     def _new_buffer(self) -> Buffer:
         return Buffer(self.settings.dimensions, self._analyzer.words)
-
-    def _prepared(self, point: Point, path: str) -> Vector | None:
-        if point.vector is None:
-            return None
-        settings = self.settings
-        return prepare(settings.metric, settings.dimensions, point.vector, f"{path}vector")
 
     def _new_view(self, segments: Iterable[SegmentView], watermark: int, change_id: str) -> View:
         return View.of(

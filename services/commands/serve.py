@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from services.commands import options
 
 if TYPE_CHECKING:
     from services.config import Settings
+
+SWITCH_INTERVAL_S = 0.0005
 
 
 def serve(
@@ -70,6 +73,8 @@ def serve(
         store__redis_url=redis_url,
     )
     configure(settings.log_level)
+    # A search waits at most so long for a thread that applies writes to let go of the interpreter.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(settings, ready_file))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 
 from engine.index import view as views
-from engine.index.exact import Metric, prepare
+from engine.index.exact import Metric, prepare_rows
 from engine.index.filters import Filter
 from engine.types import Sentences, Vector
 from services.mesh.mesh import Mesh
@@ -51,11 +51,12 @@ class RetrievalCore:
     ) -> list[PointRow]:
         """Rows ready to be written: vectors checked, and missing ones embedded from their texts."""
         check_fingerprint(collection, fingerprint, "fingerprint")
-        metric = Metric(collection.metric)
-        for index, row in enumerate(rows):
-            if row.vector is not None:
-                field = f"points[{index}].vector"
-                prepare(metric, collection.dimensions, row.vector, field)
+        prepare_rows(
+            Metric(collection.metric),
+            collection.dimensions,
+            [row.vector for row in rows],
+            "points",
+        )
         missing = [i for i, row in enumerate(rows) if row.vector is None]
         if not missing or not collection.embedding_model:
             return list(rows)

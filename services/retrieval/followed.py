@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from engine.errors import DeadlineExceeded, IndexUnavailable, RagmeshError
 from engine.index.collection import CollectionIndex
+from services.retrieval.own_writes import OwnWrites
 from services.store.collections import Collection
 
 RETRY_S = 1.0
@@ -22,6 +23,7 @@ class Followed:
     `used_s`, `moved_s` and `upkeep_due_s` are readings of `time.monotonic`: of the last use, the
     last change, and when segments are looked at again. `remembered` names the segments of the
     manifest that this node has on disk. `resets` counts how often lost segments were given up.
+    `own` are commits of this node that the index has not applied, `writing` counts those under way.
     """
 
     collection: Collection
@@ -36,6 +38,8 @@ class Followed:
     waiting: int = 0
     resets: int = 0
     remembered: tuple[str, ...] = ()
+    own: OwnWrites = field(default_factory=OwnWrites)
+    writing: int = 0
     work: asyncio.Task[None] | None = None
     sealing: asyncio.Task[None] | None = None
     merging: asyncio.Task[None] | None = None

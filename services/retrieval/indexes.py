@@ -20,6 +20,7 @@ import contextlib
 import logging
 import time
 import uuid
+from collections.abc import Iterator
 
 from redis.asyncio import Redis
 
@@ -29,6 +30,7 @@ from engine.index.collection import CollectionIndex
 from engine.index.view import View
 from services.retrieval.followed import RETRY_S, Followed, not_built, not_reached
 from services.retrieval.loading import Loader, SegmentLost
+from services.retrieval.own_writes import OwnWrite
 from services.retrieval.standing import Standing
 from services.retrieval.tending import Tender
 from services.retrieval.upkeep import Upkeep
@@ -51,6 +53,10 @@ REFRESH_S = 2.0
 
 WATERMARK_WAIT_MAX_S = 30.0
 """How long a call without a deadline waits for a watermark."""
+
+GAP_S, GAP_LOOKS = 0.002, 5
+"""How long an index waits for a commit of its own node before it reads the log: that takes about as
+long."""
 
 RESETS_MAX = 3
 """How often a node has the segments of a collection made anew while it is open. Nodes that do not
@@ -129,6 +135,28 @@ class Indexes:
     def _heard(self, uid: uuid.UUID) -> None:
         if uid in self._followed:
             self._nudged.set()
+
+    @contextlib.contextmanager
+    def writing(self, collection: Collection) -> Iterator[None]:
+        """While this node writes to a collection."""
+        followed = self._followed.get(collection.uid) or self._open(collection)
+        followed.writing += 1
+        try:
+            yield
+        finally:
+            followed.writing -= 1
+
+    def wrote(self, collection: Collection, write: OwnWrite | None) -> None:
+        """Says that this node moved a collection's log, and by what, where that is known."""
+        self._standing.wrote(collection.uid)
+        followed = self._followed.get(collection.uid) or self._open(collection)
+        if write is None or followed.index is None:
+            self._nudged.set()
+            return
+        followed.own.add(write)
+        followed.head_seq = max(followed.head_seq, write.seq)
+        if followed.work is None or followed.work.done():
+            self._work(followed)
 
     def forget(self, collection: Collection) -> None:
         """Drops a deleted collection at once."""
@@ -278,9 +306,12 @@ class Indexes:
         if at_head:
             self._tender.tend(followed)
         elif followed.work is None or followed.work.done():
-            followed.work = asyncio.create_task(
-                self._catch_up(followed), name=f"index {head.collection_id}"
-            )
+            self._work(followed)
+
+    def _work(self, followed: Followed) -> None:
+        followed.work = asyncio.create_task(
+            self._catch_up(followed), name=f"index {followed.collection.id}"
+        )
 
     async def _catch_up(self, followed: Followed) -> None:
         async with self._slots:
@@ -312,6 +343,24 @@ class Indexes:
         except RagmeshError as refused:
             await self._failed(followed, refused, POLL_S)
 
+    async def _took_over(self, followed: Followed, index: CollectionIndex) -> bool:
+        """Applies this node's own commits; whether the index stands at the head with them."""
+        looks = 0
+        while index.view.watermark < followed.head_seq:
+            write = followed.own.take(index.view.watermark + 1)
+            if write is not None:
+                await self._loader.apply(index, write)
+                followed.change_id = write.change_id
+                followed.moved_s = time.monotonic()
+                followed.notify()
+            elif looks < GAP_LOOKS and (followed.writing or len(followed.own)):
+                # The commit before it is mostly this node's too, and about to be told.
+                looks += 1
+                await asyncio.sleep(GAP_S)
+            else:
+                return False
+        return True
+
     async def _failed(self, followed: Followed, error: RagmeshError, pause_s: float) -> None:
         _LOG.warning("index of %s is not up to date: %s", followed.collection.id, error.message)
         followed.error = error
@@ -322,6 +371,9 @@ class Indexes:
         collection, index, change_id = followed.collection, followed.index, followed.change_id
         same = index is not None and index.settings == self._loader.settings(collection)
         if index is not None and change_id is not None and same:
+            if await self._took_over(followed, index):
+                return
+            change_id = followed.change_id or change_id
             outcome = await self._loader.advance(collection, index, change_id)
             if isinstance(outcome, uuid.UUID):
                 followed.change_id = outcome

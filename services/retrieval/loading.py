@@ -35,6 +35,7 @@ from engine.index.payloads import Mask
 from engine.index.sealed import Sealed
 from engine.types import Point
 from services.retrieval.objects import ObjectMissing, ObjectStore
+from services.retrieval.own_writes import OwnWrite
 from services.store import changes
 from services.store.changes import Feed, Gone, Rebuild
 from services.store.collections import Collection
@@ -140,6 +141,15 @@ class Loader:
             )
         )
         return head.change_id
+
+    async def apply(self, index: CollectionIndex, write: OwnWrite) -> None:
+        """Apply a commit of this node to an index that stands right before it."""
+        seqs = [write.seq] * len(write.upserts)
+        await self._run(
+            lambda: index.apply(
+                write.upserts, write.deletes, write.seq, str(write.change_id), seqs=seqs
+            )
+        )
 
     async def remember(self, collection: Collection, index: CollectionIndex) -> None:
         """Write what the next life of this node begins with, and drop files that nobody needs.

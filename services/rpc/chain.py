@@ -34,6 +34,9 @@ from services.rpc.methods import Method
 
 _LOG = logging.getLogger("ragmesh.rpc")
 
+LARGE_BYTES = 64 << 10
+"""A request over this is checked in a thread."""
+
 Check = Callable[[Any], None]
 """Raises InvalidArgument errors for a request that is wrong whatever the state."""
 
@@ -118,7 +121,11 @@ class Chain:
         with Observed(method, call), admitted(self.gate):
             call.require_time()
             if isinstance(request, Message):
-                self.check(request)
+                # A large one takes milliseconds, in which the loop would answer nobody.
+                if request.ByteSize() > LARGE_BYTES:
+                    await asyncio.to_thread(self.check, request)
+                else:
+                    self.check(request)
             response: Message = await _within(call, handler(request, call))
             return response
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from google.protobuf import struct_pb2, timestamp_pb2
-from google.protobuf.json_format import MessageToDict
 from ragmesh.api.embedding.v1 import vector_pb2
 
 from engine.errors import InvalidVector
-from engine.types import Payload, Sentences, Vector
+from engine.types import JsonValue, Payload, Sentences, Vector
 
 
 def vector_message(vector: Vector) -> vector_pb2.Vector:
@@ -66,10 +64,23 @@ def sentences_value(messages: Iterable[vector_pb2.SentenceVector]) -> Sentences 
 
 def payload_value(message: struct_pb2.Struct) -> Payload:
     """A payload as plain values. Whole numbers come back as integers, as JSON writes them."""
-    if not message.fields:
-        return {}
-    value: dict[str, Any] = MessageToDict(message)
-    return value
+    return {key: _plain(value) for key, value in message.fields.items()}
+
+
+def _plain(value: struct_pb2.Value) -> JsonValue:
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        return value.string_value
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() else number
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "struct_value":
+        return payload_value(value.struct_value)
+    if kind == "list_value":
+        return [_plain(item) for item in value.list_value.values]
+    return None
 
 
 def payload_message(payload: Payload) -> struct_pb2.Struct | None:

@@ -199,9 +199,12 @@ def _check(collection: Collection, rows: Sequence[PointRow], deletes: Sequence[s
             )
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def _json(payload: Mapping[str, Any], point_id: str) -> str:
     try:
-        return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return _ENCODER.encode(payload)
     except (TypeError, ValueError) as error:
         raise InvalidField(
             f"the payload of point {point_id!r} is not JSON: {error}", metadata={"id": point_id}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.index import view as views
+from engine.index.filters import Filter
 from services.retrieval import convert
+from services.retrieval.own_writes import own_write
 from services.retrieval.servicer.base import Handlers
 from services.retrieval.stale import renewed
 from services.rpc import fields, paging
@@ -17,6 +21,9 @@ from services.store.collections import Collection
 from services.store.once import once
 from services.store.points import Commit, PointRow, apply_batch
 from services.store.store import Tx
+
+Request = TypeVar("Request")
+Value = TypeVar("Value")
 
 DELETE_BY_FILTER_MAX = 100_000
 """Points that one DeletePoints with a filter removes; more need several calls."""
@@ -31,36 +38,36 @@ class PointHandlers(Handlers):
     ) -> pb.UpsertPointsResponse:
         """Writes points."""
         collection = await self._collection(request.collection, call)
-        given = [
-            PointRow(
-                id=point.id,
-                vector=(
-                    vector_value(point.vector, f"points[{index}].vector")
-                    if point.HasField("vector")
-                    else None
-                ),
-                text=point.text,
-                payload=payload_value(point.payload),
-            )
-            for index, point in enumerate(request.points)
-        ]
+        sizes = (point.payload.ByteSize() for point in request.points)
+        self._gate.upsert(collection, len(request.points), sizes)
+        # In a thread: it takes milliseconds, in which the loop would answer nobody.
+        given = await self._in_thread(_rows, request)
         batch = await self._core.complete(collection, given, request.fingerprint, call)
+        await self._gate.ready(collection, call)
+        size_bytes = request.ByteSize()
+        made: list[Commit] = []
 
         async def work(tx: Tx) -> pb.UpsertPointsResponse:
+            # Here, so that what was written before under its request_id is answered as before.
+            self._gate.room(collection, (row.id for row in batch), size_bytes)
             commit = await apply_batch(tx, collection, batch)
+            made[:] = [commit]
             return pb.UpsertPointsResponse(watermark=str(commit.seq), upserted=commit.upserted)
 
-        response = await once(
-            self._store,
-            call.tenant,
-            request.request_id,
-            request,
-            pb.UpsertPointsResponse,
-            work,
-            timeout_s=call.remaining_s(),
-        )
+        with self._indexes.writing(collection):
+            response = await once(
+                self._store,
+                call.tenant,
+                request.request_id,
+                request,
+                pb.UpsertPointsResponse,
+                work,
+                timeout_s=call.remaining_s(),
+            )
+            own = own_write(made[0], batch, ()) if made else None
+            self._indexes.wrote(collection, own)
         seq = int(response.watermark)
-        response.lagging_nodes.extend(await self._after_write(collection, seq, request.wait, call))
+        response.lagging_nodes.extend(await self._waited(collection, seq, request.wait, call))
         return response
 
     @renewed("collection")
@@ -69,37 +76,43 @@ class PointHandlers(Handlers):
     ) -> pb.DeletePointsResponse:
         """Deletes points."""
         collection = await self._collection(request.collection, call)
+        self._gate.delete(collection)
         ids, unchanged_since = list(request.ids), None
-        if request.HasField("filter"):
+        condition = self._condition(collection, request)
+        if condition is not None:
             ids, unchanged_since = await self._core.matching_ids(
                 collection,
-                convert.filter_value(request.filter),
+                condition,
                 fields.watermark(call.min_watermark),
                 call,
                 DELETE_BY_FILTER_MAX,
             )
+        made: list[Commit] = []
 
         async def work(tx: Tx) -> pb.DeletePointsResponse:
-            commit: Commit = await apply_batch(
-                tx, collection, deletes=ids, unchanged_since=unchanged_since
-            )
+            commit = await apply_batch(tx, collection, deletes=ids, unchanged_since=unchanged_since)
+            made[:] = [commit]
             return pb.DeletePointsResponse(
                 watermark=str(commit.seq),
                 deleted=commit.deleted,
                 filter_watermark="" if unchanged_since is None else str(unchanged_since),
             )
 
-        response = await once(
-            self._store,
-            call.tenant,
-            request.request_id,
-            request,
-            pb.DeletePointsResponse,
-            work,
-            timeout_s=call.remaining_s(),
-        )
+        with self._indexes.writing(collection):
+            response = await once(
+                self._store,
+                call.tenant,
+                request.request_id,
+                request,
+                pb.DeletePointsResponse,
+                work,
+                timeout_s=call.remaining_s(),
+            )
+            # Which of a filter's points were deleted only the log knows.
+            known = made and made[0].deleted and unchanged_since is None
+            self._indexes.wrote(collection, own_write(made[0], (), ids) if known else None)
         seq = int(response.watermark)
-        response.lagging_nodes.extend(await self._after_write(collection, seq, request.wait, call))
+        response.lagging_nodes.extend(await self._waited(collection, seq, request.wait, call))
         return response
 
     @renewed("collection")
@@ -123,7 +136,7 @@ class PointHandlers(Handlers):
         filter_key = request.filter.SerializeToString(deterministic=True).hex()
         listing = f"points/{collection.uid}/{filter_key}"
         after = paging.read_token(listing, request.page_token) or ""
-        condition = convert.filter_value(request.filter) if request.HasField("filter") else None
+        condition = self._condition(collection, request)
         found = await asyncio.get_running_loop().run_in_executor(
             self._threads,
             lambda: views.list_points(
@@ -149,19 +162,47 @@ class PointHandlers(Handlers):
         self, request: pb.CountPointsRequest, call: Call
     ) -> pb.CountPointsResponse:
         """Counts points."""
-        _, view = await self._view(request.collection, request.min_watermark, call)
-        condition = convert.filter_value(request.filter) if request.HasField("filter") else None
+        collection, view = await self._view(request.collection, request.min_watermark, call)
+        condition = self._condition(collection, request)
         number = await asyncio.get_running_loop().run_in_executor(
             self._threads, views.count, view, condition
         )
         return pb.CountPointsResponse(count=number, watermark=str(view.watermark))
 
-    async def _after_write(
-        self, collection: Collection, seq: int, wait: bool, call: Call
-    ) -> list[str]:
+    def _condition(
+        self,
+        collection: Collection,
+        request: pb.DeletePointsRequest | pb.ListPointsRequest | pb.CountPointsRequest,
+    ) -> Filter | None:
+        if not request.HasField("filter"):
+            return None
+        condition = convert.filter_value(request.filter)
+        self._gate.filter(collection, condition)
+        return condition
+
+    async def _waited(self, collection: Collection, seq: int, wait: bool, call: Call) -> list[str]:
         """Waits, if asked to, until every node has the write; which have not."""
-        self._indexes.nudge(collection)
         if not wait:
             return []
         await self._indexes.view(collection, seq, call)
         return await self._indexes.lagging(collection, seq, call)
+
+    async def _in_thread(self, function: Callable[[Request], Value], request: Request) -> Value:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, function, request)
+
+
+def _rows(request: pb.UpsertPointsRequest) -> list[PointRow]:
+    return [
+        PointRow(
+            id=point.id,
+            vector=(
+                vector_value(point.vector, f"points[{index}].vector")
+                if point.HasField("vector")
+                else None
+            ),
+            text=point.text,
+            payload=payload_value(point.payload),
+        )
+        for index, point in enumerate(request.points)
+    ]

@@ -22,7 +22,7 @@ from engine.index import (
     get,
     search,
 )
-from engine.index.exact import prepare
+from engine.index.exact import prepare, prepare_rows
 from engine.index.filters import Range
 from engine.index.fusion import reciprocal_rank_fusion
 from engine.index.plan import choose
@@ -203,3 +203,29 @@ def test_a_walk_never_costs_more_than_the_scan_that_it_saves(
     walk = choose(count=count, eligible=eligible, ef=ef)
     if walk is not None:
         assert ef < walk.visits_max <= eligible
+
+
+@given(
+    st.sampled_from(Metric),
+    st.lists(
+        st.lists(st.floats(-(2.0**70), 2.0**70, width=32), min_size=3, max_size=3) | st.none(), max_size=8
+    ),
+)
+def test_vectors_that_come_together_are_prepared_as_each_would_be_alone(
+    metric: Metric, rows: list[list[float] | None]
+) -> None:
+    vectors = [None if row is None else np.array(row, np.float32) for row in rows]
+    alone: list[Any] = []
+    try:
+        for n, vector in enumerate(vectors):
+            field = f"points[{n}].vector"
+            alone.append(None if vector is None else prepare(metric, 3, vector, field))
+    except InvalidVector as error:
+        with pytest.raises(InvalidVector) as caught:
+            prepare_rows(metric, 3, vectors, "points")
+        assert caught.value.field == error.field
+        return
+    together = prepare_rows(metric, 3, vectors, "points")
+    assert [None if one is None else one.tobytes() for one in together] == [
+        None if one is None else one.tobytes() for one in alone
+    ]

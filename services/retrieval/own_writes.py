@@ -1,0 +1,70 @@
+"""Commits of this node itself, which its index takes over without reading them back.
+
+A commit is the whole of what changed between its number and the one before, so an index that stands
+right before it may apply what the node has in its hands. Whatever is missing, be it another node's
+or late, comes from the log as ever.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.types import Point
+from services.store.points import Commit, PointRow
+
+ROWS_MAX = 50_000
+"""Rows that wait for an index at most. Beyond, it reads the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWrite:
+    """One commit. Deletes name points that no later commit can have written."""
+
+    seq: int
+    change_id: uuid.UUID
+    upserts: tuple[Point, ...]
+    deletes: tuple[str, ...]
+
+
+def own_write(commit: Commit, rows: Sequence[PointRow], deletes: Sequence[str]) -> OwnWrite:
+    """A commit with the rows that were written by it."""
+    return OwnWrite(
+        commit.seq,
+        commit.change_id,
+        tuple(Point(row.id, row.vector, row.text, row.payload, row.sentences) for row in rows),
+        tuple(deletes),
+    )
+
+
+class OwnWrites:
+    """Those that an index has not applied yet, by number."""
+
+    __slots__ = ("_rows", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, OwnWrite] = {}
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, write: OwnWrite) -> None:
+        """Keeps it, unless there are too many."""
+        size = len(write.upserts) + len(write.deletes)
+        if self._rows + size <= ROWS_MAX:
+            self._waiting[write.seq] = write
+            self._rows += size
+
+    def take(self, seq: int) -> OwnWrite | None:
+        """The one of this number; those before it are forgotten."""
+        for earlier in [number for number in self._waiting if number < seq]:
+            self._drop(earlier)
+        return self._drop(seq)
+
+    def _drop(self, seq: int) -> OwnWrite | None:
+        write = self._waiting.pop(seq, None)
+        if write is not None:
+            self._rows -= len(write.upserts) + len(write.deletes)
+        return write
