@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from engine.index.conditions import plain_words
 from engine.index.formula import Effect
-from engine.index.reranking import SENTENCES_WEIGHT, WORDS_WEIGHT, by_sentences
+from engine.index.reranking import SENTENCES_WEIGHT, WORDS_WEIGHT, _analyzed, by_sentences
 from engine.index.search import Explain, Mode, Query
 from engine.index.stages import Found, Staged, finish, reordered, rerank_by_sentences
+from engine.index.words import Analyzer
 from engine.types import Hit, Point, Sentences, Vector
 
 QUERY = np.array([1, 0, 0], np.float32)
@@ -85,6 +86,15 @@ def test_the_order_is_the_formulas(count: int, seed: int, query: list[str]) -> N
     expected = [1 / (1 + math.exp(-blended[n])) for n in reranked.order]
     assert list(reranked.scores) == pytest.approx(expected, abs=1e-4)
     assert list(reranked.scores) == sorted(reranked.scores, reverse=True)
+
+
+@given(st.lists(st.sampled_from([*WORDS, "zqxjz", "ERR_42", "Äpfel", "C++ is", "日本語", ""])))
+def test_sentences_are_analyzed_as_if_one_by_one(texts: list[str]) -> None:
+    for analyze in (plain_words, Analyzer("en").words, lambda text: []):
+        together = _analyzed(texts, analyze)
+        for text, words in zip(texts, together, strict=True):
+            whole_names = {word for word in analyze(text) if not word.isalnum()}
+            assert frozenset(analyze(text)) - whole_names <= words <= frozenset(analyze(text))
 
 
 def test_the_sentence_that_says_it_brings_its_passage_up() -> None:

@@ -122,7 +122,7 @@ class _RerankMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RerankMe
     """Not at all."""
     RERANK_METHOD_SENTENCES: _RerankMethod.ValueType  # 2
     """The stored sentence vectors: how much of the query the best sentence of a passage says, in
-    meaning and in words. Runs no model, a few milliseconds.
+    meaning and in words. Runs no model; 50 passages of 200 words take about 10 ms.
     """
     RERANK_METHOD_MODEL: _RerankMethod.ValueType  # 3
     """RerankPassages of the embedding service, as far as it comes before the deadline. Needs a text."""
@@ -136,7 +136,7 @@ RERANK_METHOD_NONE: RerankMethod.ValueType  # 1
 """Not at all."""
 RERANK_METHOD_SENTENCES: RerankMethod.ValueType  # 2
 """The stored sentence vectors: how much of the query the best sentence of a passage says, in
-meaning and in words. Runs no model, a few milliseconds.
+meaning and in words. Runs no model; 50 passages of 200 words take about 10 ms.
 """
 RERANK_METHOD_MODEL: RerankMethod.ValueType  # 3
 """RerankPassages of the embedding service, as far as it comes before the deadline. Needs a text."""
