@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.index.conditions import plain_words
+from engine.index.conditions import Analyze, plain_words
 from engine.index.formula import Effect
 from engine.index.reranking import SENTENCES_WEIGHT, WORDS_WEIGHT, _analyzed, by_sentences
 from engine.index.search import Explain, Mode, Query
@@ -90,7 +90,8 @@ def test_the_order_is_the_formulas(count: int, seed: int, query: list[str]) -> N
 
 @given(st.lists(st.sampled_from([*WORDS, "zqxjz", "ERR_42", "Äpfel", "C++ is", "日本語", ""])))
 def test_sentences_are_analyzed_as_if_one_by_one(texts: list[str]) -> None:
-    for analyze in (plain_words, Analyzer("en").words, lambda text: []):
+    analyzers: list[Analyze] = [plain_words, Analyzer("en").words, lambda text: []]
+    for analyze in analyzers:
         together = _analyzed(texts, analyze)
         for text, words in zip(texts, together, strict=True):
             whole_names = {word for word in analyze(text) if not word.isalnum()}
