@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 from ragmesh import RagmeshError
 
 from benchmarks import machine
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 DataMissing,
                 RagmeshError,
                 ServerError,
+                grpc.RpcError,
                 AssertionError,
                 RuntimeError,
                 OSError,

@@ -19,6 +19,8 @@ from benchmarks.data import Matrix, RetrievalSet, Text, clustered, nearest
 from benchmarks.metrics import recall_by_score
 from benchmarks.peers.environment import read
 from benchmarks.peers.process import running
+from benchmarks.pressure import Outcome
+from benchmarks.suites.search.rate import Rate
 
 SEARCHER = Path(__file__).with_name("echo_searcher.py")
 SELECTIVITIES = (0.5, 0.2, 0.1, 0.05, 0.01, 0.001)
@@ -197,3 +199,8 @@ def test_a_payload_has_the_size_that_was_asked_for(number: int, size: int) -> No
 def test_a_payload_too_small_to_be_one_is_refused() -> None:
     with pytest.raises(ValueError, match="120 bytes or more"):
         requests.payload(1, 50)
+
+
+def test_a_rate_is_of_replies_in_time_and_of_computing() -> None:
+    rate = Rate(ok=300, seconds=2.0, cpu_s=1.5, queries=64, outcome=Outcome())
+    assert (rate.per_s, rate.per_cpu_s, rate.cores) == (9_600, 12_800, 0.75)

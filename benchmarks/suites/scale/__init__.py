@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import grpc
 from ragmesh import RagmeshError
 
 from benchmarks.bench import Bench
@@ -33,7 +34,7 @@ def scale(bench: Bench) -> SuiteReport:
         bench.say(f"scale: {name}")
         try:
             found.append(PARTS[name](bench))
-        except (RagmeshError, RuntimeError, AssertionError, OSError) as error:
+        except (RagmeshError, grpc.RpcError, RuntimeError, AssertionError, OSError) as error:
             bench.say(f"scale: {name} failed: {type(error).__name__}: {error}")
             found.append(
                 SuiteReport(

@@ -40,6 +40,11 @@ class Rate:
         return self.ok * self.queries / self.seconds if self.seconds else float("nan")
 
     @property
+    def per_cpu_s(self) -> float:
+        """Queries for each second that the node computed."""
+        return self.ok * self.queries / self.cpu_s if self.cpu_s else float("nan")
+
+    @property
     def cores(self) -> float:
         """How many cores the node kept busy."""
         return self.cpu_s / self.seconds if self.seconds else float("nan")
@@ -109,5 +114,6 @@ def _figures(name: str, rate: Rate) -> list[Figure]:
     return [
         Figure(f"{name} of one core", rate.per_s, "/s", f"{rate.ok:,} OK replies at the server"),
         Figure(f"{name}: cores that the node used", rate.cores, "", "CPU time over wall time"),
+        Figure(f"{name} by its CPU time", rate.per_cpu_s, "/s", "as if it had a core for itself"),
         Figure(f"{name}: a reply, p99", rate.outcome.percentile_ms(99), "ms", "with that load"),
     ]
