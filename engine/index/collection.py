@@ -42,6 +42,7 @@ from engine.index.maintenance import (
 from engine.index.payloads import Mask
 from engine.index.sealed import Sealed, open_sealed
 from engine.index.segment import SegmentView
+from engine.index.storage import Storage, precise_vectors
 from engine.index.view import View
 from engine.index.words import Analyzer
 from engine.types import Point
@@ -56,6 +57,7 @@ class IndexSettings:
     dimensions: int
     metric: Metric = Metric.COSINE
     language: str = "en"
+    storage: Storage = Storage.FLOAT32
     graph: GraphSettings = field(default_factory=GraphSettings)
     maintenance: MaintenanceSettings = field(default_factory=MaintenanceSettings)
 
@@ -81,7 +83,7 @@ class CollectionIndex:
     def __init__(self, settings: IndexSettings) -> None:
         """Empty, at watermark 0."""
         self.settings = settings
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._analyzer = Analyzer(settings.language)
         self._buffer = self._new_buffer()
         self._frozen_at: dict[int, int] = {}
@@ -148,6 +150,7 @@ class CollectionIndex:
             [point.vector for point in upserts],
             "points",
         )
+        vectors = precise_vectors(self.settings.storage, vectors)
         words = [self._analyzer.words(point.text) if point.text else [] for point in upserts]
         with self._lock:
             if watermark < self._view.watermark:
@@ -176,16 +179,17 @@ class CollectionIndex:
 
     def adopt(self, adopted: Sequence[Sealed], retired: Collection[str], sealed_seq: int) -> None:
         """Swap segments in and out between commits. Raises DataLoss as `apply` does."""
-        view = self._view
-        self.apply(
-            (),
-            (),
-            view.watermark,
-            view.change_id,
-            adopted=adopted,
-            retired=retired,
-            sealed_seq=sealed_seq,
-        )
+        with self._lock:
+            view = self._view
+            self.apply(
+                (),
+                (),
+                view.watermark,
+                view.change_id,
+                adopted=adopted,
+                retired=retired,
+                sealed_seq=sealed_seq,
+            )
 
     def freeze(self) -> None:
         """Have the buffer sealed next, however few rows it has."""
@@ -210,6 +214,7 @@ class CollectionIndex:
             self.settings.maintenance,
             quiet=quiet,
             spared=self._spared,
+            storage=self.settings.storage,
         )
 
     def compaction(self, *, full: bool = False) -> tuple[Work, ...]:
