@@ -40,7 +40,7 @@ class Vectors:
     def scales(self) -> NDArray[np.float32] | None: ...
 
 class Coarse:
-    """Stand-ins for float32 vectors, as `make_coarse` makes them: a quarter of the bytes to scan.
+    """Stand-ins for vectors, as `make_coarse` makes them: a byte a value to scan.
 
     `values` int8 of shape (rows, dimensions), `scales` and `errors` float32 of shape (rows,): no
     vector is farther from its values times its scale than its error, in Euclidean distance.
@@ -151,7 +151,7 @@ def scan(
 def make_coarse(
     vectors: Vectors,
 ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
-    """Values, scales and errors of a `Coarse` for float32 vectors; equal on every machine."""
+    """Values, scales and errors of a `Coarse` for float32 or float16; equal on every machine."""
 
 def score_rows(
     vectors: Vectors, query: NDArray[np.float32], metric: Metric, positions: Places | None = None

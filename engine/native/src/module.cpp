@@ -127,8 +127,8 @@ py::tuple scan_rows(const HeldRows& rows, const py::array& query, size_t k,
 }
 
 py::tuple make_coarse_arrays(const HeldRows& rows) {
-    if (rows.rows.kind != Kind::float32)
-        throw py::value_error("coarse vectors are made from float32 only");
+    if (rows.rows.kind == Kind::int8)
+        throw py::value_error("coarse vectors are made from float32 or float16, not from int8");
     const size_t count = rows.rows.count;
     std::vector<int8_t> values;
     std::vector<float> scales, errors;

@@ -148,8 +148,10 @@ Scored scan_twice(const Rows& rows, const Coarse& coarse, Metric metric, const Q
 }
 
 void make_coarse(const Rows& rows, int8_t* values, float* scales, float* errors) {
+    Query widened;
     for (size_t position = 0; position < rows.count; ++position) {
-        const float* row = reinterpret_cast<const float*>(rows.row(position));
+        widened.set(rows, static_cast<uint32_t>(position));
+        const float* row = widened.values();
         int8_t* out = values + position * rows.dimensions;
         float largest = 0;
         for (size_t i = 0; i < rows.dimensions; ++i)

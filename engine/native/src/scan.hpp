@@ -54,7 +54,7 @@ struct Coarse {
 Scored scan_twice(const Rows& rows, const Coarse& coarse, Metric metric, const Query& query,
                   size_t k, const Choice& choice);
 
-// int8 stand-ins for float32 rows: values, a scale and an error for each row.
+// int8 stand-ins for rows: values, a scale and an error for each row.
 void make_coarse(const Rows& rows, int8_t* values, float* scales, float* errors);
 
 Scored scan(const Rows& rows, Metric metric, const Query& query, size_t k, const Choice& choice);

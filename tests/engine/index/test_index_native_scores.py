@@ -237,6 +237,7 @@ def test_words_score_as_the_formula_says_whatever_else_is_asked(
     spread=st.sampled_from([0.0, 1e-6, 0.05, 1.0]),
     size=st.sampled_from([1e-20, 1e-3, 1.0, 1e6]),
     k=st.integers(0, 30),
+    half=st.booleans(),
     seed=st.integers(0, 10_000),
 )
 @settings(max_examples=150, deadline=None)
@@ -247,6 +248,7 @@ def test_a_scan_by_coarse_vectors_gives_the_same(
     spread: float,
     size: float,
     k: int,
+    half: bool,
     seed: int,
 ) -> None:
     """Around one center, so that many rows are nearly or exactly as good as the last."""
@@ -261,7 +263,9 @@ def test_a_scan_by_coarse_vectors_gives_the_same(
     wide = (rows * size).astype(np.float32)
     asked = (query * size).astype(np.float32)
     wide[: count // 10] = 0
-    vectors = native.Vectors(wide)
+    if half:
+        wide = wide.clip(-60_000, 60_000).astype(np.float16).astype(np.float32)
+    vectors = native.Vectors(wide.astype(np.float16) if half else wide)
     values, scales, errors = native.make_coarse(vectors)
     apart = values.astype(np.float64) * scales.astype(np.float64)[:, None] - wide
     assert (np.linalg.norm(apart, axis=1) <= errors * (1 + 1e-6)).all()
@@ -355,7 +359,7 @@ def opened(level0: NDArray[Any] = GRAPH.level0, entry: int = 0, max_level: int =
         (lambda: native.build_graph(VECTORS, NODES, 4, 9, 0, "ip", GRAPH), "from 4 on"),
         (lambda: native.build_graph(VECTORS, NODES[:0], 5, 9, 0, "ip", GRAPH), "base has m 4"),
         (lambda: native.search_graph(GRAPH, native.Vectors(ROWS[:3]), QUERY, 1, 1, "ip"), "4 rows"),
-        (lambda: native.make_coarse(COARSE.vectors), "float32 only"),
+        (lambda: native.make_coarse(COARSE.vectors), "not from int8"),
         (lambda: native.Coarse(ROWS, QUERY[:4], QUERY[:4]), "need scales"),  # type: ignore[arg-type]
         (
             lambda: native.scan(native.Vectors(ROWS[:3]), QUERY, 1, "ip", coarse=COARSE),
