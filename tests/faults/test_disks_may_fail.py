@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engine.index.building import prepare_job, save_job
+from engine.index.collection import CollectionIndex, IndexSettings
 from engine.index.files import read_arrays, write_arrays
+from engine.types import Point
+from tests.engine.index.sealing import spec_of
 from tests.faults.disk import FailingDisk, compile_shim
 
 
@@ -158,3 +162,51 @@ def test_a_failed_sync_is_told_and_leaves_a_whole_file_or_none(
         assert said == f"OSError {errno.EIO}\n"
         failed += 1
     assert failed >= 2, "the file and its directory are synced"
+
+
+_BUILD = """
+import contextlib, sys
+from engine.index.building import main
+with contextlib.redirect_stderr(sys.stdout):
+    print(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def job(disk: FailingDisk, tmp_path: Path) -> Path:
+    """A job for a builder, whose segment goes onto the disk."""
+    index = CollectionIndex(IndexSettings(dimensions=8))
+    vectors = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+    points = [
+        Point(str(n), vector, text=f"word {n % 7}", payload={"n": n})
+        for n, vector in enumerate(vectors)
+    ]
+    index.apply(points, [], 1, "change")
+    index.freeze()
+    work = index.seal_work(quiet=True)
+    assert work is not None
+    sources = [(view, None) for view in work.sources]
+    file = tmp_path / "job.json"
+    out = disk.directory / "segment"
+    save_job(prepare_job(sources, spec_of(index, work), tmp_path, out), file)
+    return file
+
+
+def test_a_builder_on_a_disk_that_fails_says_so_and_leaves_nothing_half_built(
+    disk: FailingDisk, job: Path
+) -> None:
+    path = disk.directory / "segment"
+    assert disk.run(_BUILD, str(job)).endswith("\n0\n")
+    whole = path.stat().st_size
+    path.unlink()
+    for allowed in (0, 1_000, whole // 2, whole - 1):
+        said = replace(disk, bytes_max=allowed).run(_BUILD, str(job))
+        assert "No space left on device" in said
+        assert said.endswith("\n1\n")
+        assert not list(disk.directory.iterdir()), allowed
+    said = replace(disk, sync=1).run(_BUILD, str(job))
+    assert "Input/output error" in said
+    assert said.endswith("\n1\n")
+    assert not list(disk.directory.iterdir())
+    assert replace(disk, bytes_max=whole).run(_BUILD, str(job)).endswith("\n0\n")
+    assert read_arrays(path, check=True).facts["rows"] == 500
