@@ -4,9 +4,10 @@ Every point gets numbers from 0 to 1 (1 left out), each number a rank, so that a
 the same share of the points:
 
 - `any`: its place in an order drawn from a seed. A range of it knows nothing of the query.
-- `near_0` and on: its place by distance from one of a few pivots that lie far apart. For a query
-  whose nearest pivot is p, the least of `near_p` are the points on the query's side, and the
-  greatest those on the far side, where a graph's search does not go by itself.
+- `near_0` and on: its place by distance from one of eight pivots, the centers that k-means finds.
+  For a query whose nearest pivot is p, the least of `near_p` are the points on the query's side,
+  and the greatest those on the far side, where a graph's search does not go by itself. Of SciFact's
+  sentences, the tenth on the query's side has 44 % of its ten nearest, the far tenth none.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from benchmarks.data import Matrix
 Relation = Literal["independent", "correlated", "opposed"]
 RELATIONS: tuple[Relation, ...] = ("independent", "correlated", "opposed")
 ANY = "any"
-PIVOTS = 4
+PIVOTS = 8
+_ROUNDS = 6
 
 Numbers = Mapping[str, NDArray[np.float64]]
 """For each field, a number for each point."""
@@ -45,24 +47,41 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """What points carry, and the pivots (rows of `points`) behind it."""
+    """What points carry, and the pivots behind it, normalized rows."""
 
     numbers: Numbers
     pivots: Matrix
 
 
 def number(points: Matrix, *, pivots: int = PIVOTS, seed: int = 0) -> Numbered:
-    """Numbers for normalized rows. The first pivot is drawn; each next one is the point whose
-    nearest pivot is the farthest."""
+    """Numbers for normalized rows."""
     random = np.random.default_rng(seed)
-    chosen = [int(random.integers(len(points)))]
-    closeness = [points @ points[chosen[0]]]
-    for _ in range(1, pivots):
-        chosen.append(int(np.argmin(np.max(closeness, axis=0))))
-        closeness.append(points @ points[chosen[-1]])
-    numbers = {f"near_{p}": _ranked(-close) for p, close in enumerate(closeness)}
+    centers = _centers(points, pivots, random)
+    numbers = {f"near_{p}": _ranked(-(points @ one)) for p, one in enumerate(centers)}
     numbers[ANY] = random.permutation(len(points)) / len(points)
-    return Numbered(numbers, points[chosen])
+    return Numbered(numbers, centers)
+
+
+def _centers(points: Matrix, count: int, random: np.random.Generator) -> Matrix:
+    """Spherical k-means, a few rounds of it, from points that lie apart: the first is drawn, and
+    each next one is the point whose nearest before it is the farthest."""
+    chosen = [int(random.integers(len(points)))]
+    closeness = points @ points[chosen[0]]
+    for _ in range(1, count):
+        chosen.append(int(np.argmin(closeness)))
+        closeness = np.maximum(closeness, points @ points[chosen[-1]])
+    centers = points[chosen]
+    for _ in range(_ROUNDS):
+        nearest = np.argmax(points @ centers.T, axis=1)
+        # One that no point is nearest to stays where it is.
+        sums = [
+            np.sum(points[nearest == p], axis=0) if np.any(nearest == p) else center
+            for p, center in enumerate(centers)
+        ]
+        together = np.stack(sums)
+        lengths = np.linalg.norm(together, axis=1, keepdims=True)
+        centers = np.asarray(together / np.maximum(lengths, 1e-12), np.float32)
+    return centers
 
 
 def ranges(

@@ -117,7 +117,8 @@ def test_correlated_filters_keep_the_querys_side_and_opposed_ones_the_other() ->
 
 def test_pivots_lie_apart() -> None:
     data = clustered(2_000, 1, dimensions=32, clusters=4)
-    closeness = number(data.points).pivots @ number(data.points).pivots.T
+    pivots = number(data.points, pivots=4).pivots
+    closeness = pivots @ pivots.T
     assert np.max(closeness - np.eye(len(closeness))) < 0.5
 
 
