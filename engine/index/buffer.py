@@ -25,6 +25,7 @@ from engine.index.conditions import Analyze
 from engine.index.filters import Filter
 from engine.index.payloads import Mask, PayloadIndex
 from engine.index.postings import WordBuffer
+from engine.index.storage import Kept
 from engine.types import Matrix, Point, Vector
 
 _POINT_BYTES = 450
@@ -121,6 +122,10 @@ class Buffer:
     def point(self, position: int) -> Point:
         """A row without its vector."""
         return self.points[position]
+
+    def kept(self, count: int) -> Kept:
+        """The vectors of the first `count` rows, as searches read them."""
+        return Kept(self.vectors[:count])
 
     def passages(self, live: Mask) -> int:
         """How many of these rows are passages of documents."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from ragmesh_native import Vectors
 
 from engine.errors import RagmeshError
 from engine.index.columns import Rows, pack_rows
@@ -26,6 +27,7 @@ from engine.index.packing import pack_payloads
 from engine.index.postings import WordRows
 from engine.index.sealed import FORMAT
 from engine.index.segment import SegmentView
+from engine.index.storage import Storage, coarse_rows, precise_rows
 from engine.index.word_table import WordTable, merged
 from engine.index.words import Analyzer
 
@@ -44,6 +46,7 @@ class Spec:
     language: str
     graph: GraphSettings
     sealed_seq: int
+    storage: Storage = Storage.FLOAT32
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +101,13 @@ def build_segment(
             [np.zeros(0, np.bool_), *(s.arrays["dense"][s.kept] for s in sources)]
         )
         writer.add("dense", dense)
-        shape = (count, spec.dimensions)
-        writer.add_chunks("vectors", np.float32, shape, _vector_chunks(sources))
+        vectors = _write_vectors(writer, sources, (count, spec.dimensions), spec.storage)
         if dense.any():
             base = _base(sources, spec)
             first = 0 if base is None else len(base.links)
             graph = Graph.build(
                 spec.metric,
-                writer.mapped("vectors"),
+                Vectors(vectors),
                 np.flatnonzero(dense[first:]) + first,
                 spec.graph,
                 base=base,
@@ -152,10 +154,33 @@ def _words(sources: Sequence[Source], language: str) -> dict[str, Array]:
     return merged(read)
 
 
+def _write_vectors(
+    writer: ArrayWriter, sources: Sequence[Source], shape: tuple[int, int], storage: Storage
+) -> Array:
+    """Write what `storage` keeps; the precise rows, as they lie in the file. The graph is built
+    over these: built over the coarse ones it takes as long and finds as much, and so int8 and
+    float16 have the same links."""
+    rows = (precise_rows(storage, chunk) for chunk in _vector_chunks(sources))
+    writer.add_chunks("vectors", storage.dtype, shape, rows)
+    vectors = writer.mapped("vectors")
+    if storage is Storage.INT8:
+        # Twice through the rows: an array is written as one piece, and memory holds neither.
+        scales = (coarse_rows(chunk)[1] for chunk in _chunks(vectors))
+        writer.add_chunks("scales", np.float32, shape[:1], scales)
+        codes = (coarse_rows(chunk)[0] for chunk in _chunks(vectors))
+        writer.add_chunks("codes", np.int8, shape, codes)
+    return vectors
+
+
 def _vector_chunks(sources: Sequence[Source]) -> Iterator[Array]:
     for source in sources:
-        for start in range(0, len(source.kept), _CHUNK_ROWS):
-            yield source.arrays["vectors"][source.kept[start : start + _CHUNK_ROWS]]
+        for positions in _chunks(source.kept):
+            yield source.arrays["vectors"][positions]
+
+
+def _chunks(rows: Array) -> Iterator[Array]:
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        yield rows[start : start + _CHUNK_ROWS]
 
 
 def _base(sources: Sequence[Source], spec: Spec) -> Graph | None:
@@ -179,6 +204,7 @@ class Job:
     m: int
     ef_construction: int
     sealed_seq: int
+    storage: str = Storage.FLOAT32.value
 
     def run(self) -> Written:
         """Build it."""
@@ -188,6 +214,7 @@ class Job:
             self.language,
             GraphSettings(m=self.m, ef_construction=self.ef_construction),
             self.sealed_seq,
+            Storage(self.storage),
         )
         return build_segment([_source(*one) for one in self.sources], spec, Path(self.out))
 
@@ -227,6 +254,7 @@ def prepare_job(
         spec.graph.m,
         spec.graph.ef_construction,
         spec.sealed_seq,
+        spec.storage.value,
     )
 
 
@@ -246,10 +274,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         written = load_job(Path(arguments[0])).run()
     except (OSError, RagmeshError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     rows = read_arrays(written.path).facts["rows"]
-    print(json.dumps({"sha256": written.sha256, "rows": rows, "size_bytes": written.size_bytes}))
+    report = json.dumps({"sha256": written.sha256, "rows": rows, "size_bytes": written.size_bytes})
+    sys.stdout.write(f"{report}\n")
     return 0
 
 

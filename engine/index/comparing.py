@@ -71,7 +71,7 @@ def sample_queries(view: View, count: int) -> list[Vector]:
         if len(here):
             positions = np.flatnonzero(segment.eligible)[here]
             queries += [
-                _near(segment.vectors[position], view.metric, rng) for position in positions
+                _near(segment.vector(int(position)), view.metric, rng) for position in positions
             ]
     return queries
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from engine.index.segment import SegmentView
+from engine.index.storage import Storage
 
 
 class Reason(StrEnum):
@@ -70,14 +71,20 @@ def choose_merge(
     *,
     quiet: bool = False,
     spared: Mapping[str, int] = MappingProxyType({}),
+    storage: Storage | None = None,
 ) -> Work | None:
     """The sealed segments to build anew next, or None if all is well. `quiet`: nobody writes.
 
     `spared` are segments that were worse when they were built anew, by name, with the tombstones
-    they had: they are tried again once these are half as many again.
+    they had: they are tried again once these are half as many again. With `storage`, segments
+    whose vectors are kept otherwise come first, one by one.
     """
     for segment in sealed:
-        name = "" if segment.sealed is None else segment.sealed.name
+        kept = None if segment.sealed is None else segment.sealed.storage
+        if storage not in (None, kept) and _name(segment) not in spared:
+            return Work(Reason.COMPACT, (segment,), sealed_seq)
+    for segment in sealed:
+        name = _name(segment)
         dead_max = max(settings.dead_share_max * segment.count, 1.5 * spared.get(name, 0))
         if segment.tombstones > dead_max:
             return Work(Reason.COMPACT, (segment,), sealed_seq)
@@ -131,6 +138,10 @@ def choose_compaction(
         else:
             groups.append([segment])
     return tuple(Work(Reason.COMPACT, tuple(group), sealed_seq) for group in groups)
+
+
+def _name(segment: SegmentView) -> str:
+    return "" if segment.sealed is None else segment.sealed.name
 
 
 _RATIO = 3

@@ -4,9 +4,9 @@ Opening one reads a footer and no row. Its name is the SHA-256 of its bytes, so 
 equal rows, equal graph and equal answers on every node. Which of its rows are alive is the view's
 business, as with the buffer.
 
-Arrays beside those of `columns`: `vectors` float32 (n, d), prepared for the metric, zeros where
-`dense` bool (n) is False; `graph.` of `graph.Graph`; `words.` of `postings.WordTable`; `payload.`
-of `bitmaps.BitmapIndex`.
+Arrays beside those of `columns`: `vectors` (n, d) and what `storage` keeps beside, prepared for
+the metric, zeros where `dense` bool (n) is False; `graph.` of `graph.Graph`; `words.` of
+`word_table.WordTable`; `payload.` of `bitmaps.BitmapIndex`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,9 @@ from engine.index.files import Arrays, read_arrays
 from engine.index.filters import Filter
 from engine.index.graph import Graph, GraphSettings
 from engine.index.payloads import Mask
+from engine.index.storage import Kept, Storage
 from engine.index.word_table import WordTable
-from engine.types import Matrix, Point
+from engine.types import Point
 
 FORMAT = 1
 """Of the arrays. A file of another is not read but built again."""
@@ -38,6 +40,7 @@ class Sealed:
     """One segment file, open. `sealed_seq` is the commit up to which it was sealed."""
 
     __slots__ = (
+        "_kept",
         "arrays",
         "count",
         "dense",
@@ -47,7 +50,6 @@ class Sealed:
         "payloads",
         "rows",
         "sealed_seq",
-        "vectors",
         "words",
     )
 
@@ -60,13 +62,13 @@ class Sealed:
         self.sealed_seq = sealed_seq
         self.rows = Rows(arrays)
         self.count = len(self.rows)
-        self.vectors: Matrix = arrays["vectors"]
+        self._kept = Kept(arrays["vectors"], arrays.get("codes"), arrays.get("scales"))
         self.dense: Mask = arrays["dense"]
         self.graph = graph
         self.payloads = BitmapIndex(arrays, self.rows.payload, analyze)
         self.words = WordTable(arrays)
         self.nbytes = sum(array.nbytes for array in arrays.values())
-        if not len(self.vectors) == len(self.dense) == self.count:
+        if not len(self._kept.precise) == len(self.dense) == self.count:
             raise ValueError("the vectors of a segment are not as many as its rows")
 
     @property
@@ -89,6 +91,20 @@ class Sealed:
     def point(self, position: int) -> Point:
         """A row without its vector."""
         return self.rows.point(position, None)
+
+    def kept(self, count: int) -> Kept:
+        """The vectors of all rows, as searches read them."""
+        return self._kept
+
+    @property
+    def vectors(self) -> NDArray[Any]:
+        """The precise vectors, float32 or float16."""
+        return self._kept.precise.values
+
+    @property
+    def storage(self) -> Storage:
+        """How its vectors are kept."""
+        return self._kept.storage
 
     def passages(self, live: Mask) -> int:
         """How many of these rows are passages of documents."""

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from ragmesh_native import score_rows
 
 from engine.errors import InvalidField
 from engine.index import exact, plan
@@ -244,7 +245,7 @@ def _dense_leg(run: _Search, k: int) -> Leg:
             run.explain.scanned += 1
             run.explain.visited += eligible
             among = None if eligible == segment.count else np.flatnonzero(mask)
-            found = exact.scan(view.metric, segment.vectors, vector, k, among)
+            found = exact.scan(view.metric, segment.kept.precise, vector, k, among)
         else:
             run.explain.walked += 1
         positions, values = found
@@ -267,12 +268,13 @@ def _walk(
     """About the best k by graph, and those that tie with the last; None if a scan is better."""
     graph = segment.graph
     assert graph is not None
+    kept = segment.kept
     ef = max(graph.settings.ef_search, ef, k)
     chosen = plan.choose(count=segment.count, eligible=eligible, ef=ef)
     if chosen is None:
         return None
     found = graph.search(
-        segment.vectors,
+        kept.walked,
         vector,
         ef,
         ef,
@@ -284,7 +286,13 @@ def _walk(
     if not found.complete or len(found.positions) < min(k, eligible):
         run.explain.widened += 1
         return None
-    return _with_ties(found.positions, found.scores, k)
+    if not kept.rescored:
+        return _with_ties(found.positions, found.scores, k)
+    # The beam is no wider for it: with one of k, the narrowest, coarse vectors lose two in 1,000 of
+    # the hits that precise ones find, at k 10, and less at k 100 (20,000 x 384).
+    scores = score_rows(kept.precise, vector, exact.NATIVE[run.view.metric], found.positions)
+    order = np.lexsort((found.positions, -scores))
+    return _with_ties(found.positions[order], scores[order], k)
 
 
 def _with_ties(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from engine.index.graph import Graph
 from engine.index.payloads import Mask
 from engine.index.postings import WordRows
 from engine.index.sealed import Sealed
-from engine.types import Matrix, Point
+from engine.index.storage import Kept
+from engine.types import Point, Vector
 
 
 class Rows(Protocol):
@@ -28,7 +29,7 @@ class Rows(Protocol):
     @property
     def count(self) -> int: ...
     @property
-    def vectors(self) -> Matrix: ...
+    def vectors(self) -> NDArray[Any]: ...
     @property
     def dense(self) -> Mask: ...
     @property
@@ -41,6 +42,7 @@ class Rows(Protocol):
     def id(self, position: int) -> str: ...
     def document(self, position: int) -> str: ...
     def point(self, position: int) -> Point: ...
+    def kept(self, count: int) -> Kept: ...
     def passages(self, live: Mask) -> int: ...
     def mask(self, filter: Filter, count: int) -> Mask: ...
     def ids_after(self, id: str, count: int) -> Iterator[tuple[str, int]]: ...
@@ -63,7 +65,7 @@ class SegmentView:
     eligible_count: int
     texts: int
     text_words: int
-    vectors: Matrix
+    kept: Kept
 
     @classmethod
     def of(cls, rows: Rows, live: Mask) -> SegmentView:
@@ -81,7 +83,7 @@ class SegmentView:
             eligible_count=int(np.count_nonzero(eligible)),
             texts=int(np.count_nonzero(lengths)),
             text_words=int(lengths.sum(dtype=np.int64)),
-            vectors=rows.vectors[:count],
+            kept=rows.kept(count),
         )
 
     def grown(self, count: int) -> SegmentView:
@@ -121,6 +123,11 @@ class SegmentView:
         return self.rows.graph if isinstance(self.rows, Sealed) else None
 
     @property
+    def vectors(self) -> NDArray[Any]:
+        """The vectors that scores are of, shape (count, dimensions): float32 or float16."""
+        return self.kept.precise.values
+
+    @property
     def tombstones(self) -> int:
         """Rows kept that are no longer alive."""
         return self.count - self.live_count
@@ -141,9 +148,14 @@ class SegmentView:
             if chosen[position]:
                 yield candidate
 
+    def vector(self, position: int) -> Vector:
+        """The vector of a row, float32, as scores are of it; zeros for a row without one."""
+        row: Vector = self.vectors[position].astype(np.float32)
+        return row
+
     def point(self, position: int, with_vector: bool = False) -> Point:
-        """The point at a position; its vector, as prepared for the metric, only if asked for."""
+        """The point at a position; its vector, as prepared and kept, only if asked for."""
         point = self.rows.point(position)
         if with_vector and self.rows.dense[position]:
-            return dataclasses.replace(point, vector=self.vectors[position].copy())
+            return dataclasses.replace(point, vector=self.vector(position))
         return point

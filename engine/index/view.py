@@ -94,7 +94,7 @@ def stats(view: View) -> IndexStats:
         buffered=sum(one.live_count for one in buffers),
         heap_bytes=sum(one.rows.nbytes for one in buffers),
         mapped_bytes=sum(one.rows.nbytes for one in sealed),
-        vector_bytes=sum(one.vectors.nbytes for one in sealed),
+        vector_bytes=sum(one.kept.nbytes for one in sealed),
         graph_bytes=sum(one.graph.nbytes for one in sealed if one.graph is not None),
         watermark=view.watermark,
         change_id=view.change_id,

@@ -126,7 +126,12 @@ class Upkeep:
             return Candidate(work, None)
         chosen = index.settings
         spec = Spec(
-            chosen.dimensions, chosen.metric, chosen.language, chosen.graph, work.sealed_seq
+            chosen.dimensions,
+            chosen.metric,
+            chosen.language,
+            chosen.graph,
+            work.sealed_seq,
+            chosen.storage,
         )
         sources = [
             (

@@ -19,7 +19,14 @@ from engine.types import Point
 def spec_of(index: CollectionIndex, work: Work) -> Spec:
     """What a segment of this index is built with."""
     chosen = index.settings
-    return Spec(chosen.dimensions, chosen.metric, chosen.language, chosen.graph, work.sealed_seq)
+    return Spec(
+        chosen.dimensions,
+        chosen.metric,
+        chosen.language,
+        chosen.graph,
+        work.sealed_seq,
+        chosen.storage,
+    )
 
 
 def built(index: CollectionIndex, work: Work, *, stop: NDArray[np.uint8] | None = None) -> Sealed:
