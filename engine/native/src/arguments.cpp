@@ -119,8 +119,8 @@ Metric metric_of(const std::string& name) {
 Query query_of(const HeldRows& rows, const py::array& query) {
     const float* values = checked<float>(query, "query", "f4", 1);
     if (static_cast<size_t>(query.shape(0)) != rows.rows.dimensions)
-        refuse("the query has " + std::to_string(query.shape(0)) + " dimensions, the vectors have " +
-               std::to_string(rows.rows.dimensions));
+        refuse("the query has " + std::to_string(query.shape(0)) +
+               " dimensions, the vectors have " + std::to_string(rows.rows.dimensions));
     return Query(values, rows.rows.dimensions);
 }
 

@@ -164,8 +164,8 @@ py::array_t<float> score_rows(const HeldRows& rows, const py::array& query,
     return given(std::move(out));
 }
 
-py::tuple bm25_top(const py::sequence& lists, const py::array& lengths, double mean_length, double k1,
-                   double b, const py::object& allowed, size_t k) {
+py::tuple bm25_top(const py::sequence& lists, const py::array& lengths, double mean_length,
+                   double k1, double b, const py::object& allowed, size_t k) {
     const auto* of = checked<uint32_t>(lengths, "lengths", "u4", 1);
     const auto count = static_cast<size_t>(lengths.shape(0));
     const uint8_t* mask = mask_of(allowed, count, "allowed");
