@@ -66,6 +66,20 @@ def validate(filter: Filter) -> None:
                 _validate_leaf(part)
 
 
+def conditions_of(filter: Filter) -> int:
+    """How many parts a filter has that can be read, as `CONDITIONS_MAX` counts them."""
+    count, open_parts = 0, [filter]
+    while open_parts:
+        part = open_parts.pop()
+        count += not isinstance(part, Not)
+        match part:
+            case And(children) | Or(children):
+                open_parts.extend(children)
+            case Not(child):
+                open_parts.append(child)
+    return count
+
+
 def check_depth(depth: int) -> None:
     """Refuse a part more than `DEPTH_MAX` levels deep, the filter itself being 1 deep. Raises
     InvalidFilter."""

@@ -110,7 +110,9 @@ def wilson(share: float, trials: float, z: float = Z) -> tuple[float, float]:
     spread = z * z / trials
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / trials + spread / (4 * trials))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At the ends the two are equal, but for rounding.
+    low = 0.0 if share <= 0 else max(0.0, middle - half)
+    return low, 1.0 if share >= 1 else min(1.0, middle + half)
 
 
 def interval(trials: Sequence[Trial]) -> Interval:
@@ -139,6 +141,7 @@ class Window:
     def __init__(self, searches_max: int = SEARCHES_MAX) -> None:
         self._trials: deque[Trial] = deque(maxlen=searches_max)
         self._ef = OWN
+        self._interval: Interval | None = None
 
     @property
     def searches(self) -> int:
@@ -148,18 +151,21 @@ class Window:
     @property
     def interval(self) -> Interval:
         """What they say."""
-        return interval(self._trials)
+        if self._interval is None:
+            self._interval = interval(self._trials)
+        return self._interval
 
     def at(self, ef: int) -> Window:
         """Itself, emptied if it held searches with another beam."""
         if ef != self._ef:
             self._trials.clear()
-            self._ef = ef
+            self._ef, self._interval = ef, None
         return self
 
     def add(self, one: Trial) -> None:
         """One more; the oldest goes where it is full."""
         self._trials.append(one)
+        self._interval = None
 
 
 def trials_needed(target: float) -> int:

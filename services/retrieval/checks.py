@@ -11,6 +11,7 @@ from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import InvalidField
+from engine.index.filter_limits import CONDITIONS_MAX
 from services.retrieval import search_checks
 from services.rpc import fields, names, paging
 from services.rpc.chain import Check
@@ -19,6 +20,24 @@ POINTS_MAX = 1_000
 POINT_TEXT_CHARACTERS_MAX = 100_000
 PAYLOAD_BYTES_MAX = 64 << 10
 DIMENSIONS_MAX = 4_096
+
+
+STORED_MAX = 2**53
+"""What a double can count, as JSON has it."""
+RATE_MAX = 1e6
+_LIMITS_MAX = MappingProxyType(
+    {
+        "limit_max": search_checks.LIMIT_MAX,
+        "ef_search_max": search_checks.EF_SEARCH_MAX,
+        "upsert_points_max": POINTS_MAX,
+        "payload_bytes_max": PAYLOAD_BYTES_MAX,
+        "filter_conditions_max": CONDITIONS_MAX,
+        "points_max": STORED_MAX,
+        "bytes_max": STORED_MAX,
+        "searches_per_second": RATE_MAX,
+        "writes_per_second": RATE_MAX,
+    }
+)
 
 
 def _settings(collection: collection_pb2.Collection, field: str) -> None:
@@ -36,6 +55,10 @@ def _settings(collection: collection_pb2.Collection, field: str) -> None:
         fields.number(hnsw.ef_construction, f"{field}.hnsw.ef_construction", 8, 2_000)
     if hnsw.ef_search:
         fields.number(hnsw.ef_search, f"{field}.hnsw.ef_search", 1, 4_096)
+    for name, bound in _LIMITS_MAX.items():
+        fields.number(getattr(collection.limits, name), f"{field}.limits.{name}", 0, bound)
+    for name in ("sample_share", "target"):
+        fields.number(getattr(collection.recall, name), f"{field}.recall.{name}", 0, 1)
 
 
 def _create(request: pb.CreateCollectionRequest) -> None:

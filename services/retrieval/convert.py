@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 
 from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
@@ -11,12 +12,22 @@ from engine.index.search import Explain, Mode
 from engine.types import Hit, Point
 from services.retrieval.core import PinnedModel
 from services.retrieval.filter_values import filter_value as filter_value
+from services.retrieval.recall import BandRecall
 from services.rpc import names
 from services.rpc.values import sentence_messages, timestamp, vector_message
-from services.store.collections import Collection, CollectionSpec, Metric
+from services.store.collections import (
+    RECALL_TARGET_DEFAULT,
+    SAMPLE_SHARE_DEFAULT,
+    Collection,
+    CollectionLimits,
+    CollectionSpec,
+    Metric,
+)
 
 CHUNK_TOKENS_DEFAULT = 200
 OVERLAP_TOKENS_DEFAULT = 32
+LIMIT_NAMES = tuple(field.name for field in fields(CollectionLimits))
+"""The same in the contract."""
 
 METRICS: Mapping[int, Metric] = {
     collection_pb2.METRIC_UNSPECIFIED: "cosine",
@@ -46,6 +57,12 @@ def collection_message(row: Collection) -> collection_pb2.Collection:
         ),
         hnsw=collection_pb2.HnswSettings(
             m=row.hnsw_m, ef_construction=row.hnsw_ef_construction, ef_search=row.hnsw_ef_search
+        ),
+        limits=collection_pb2.CollectionLimits(
+            **{name: getattr(row, name) for name in LIMIT_NAMES if getattr(row, name)}
+        ),
+        recall=collection_pb2.RecallSettings(
+            sample_share=row.recall_sample_share, target=row.recall_target
         ),
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
@@ -79,6 +96,38 @@ def collection_spec(message: collection_pb2.Collection, model: PinnedModel) -> C
         hnsw_m=message.hnsw.m or 16,
         hnsw_ef_construction=message.hnsw.ef_construction or 100,
         hnsw_ef_search=message.hnsw.ef_search or 64,
+        recall_sample_share=sample_share(message),
+        recall_target=recall_target(message),
+        **asdict(limits(message)),
+    )
+
+
+def limits(message: collection_pb2.Collection) -> CollectionLimits:
+    """What a collection may be asked for."""
+    return CollectionLimits(**{name: getattr(message.limits, name) for name in LIMIT_NAMES})
+
+
+def sample_share(message: collection_pb2.Collection) -> float:
+    """The share of searches that is done again."""
+    recall = message.recall
+    return recall.sample_share if recall.HasField("sample_share") else SAMPLE_SHARE_DEFAULT
+
+
+def recall_target(message: collection_pb2.Collection) -> float:
+    """The share of the best hits that has to be found."""
+    recall = message.recall
+    return recall.target if recall.HasField("target") else RECALL_TARGET_DEFAULT
+
+
+def recall_message(seen: BandRecall) -> pb.BandRecall:
+    """What was seen of a band."""
+    return pb.BandRecall(
+        selectivity_min=seen.band.share_min,
+        recall=seen.seen.share,
+        recall_low=seen.seen.low,
+        recall_high=seen.seen.high,
+        searches=seen.searches,
+        ef_search=seen.ef,
     )
 
 

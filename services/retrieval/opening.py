@@ -15,8 +15,10 @@ from services.retrieval.builder import Builder
 from services.retrieval.compaction import Compactor
 from services.retrieval.directory import HeldIndex, hold_free_index, hold_index
 from services.retrieval.indexes import Indexes
+from services.retrieval.limits import Gate
 from services.retrieval.loading import Loader
 from services.retrieval.objects import DirectoryStore, tend_objects
+from services.retrieval.recall import RecallWatch
 from services.retrieval.upkeep import Upkeep
 from services.store.store import Store
 
@@ -57,17 +59,21 @@ class IndexRoom:
             store, self._objects, self._builder, loader, threads, f"{owner}/on request"
         )
         self.compactor = Compactor(self.indexes, by_request, threads)
+        self.gate = Gate(self.indexes, settings)
+        self.recall = RecallWatch(store, lambda: self.indexes.nudge(changed=True))
         self._tending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Opens what was open before, and follows the log."""
         await self.indexes.start()
+        await self.recall.start()
         self._tending = asyncio.create_task(
             tend_objects(self._store, self._objects), name="objects"
         )
 
     async def close(self) -> None:
         """Ends builds, stops following, and lets go of the directory."""
+        await self.recall.close()
         await self._builder.close()
         await self.compactor.close()
         if self._tending is not None:

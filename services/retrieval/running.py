@@ -14,6 +14,7 @@ import numpy as np
 from engine.errors import PointNotFound
 from engine.index import examples, stages
 from engine.index import view as views
+from engine.index.beams import EXACT, Band
 from engine.index.conditions import Analyze
 from engine.index.exact import prepare
 from engine.index.examples import Strategy
@@ -132,7 +133,8 @@ def is_quick(view: View, asked: Search) -> bool:
         return False
     if query.mode is not Mode.DENSE or query.filter is not None or query.exact:
         return False
-    if query.limit > QUICK_LIMIT_MAX or (query.ef or 0) > QUICK_EF_MAX:
+    ef = query.ef or query.beams.efs[Band.ALL]
+    if query.limit > QUICK_LIMIT_MAX or ef > QUICK_EF_MAX or ef == EXACT:
         return False
     walked = [segment for segment in view.segments if goes_by_graph(view, segment)]
     scanned = sum(s.count for s in view.segments) - sum(s.count for s in walked)

@@ -16,6 +16,7 @@ from services.retrieval.asking import located
 from services.rpc import fields, names
 
 LIMIT_MAX = 1_000
+EF_SEARCH_MAX = 4_096
 QUERY_CHARACTERS_MAX = 10_000
 POINT_ID_CHARACTERS_MAX = 256
 RERANK_CANDIDATES_MAX = 200
@@ -61,7 +62,7 @@ def batch(request: pb.BatchSearchCollectionRequest) -> None:
 
 def _search(request: pb.SearchCollectionRequest) -> None:
     fields.number(request.limit, "limit", 0, LIMIT_MAX)
-    fields.number(request.ef_search, "ef_search", 0, 4_096)
+    fields.number(request.ef_search, "ef_search", 0, EF_SEARCH_MAX)
     fields.enum(request, "mode")
     fields.watermark(request.min_watermark)
     _query(request)

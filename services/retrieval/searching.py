@@ -24,6 +24,7 @@ from engine.errors import (
     Unavailable,
 )
 from engine.index import stages
+from engine.index.beams import Beams
 from engine.index.reranking import Reranked
 from engine.index.search import Mode
 from engine.index.stages import Found
@@ -31,6 +32,7 @@ from engine.types import Vector
 from services.mesh.mesh import Mesh
 from services.retrieval.asking import RerankBy, Search, located, with_query
 from services.retrieval.indexes import Indexes
+from services.retrieval.recall import RecallWatch
 from services.retrieval.running import Answered, Outcome, Run, is_quick
 from services.rpc.call import Call
 from services.rpc.values import vector_value
@@ -49,10 +51,11 @@ and the answer."""
 class Searcher:
     """Searches the collections of a node."""
 
-    def __init__(self, indexes: Indexes, mesh: Mesh, threads: Executor) -> None:
+    def __init__(self, indexes: Indexes, mesh: Mesh, threads: Executor, watch: RecallWatch) -> None:
         self._indexes = indexes
         self._mesh = mesh
         self._threads = threads
+        self._watch = watch
 
     async def search(
         self, collection: Collection, asked: Search, min_seq: int, call: Call
@@ -71,10 +74,13 @@ class Searcher:
         embed_ms, wait_ms = (embedded_s - begin_s) * 1000, (waited_s - embedded_s) * 1000
         run = Run(view, asked, collection.language, embed_ms, wait_ms)
         if asked.rerank is RerankBy.MODEL:
-            return await self._search_by_model(run, call)
-        if is_quick(view, asked):
-            return run.answer()
-        return await self._in_thread(run.answer)
+            answered = await self._search_by_model(run, call)
+        elif is_quick(view, asked):
+            answered = run.answer()
+        else:
+            answered = await self._in_thread(run.answer)
+        self._watch.offer(collection, view, run.asked.staged.query)
+        return answered
 
     async def batch(
         self,
@@ -110,6 +116,8 @@ class Searcher:
         for start in range(0, len(ready), BATCH_STEP):
             call.require_time()
             found += await self._in_thread(partial(step, start))
+        for asked in ready:
+            self._watch.offer(collection, view, asked.staged.query)
         return found
 
     async def embed_queries(
@@ -134,6 +142,9 @@ class Searcher:
     ) -> list[Search]:
         """The searches with their modes, and the vectors of their texts where those need one."""
         moded = [_with_mode(collection, asked) for asked in searches]
+        if any(collection.beams):
+            beams = Beams.of(collection.beams)
+            moded = [with_query(asked, beams=beams) for asked in moded]
         texts = list(dict.fromkeys(asked.text for asked in moded if _embeds(asked)))
         if not texts:
             return moded

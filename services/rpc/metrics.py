@@ -78,6 +78,27 @@ INDEX_LAG_COMMITS = Gauge(
     "Commits that no index has applied yet, the most of any collection.",
 )
 INDEX_OPEN = Gauge("ragmesh_index_open", "Collections whose index is open on this node.")
+RECALL_WANTED = Counter(
+    "ragmesh_recall_hits_wanted_total",
+    "Hits that searches done again by scanning say there are; band is of the filter's selectivity.",
+    ["band"],
+)
+RECALL_FOUND = Counter(
+    "ragmesh_recall_hits_found_total", "Those of them that the searches had found.", ["band"]
+)
+RECALL_LOW = Gauge(
+    "ragmesh_recall_low",
+    "The least that the recall of any collection is, with 97.5 % confidence; 1 where it is not "
+    "known.",
+    ["band"],
+)
+RECALL_DROPPED = Counter(
+    "ragmesh_recall_samples_dropped_total",
+    "Searches that were chosen to be done again and were not, because too many waited.",
+)
+BEAMS_CHANGED = Counter(
+    "ragmesh_beams_changed_total", "Beams of searches by graph that this node changed.", ["band"]
+)
 SEGMENTS_BUILT = Counter(
     "ragmesh_segments_built_total",
     "Segments that this node built and published; reason is `seal`, `merge` or `compact`.",

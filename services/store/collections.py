@@ -192,8 +192,8 @@ async def set_beams(tx: Tx, collection: Collection, beams: Sequence[int]) -> boo
     were learned for, are others by now."""
     return bool(
         await tx.run(
-            "UPDATE collections SET beams = %(beams)s "
-            "WHERE tenant = %(tenant)s AND uid = %(uid)s AND beams = %(known)s "
+            "UPDATE collections SET beams = %(beams)s::integer[] "
+            "WHERE tenant = %(tenant)s AND uid = %(uid)s AND beams = %(known)s::integer[] "
             "AND hnsw_m = %(m)s AND hnsw_ef_construction = %(ef_construction)s "
             "AND hnsw_ef_search = %(ef_search)s AND recall_target = %(target)s",
             {

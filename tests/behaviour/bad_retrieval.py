@@ -61,6 +61,34 @@ def _create(world: World) -> Iterator[Bad]:
         collection_pb2.HnswSettings(ef_search=4_097),
     ):
         yield Bad(f"hnsw {hnsw}", make(hnsw=hnsw))
+    for limits in _wrong_limits():
+        yield Bad(f"limits {limits}", make(limits=limits))
+    for share in (-0.1, 1.1):
+        recall = collection_pb2.RecallSettings(sample_share=share)
+        yield Bad(f"a sample share of {share}", make(recall=recall))
+        yield Bad(f"a target of {share}", make(recall=collection_pb2.RecallSettings(target=share)))
+    for field in ("sample_share", "target"):
+        recall = collection_pb2.RecallSettings(**{field: NAN})
+        yield Bad(f"a {field} that is not a number", make(recall=recall))
+
+
+def _wrong_limits() -> Iterator[collection_pb2.CollectionLimits]:
+    limits = collection_pb2.CollectionLimits
+    for field, most in (
+        ("limit_max", 1_000),
+        ("ef_search_max", 4_096),
+        ("upsert_points_max", 1_000),
+        ("payload_bytes_max", 64 << 10),
+        ("filter_conditions_max", 256),
+        ("points_max", 2**53),
+        ("bytes_max", 2**53),
+        ("searches_per_second", 1_000_000),
+        ("writes_per_second", 1_000_000),
+    ):
+        yield limits(**{field: -1})
+        yield limits(**{field: most + 1})
+    yield limits(searches_per_second=NAN)
+    yield limits(writes_per_second=INF)
 
 
 def _update(world: World) -> Iterator[Bad]:
@@ -81,6 +109,8 @@ def _update(world: World) -> Iterator[Bad]:
     yield Bad("display_name too long", make(display_name="x" * 201))
     yield Bad("display_name with a NUL", make(display_name="a\0b"))
     yield Bad("hnsw.m too small", make(hnsw=collection_pb2.HnswSettings(m=1)))
+    yield Bad("limit_max too large", make(limits=collection_pb2.CollectionLimits(limit_max=1_001)))
+    yield Bad("recall over 1", make(recall=collection_pb2.RecallSettings(target=2)))
     longer = collection_pb2.Chunking(tokens_max=1_000)
     yield Bad("passages longer than the model reads", make(chunking=longer))
 

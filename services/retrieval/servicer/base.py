@@ -24,7 +24,8 @@ class Handlers:
         self._index = index
         self._indexes = index.indexes
         self._core = RetrievalCore(self._indexes, mesh, threads)
-        self._searcher = Searcher(self._indexes, mesh, threads)
+        self._searcher = Searcher(self._indexes, mesh, threads, index.recall)
+        self._gate = index.gate
 
     async def _collection(self, name: str, call: Call, field: str = "collection") -> Collection:
         return await self._indexes.collection(call.tenant, names.collection_id(name, field), call)

@@ -20,7 +20,7 @@ from services.store import collections as rows
 from services.store.once import once
 from services.store.store import Tx
 
-UPDATABLE = ("display_name", "chunking", "hnsw")
+UPDATABLE = ("display_name", "chunking", "hnsw", "limits", "recall")
 
 
 class CollectionHandlers(Handlers):
@@ -90,7 +90,7 @@ class CollectionHandlers(Handlers):
     ) -> pb.UpdateCollectionResponse:
         """Changes what may change."""
         changed, new = _changed_fields(request), request.collection
-        chunking, hnsw = "chunking" in changed, "hnsw" in changed
+        chunking, hnsw, recall = (name in changed for name in ("chunking", "hnsw", "recall"))
         tokens_max = await self._chunk_tokens(new, call) if chunking else None
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
             row = await rows.update_collection(
@@ -102,6 +102,9 @@ class CollectionHandlers(Handlers):
                 hnsw_m=(new.hnsw.m or 16) if hnsw else None,
                 hnsw_ef_construction=(new.hnsw.ef_construction or 100) if hnsw else None,
                 hnsw_ef_search=(new.hnsw.ef_search or 64) if hnsw else None,
+                limits=convert.limits(new) if "limits" in changed else None,
+                recall_sample_share=convert.sample_share(new) if recall else None,
+                recall_target=convert.recall_target(new) if recall else None,
             )
         self._indexes.nudge(changed=True)
         return pb.UpdateCollectionResponse(collection=convert.collection_message(row))
@@ -132,6 +135,7 @@ class CollectionHandlers(Handlers):
             memory_kib=(stats.heap_bytes + stats.vector_bytes + stats.graph_bytes) >> 10,
             watermark=str(stats.watermark),
             lag_commits=self._indexes.lag_commits(collection),
+            recall=map(convert.recall_message, self._index.recall.seen(collection)),
         )
 
     async def _chunk_tokens(self, new: collection_pb2.Collection, call: Call) -> int:

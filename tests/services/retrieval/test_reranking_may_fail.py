@@ -29,10 +29,12 @@ from engine.types import Point
 from services.mesh.mesh import Mesh
 from services.retrieval.asking import search_value
 from services.retrieval.indexes import Indexes
+from services.retrieval.recall import RecallWatch
 from services.retrieval.running import Answered, Outcome
 from services.retrieval.searching import Searcher
 from services.rpc.call import Call
 from services.store.collections import Collection
+from services.store.store import Store
 
 COUNT = 6
 Score = Callable[[messages.RerankPassagesRequest], messages.RerankPassagesResponse]
@@ -82,7 +84,9 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 async def searched(
     threads: ThreadPoolExecutor, reranker: Reranker, deadline_s: float | None = None, **given: Any
 ) -> Answered:
-    searcher = Searcher(cast(Indexes, OneIndex()), cast(Mesh, reranker), threads)
+    # No search is done again: the watch is not used beyond that.
+    watch = RecallWatch(cast(Store, None), lambda: None, chance=lambda: 1.0)
+    searcher = Searcher(cast(Indexes, OneIndex()), cast(Mesh, reranker), threads, watch)
     request = pb.SearchCollectionRequest(
         text="apple",
         mode=pb.SEARCH_MODE_LEXICAL,
@@ -103,6 +107,8 @@ def collection() -> Collection:
         ("language", "en"),
         ("fingerprint", ""),
         ("embedding_model", ""),
+        ("recall_sample_share", 0.0),
+        ("beams", [0] * 5),
     ):
         object.__setattr__(made, name, value)
     return made

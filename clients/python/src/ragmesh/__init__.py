@@ -143,14 +143,17 @@ from ragmesh._types.embedding import (
     TextSpan,
 )
 from ragmesh._types.retrieval import (
+    BandRecall,
     Chunking,
     Collection,
+    CollectionLimits,
     CollectionStats,
     DeleteResult,
     HnswSettings,
     Metric,
     Point,
     PointCount,
+    RecallSettings,
     UpsertResult,
 )
 from ragmesh._types.search import (
@@ -191,6 +194,7 @@ __all__ = [
     "AsyncListing",
     "AsyncStream",
     "Backend",
+    "BandRecall",
     "Boost",
     "Cancelled",
     "Chunking",
@@ -199,6 +203,7 @@ __all__ = [
     "ClientClosed",
     "Collection",
     "CollectionExists",
+    "CollectionLimits",
     "CollectionNotEmpty",
     "CollectionNotFound",
     "CollectionStats",
@@ -276,6 +281,7 @@ __all__ = [
     "RankFusion",
     "RankedPassage",
     "RateLimited",
+    "RecallSettings",
     "RequestIdReused",
     "Rerank",
     "RerankMethod",

@@ -30,6 +30,8 @@ def create_collection(
     language: str = "",
     chunking: types.Chunking | None = None,
     hnsw: types.HnswSettings | None = None,
+    limits: types.CollectionLimits | None = None,
+    recall: types.RecallSettings | None = None,
     request_id: str | None = None,
     timeout_s: float | None = None,
 ) -> Plan[types.Collection]:
@@ -49,6 +51,8 @@ def create_collection(
             language=language,
             chunking=convert.to_chunking(chunking),
             hnsw=convert.to_hnsw(hnsw),
+            limits=convert.to_limits(limits),
+            recall=convert.to_recall(recall),
         ),
         collection_id=plain_id("collections", collection_id, "collection_id"),
         request_id=write_id(request_id),
@@ -87,19 +91,30 @@ def update_collection(
     display_name: str | None = None,
     chunking: types.Chunking | None = None,
     hnsw: types.HnswSettings | None = None,
+    limits: types.CollectionLimits | None = None,
+    recall: types.RecallSettings | None = None,
     timeout_s: float | None = None,
 ) -> Plan[types.Collection]:
     """Changes what is given and leaves the rest. Raises CollectionNotFound or InvalidField."""
-    given = {"display_name": display_name, "chunking": chunking, "hnsw": hnsw}
+    given = {
+        "display_name": display_name,
+        "chunking": chunking,
+        "hnsw": hnsw,
+        "limits": limits,
+        "recall": recall,
+    }
     paths = [path for path, value in given.items() if value is not None]
     if not paths:
-        raise refuse("update_mask", "would be empty: give `display_name`, `chunking` or `hnsw`.")
+        choices = ", ".join(f"`{name}`" for name in given)
+        raise refuse("update_mask", f"would be empty: give one of {choices}.")
     request = pb.UpdateCollectionRequest(
         collection=collection_pb2.Collection(
             name=collection_name(name, "name"),
             display_name=display_name or "",
             chunking=convert.to_chunking(chunking),
             hnsw=convert.to_hnsw(hnsw),
+            limits=convert.to_limits(limits),
+            recall=convert.to_recall(recall),
         ),
         update_mask=FieldMask(paths=paths),
     )

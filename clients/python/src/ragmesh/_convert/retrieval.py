@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from typing import cast
 
 from ragmesh._convert import embedding as vectors
@@ -25,6 +26,14 @@ def collection(message: collection_pb2.Collection) -> types.Collection:
         hnsw=types.HnswSettings(hnsw.m, hnsw.ef_construction, hnsw.ef_search),
         create_time=from_time(message.create_time),
         update_time=from_time(message.update_time),
+        limits=_limits(message.limits),
+        recall=types.RecallSettings(message.recall.sample_share, message.recall.target),
+    )
+
+
+def _limits(message: collection_pb2.CollectionLimits) -> types.CollectionLimits:
+    return types.CollectionLimits(
+        **{field.name: getattr(message, field.name) for field in fields(types.CollectionLimits)}
     )
 
 
@@ -42,6 +51,18 @@ def to_hnsw(value: types.HnswSettings | None) -> collection_pb2.HnswSettings | N
     )
 
 
+def to_limits(value: types.CollectionLimits | None) -> collection_pb2.CollectionLimits | None:
+    if value is None:
+        return None
+    return collection_pb2.CollectionLimits(**asdict(value))
+
+
+def to_recall(value: types.RecallSettings | None) -> collection_pb2.RecallSettings | None:
+    if value is None:
+        return None
+    return collection_pb2.RecallSettings(sample_share=value.sample_share, target=value.target)
+
+
 def stats(message: retrieval_service_pb2.GetCollectionStatsResponse) -> types.CollectionStats:
     return types.CollectionStats(
         points=message.points,
@@ -52,6 +73,17 @@ def stats(message: retrieval_service_pb2.GetCollectionStatsResponse) -> types.Co
         memory_kib=message.memory_kib,
         watermark=message.watermark,
         lag_commits=message.lag_commits,
+        recall=tuple(
+            types.BandRecall(
+                selectivity_min=one.selectivity_min,
+                recall=one.recall,
+                recall_low=one.recall_low,
+                recall_high=one.recall_high,
+                searches=one.searches,
+                ef_search=one.ef_search,
+            )
+            for one in message.recall
+        ),
     )
 
 

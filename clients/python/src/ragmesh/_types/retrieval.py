@@ -35,6 +35,37 @@ class HnswSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectionLimits:
+    """What a collection may be asked for; more raises LimitReached. 0 of each for what the node
+    says.
+
+    `limit_max` and `ef_search_max` bound searches, `upsert_points_max` the points of one request,
+    `payload_bytes_max` a point's payload, `filter_conditions_max` a filter, `points_max` and
+    `bytes_max` what is stored. Rates are requests a second on each node; more raise RateLimited.
+    """
+
+    limit_max: int = 0
+    ef_search_max: int = 0
+    upsert_points_max: int = 0
+    payload_bytes_max: int = 0
+    filter_conditions_max: int = 0
+    points_max: int = 0
+    bytes_max: int = 0
+    searches_per_second: float = 0.0
+    writes_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecallSettings:
+    """How searches by graph are watched: `sample_share` of them (0 to 1) is done again exactly in
+    the background, and `target` (0 to 1) is the share of the best hits that has to be found; where
+    it is not, searches look at more candidates."""
+
+    sample_share: float = 0.01
+    target: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """A set of points that are searched together."""
 
@@ -49,11 +80,28 @@ class Collection:
     hnsw: HnswSettings
     create_time: datetime | None
     update_time: datetime | None
+    limits: CollectionLimits = CollectionLimits()
+    recall: RecallSettings = RecallSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class BandRecall:
+    """How much of the truth searches find whose filters let through `selectivity_min` of all points
+    or more, up to the next band: `recall`, from `recall_low` to `recall_high` with 95 % confidence,
+    as `searches` say that were done again. `ef_search` is what they look at; 0 for all vectors."""
+
+    selectivity_min: float
+    recall: float
+    recall_low: float
+    recall_high: float
+    searches: int
+    ef_search: int
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionStats:
-    """Figures of one collection on the node that answered. `memory_kib` is an estimate."""
+    """Figures of one collection on the node that answered. `memory_kib` is an estimate; `recall`
+    has the bands of which searches were done again."""
 
     points: int
     passages: int
@@ -63,6 +111,7 @@ class CollectionStats:
     memory_kib: int
     watermark: str
     lag_commits: int
+    recall: tuple[BandRecall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, init=False)
