@@ -88,11 +88,13 @@ def choose_merge(
         dead_max = max(settings.dead_share_max * segment.count, 1.5 * spared.get(name, 0))
         if segment.tombstones > dead_max:
             return Work(Reason.COMPACT, (segment,), sealed_seq)
-    if quiet and (run := _like_sized(sealed, settings.segment_rows_max)):
+    rows_max, width = settings.segment_rows_max, settings.merge_width
+    if quiet and (run := _like_sized(sealed, rows_max, len(sealed), _QUIET_RATIO)):
         return Work(Reason.MERGE, run, sealed_seq)
     if len(sealed) <= settings.segments_max:
         return None
-    run = _like_sized(sealed, settings.segment_rows_max, settings.merge_width)
+    # Where none are alike, the two smallest: too many segments make each search slower.
+    run = _like_sized(sealed, rows_max, width, _RATIO) or _like_sized(sealed, rows_max, 2, rows_max)
     return Work(Reason.MERGE, run, sealed_seq) if run else None
 
 
@@ -148,15 +150,18 @@ _RATIO = 3
 """Segments are merged if the largest is at most so many times as large as the others together: so
 each merge adds a quarter to the largest at least, and a point is copied O(log n) times."""
 
+_QUIET_RATIO = 16
+"""The same while nobody writes, when copying more for one segment fewer is worth it."""
+
 
 def _like_sized(
-    sealed: Sequence[SegmentView], rows_max: int, width: int | None = None
+    sealed: Sequence[SegmentView], rows_max: int, width: int, ratio: int
 ) -> tuple[SegmentView, ...]:
     """The most of the smallest segments that are worth one in place of several, largest first, or
     none."""
     by_size = sorted(sealed, key=lambda one: (one.live_count, one.rows.seqs[0]))
-    for taken in range(min(len(by_size), width or len(by_size)), 1, -1):
+    for taken in range(min(len(by_size), width), 1, -1):
         rows = [one.live_count for one in by_size[:taken]]
-        if sum(rows) <= rows_max and rows[-1] <= _RATIO * sum(rows[:-1]):
+        if sum(rows) <= rows_max and rows[-1] <= ratio * sum(rows[:-1]):
             return tuple(reversed(by_size[:taken]))
     return ()
