@@ -27,13 +27,12 @@ from engine.index.packing import pack_payloads
 from engine.index.postings import WordRows
 from engine.index.sealed import FORMAT
 from engine.index.segment import SegmentView
-from engine.index.storage import Storage, coarse_rows, precise_rows
+from engine.index.storage import Storage, coarse_rows, parts, precise_rows
 from engine.index.word_table import WordTable, merged
 from engine.index.words import Analyzer
 
 Kept = NDArray[np.int64]
 
-_CHUNK_ROWS = 4_096
 _WORDS = "words."
 
 
@@ -165,22 +164,17 @@ def _write_vectors(
     vectors = writer.mapped("vectors")
     if storage is Storage.INT8:
         # Twice through the rows: an array is written as one piece, and memory holds neither.
-        scales = (coarse_rows(chunk)[1] for chunk in _chunks(vectors))
+        scales = (coarse_rows(vectors[part])[1] for part in parts(len(vectors)))
         writer.add_chunks("scales", np.float32, shape[:1], scales)
-        codes = (coarse_rows(chunk)[0] for chunk in _chunks(vectors))
+        codes = (coarse_rows(vectors[part])[0] for part in parts(len(vectors)))
         writer.add_chunks("codes", np.int8, shape, codes)
     return vectors
 
 
 def _vector_chunks(sources: Sequence[Source]) -> Iterator[Array]:
     for source in sources:
-        for positions in _chunks(source.kept):
-            yield source.arrays["vectors"][positions]
-
-
-def _chunks(rows: Array) -> Iterator[Array]:
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        yield rows[start : start + _CHUNK_ROWS]
+        for part in parts(len(source.kept)):
+            yield source.arrays["vectors"][source.kept[part]]
 
 
 def _base(sources: Sequence[Source], spec: Spec) -> Graph | None:

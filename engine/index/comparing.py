@@ -7,7 +7,8 @@ A hit that ties with the tenth counts as found, whichever id it has.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,8 +17,9 @@ import numpy as np
 from engine.index.exact import Metric
 from engine.index.search import Mode, Query, search
 from engine.index.segment import SegmentView
+from engine.index.storage import Kept, Storage
 from engine.index.view import View
-from engine.types import Vector
+from engine.types import Hit, Vector
 
 DEPTH: Final = 10
 """Recall is of so many nearest rows."""
@@ -48,6 +50,15 @@ class Comparison:
     def recall_after(self) -> float:
         """0 to 1; 1 where nothing was to be found."""
         return self.found_after / self.wanted if self.wanted else 1.0
+
+    def plus(self, other: Comparison) -> Comparison:
+        """Of the queries of both."""
+        return Comparison(
+            self.queries + other.queries,
+            self.wanted + other.wanted,
+            self.found_before + other.found_before,
+            self.found_after + other.found_after,
+        )
 
     @property
     def worse(self) -> bool:
@@ -80,13 +91,35 @@ def compare(before: View, after: View, queries: Sequence[Vector]) -> Comparison:
     """Search both views, which must have the same living rows, for each query."""
     wanted = found_before = found_after = 0
     for vector in queries:
-        exact = _scores(before, vector, exact=True)
-        if not exact:
+        best = _hits(before, vector, exact=True)
+        if not best:
             continue
-        wanted += len(exact)
-        found_before += sum(score >= exact[-1] for score in _scores(before, vector))
-        found_after += sum(score >= exact[-1] for score in _scores(after, vector))
+        # By id too: vectors that are kept otherwise do not score the same.
+        ids, least = {hit.point.id for hit in best}, best[-1].score
+        wanted += len(best)
+        found_before += sum(_is_found(hit, ids, least) for hit in _hits(before, vector))
+        found_after += sum(_is_found(hit, ids, least) for hit in _hits(after, vector))
     return Comparison(len(queries), wanted, found_before, found_after)
+
+
+def compare_storage(view: View, storage: Storage, count: int) -> Comparison:
+    """What searches find in the segments of a view, and would find were their vectors kept as
+    `storage`, by about `count` queries each for its share: graphs stay the same where segments are
+    built anew.
+
+    One segment's vectors at a time are copied.
+    """
+    total = sum(one.eligible_count for one in view.segments)
+    outcome = Comparison(0, 0, 0, 0)
+    for segment in view.segments:
+        if not segment.eligible_count:
+            continue
+        before = part(view, [segment])
+        queries = sample_queries(before, math.ceil(count * segment.eligible_count / total))
+        kept = Kept.copied(storage, segment.vectors)
+        found = compare(before, part(view, [dataclasses.replace(segment, kept=kept)]), queries)
+        outcome = outcome.plus(found)
+    return outcome
 
 
 def part(view: View, segments: Sequence[SegmentView]) -> View:
@@ -104,6 +137,9 @@ def _near(vector: Vector, metric: Metric, rng: np.random.Generator) -> Vector:
     return query if usable else np.array(vector, np.float32)
 
 
-def _scores(view: View, vector: Vector, *, exact: bool = False) -> list[float]:
-    query = Query(vector, limit=DEPTH, mode=Mode.DENSE, exact=exact)
-    return [hit.score for hit in search(view, query).hits]
+def _is_found(hit: Hit, ids: Set[str], least: float) -> bool:
+    return hit.score >= least or hit.point.id in ids
+
+
+def _hits(view: View, vector: Vector, *, exact: bool = False) -> tuple[Hit, ...]:
+    return search(view, Query(vector, limit=DEPTH, mode=Mode.DENSE, exact=exact)).hits

@@ -12,7 +12,7 @@ float32 beside: a coarse row is its codes times its scale.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ FLOAT16_MAX: Final = 65_504.0
 """The largest value that float16 holds."""
 
 _CODE_MAX: Final = 127.0
+_PART_ROWS: Final = 4_096
 
 
 class Storage(StrEnum):
@@ -89,6 +90,12 @@ def coarse_rows(rows: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float3
     return codes, scales
 
 
+def parts(rows: int) -> Iterator[slice]:
+    """So many rows at a time that what is computed of them between takes little memory."""
+    for start in range(0, rows, _PART_ROWS):
+        yield slice(start, min(start + _PART_ROWS, rows))
+
+
 class Kept:
     """The vectors of rows as searches read them: made once, it costs no row and copies none.
 
@@ -114,6 +121,20 @@ class Kept:
             raise ValueError("the codes of a segment do not fit its vectors")
         self.walked = Vectors(codes, scales)
         self.storage = Storage.INT8
+
+    @classmethod
+    def copied(cls, storage: Storage, rows: NDArray[Any]) -> Kept:
+        """A copy in memory of rows (n, d) as a segment would keep them."""
+        vectors = np.empty(rows.shape, storage.dtype)
+        for part in parts(len(rows)):
+            vectors[part] = precise_rows(storage, rows[part])
+        if storage is not Storage.INT8:
+            return cls(vectors)
+        codes = np.empty(rows.shape, np.int8)
+        scales = np.empty(len(rows), np.float32)
+        for part in parts(len(rows)):
+            codes[part], scales[part] = coarse_rows(vectors[part])
+        return cls(vectors, codes, scales)
 
     @property
     def rescored(self) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.errors import DataLoss, InvalidVector
 from engine.index.collection import CollectionIndex, IndexSettings
+from engine.index.comparing import compare, compare_storage, sample_queries
 from engine.index.exact import Metric, prepare
 from engine.index.files import write_arrays
 from engine.index.filters import Equals
@@ -162,6 +163,32 @@ def test_a_row_costs_four_two_or_three_bytes_a_value() -> None:
         Storage.FLOAT16: 2 * dimensions,
         Storage.INT8: 3 * dimensions + 4,
     }
+
+
+@pytest.mark.parametrize("storage", [Storage.FLOAT16, Storage.INT8])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_trial_tells_what_a_storage_would_cost_in_recall(storage: Storage, sealed: bool) -> None:
+    rows, _ = clustered()
+    rows = rows[:400]
+    # Differences that float16 does not see: at 1,000 its values are half a unit apart.
+    blurred = (1_000 + 0.05 * np.sign(rows) * np.abs(rows) / np.abs(rows).max()).astype(np.float32)
+    for values, harmless in ((rows, True), (blurred, False)):
+        index = CollectionIndex(IndexSettings(rows.shape[1], Metric.EUCLIDEAN, graph=WALKED))
+        index.apply(points_of(values), [], 1, "a")
+        if sealed:
+            index.freeze()
+            maintain(index)
+        found = compare_storage(index.view, storage, 30)
+        assert found.queries == 30 and found.wanted == 300
+        assert found.worse is not harmless
+        assert found.recall_before >= 0.97
+        assert (found.recall_after >= 0.97) == harmless
+        if sealed:
+            after = CollectionIndex(dataclasses.replace(index.settings, storage=storage))
+            after.restore([(s.sealed, s.live) for s in index.view.segments if s.sealed], 1, 1, "a")
+            maintain(after)
+            queries = sample_queries(index.view, 30)
+            assert compare(index.view, after.view, queries) == found, "what was foreseen came"
 
 
 @pytest.mark.parametrize("storage", [Storage.FLOAT16, Storage.INT8])
