@@ -146,7 +146,12 @@ class ArrayWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         self._partial.rename(self.path)
-        sync_directory(self.path.parent)
+        try:
+            sync_directory(self.path.parent)
+        except OSError:
+            # It may be gone after a crash, so nobody may count on it now.
+            self.path.unlink(missing_ok=True)
+            raise
         return Written(self.path, self._digest.hexdigest(), self._offset)
 
     def _write(self, data: bytes | memoryview) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from engine.index import view as views
 from engine.index.collection import CollectionIndex
 from engine.index.view import View
 from services.retrieval.followed import RETRY_S, Followed, not_built, not_reached
-from services.retrieval.loading import Loader, SegmentLost
+from services.retrieval.loading import Advanced, Loader, SegmentLost, SettingsChanged
 from services.retrieval.own_writes import OwnWrite
 from services.retrieval.standing import Standing
 from services.retrieval.tending import Tender
@@ -47,6 +48,9 @@ _LOG = logging.getLogger(__name__)
 POLL_S = 0.1
 """How often the log is looked at where nobody nudges: the most that another node's write stays
 unseen, beside the time to apply it."""
+
+HEARING_POLL_S = 0.5
+"""The same while Redis tells of other nodes' writes: a look takes milliseconds."""
 
 REFRESH_S = 2.0
 """How often the collections' own rows are read again."""
@@ -239,7 +243,7 @@ class Indexes:
     async def _follow(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
+                async with asyncio.timeout(HEARING_POLL_S if self._standing.hears else POLL_S):
                     await self._nudged.wait()
             self._nudged.clear()
             try:
@@ -302,7 +306,9 @@ class Indexes:
             and index.view.watermark == head.seq
             and followed.change_id == head.change_id
             and index.settings == self._loader.settings(followed.collection)
+            and not followed.adopts()
         )
+        followed.compare(head)
         if at_head:
             self._tender.tend(followed)
         elif followed.work is None or followed.work.done():
@@ -322,6 +328,10 @@ class Indexes:
                 followed.notify()
                 if followed.index is not None:
                     self._standing.came(followed.collection.uid, followed.index.view.watermark)
+            except SettingsChanged:
+                self._refresh_due_s = 0.0
+                self._nudged.set()
+                await asyncio.sleep(POLL_S / 10)
             except SegmentLost as error:
                 await self._lost(followed, error)
             except RagmeshError as error:
@@ -347,7 +357,7 @@ class Indexes:
         """Applies this node's own commits; whether the index stands at the head with them."""
         looks = 0
         while index.view.watermark < followed.head_seq:
-            write = followed.own.take(index.view.watermark + 1)
+            write = followed.own.take(index.view.watermark + 1, followed.change_id)
             if write is not None:
                 await self._loader.apply(index, write)
                 followed.change_id = write.change_id
@@ -371,12 +381,20 @@ class Indexes:
         collection, index, change_id = followed.collection, followed.index, followed.change_id
         same = index is not None and index.settings == self._loader.settings(collection)
         if index is not None and change_id is not None and same:
-            if await self._took_over(followed, index):
+            by_log = followed.strayed or followed.adopts()
+            if not by_log and await self._took_over(followed, index):
                 return
             change_id = followed.change_id or change_id
             outcome = await self._loader.advance(collection, index, change_id)
-            if isinstance(outcome, uuid.UUID):
-                followed.change_id = outcome
+            followed.strayed = False
+            if isinstance(outcome, Advanced):
+                followed.change_id = outcome.change_id
+                followed.adopt_due_s = math.inf
+                if outcome.refused is not None:
+                    _LOG.warning(
+                        "segments of %s are adopted later: %s", collection.id, outcome.refused
+                    )
+                    followed.adopt_due_s = time.monotonic() + RETRY_S
                 return
             if isinstance(outcome, Gone):
                 self.forget(collection)
@@ -388,6 +406,7 @@ class Indexes:
             self.forget(collection)
         else:
             followed.index, followed.change_id = loaded
+            followed.strayed, followed.adopt_due_s = False, math.inf
 
     async def _close_unused(self) -> None:
         over = len(self._followed) - self._open_max

@@ -46,6 +46,8 @@ class Standing:
         self._written: set[uuid.UUID] = set()
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.hears = False
+        """Whether other nodes' writes are heard of now."""
 
     async def start(self) -> None:
         """Speaks and listens from now on."""
@@ -128,9 +130,11 @@ class Standing:
             try:
                 async with redis.pubsub() as heard:
                     await heard.subscribe(_MOVED)
+                    self.hears = True
                     async for message in heard.listen():
                         self._hear(message.get("data"))
             except (RedisError, OSError, TimeoutError):
+                self.hears = False
                 await asyncio.sleep(RETRY_S)
 
     def _hear(self, data: object) -> None:
