@@ -4,6 +4,7 @@ them nothing, and too little of it makes all nodes look wider."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -17,6 +18,7 @@ from engine.index.filters import Range
 from engine.types import Point
 from services.retrieval.recall import WAITING_MAX, RecallWatch, effective_ef
 from services.rpc import metrics
+from services.rpc.call import Call
 from services.store.collections import (
     Collection,
     CollectionSpec,
@@ -27,6 +29,7 @@ from services.store.collections import (
 )
 from services.store.store import Store
 from tests.engine.index.sealing import loaded
+from tests.services.retrieval.nodes import ROOMS
 
 RNG = np.random.default_rng(9)
 ROWS = RNG.standard_normal((2_000, 16)).astype(np.float32)
@@ -181,3 +184,26 @@ async def test_it_goes_on_after_what_it_cannot_measure(watched: Watched) -> None
     watched.watch.offer(row, VIEW, Query(QUERIES[0][:5]))
     await watched.ask(Query(QUERIES[0]))
     assert watched.watch.seen(row)[0].searches == 1
+
+
+async def test_beams_that_one_node_learned_are_those_of_all(
+    store: Store, collection: Collection, rooms: ROOMS
+) -> None:
+    one, two = rooms("one"), rooms("two")
+    await one.start()
+    await two.start()
+    call = Call("default", "r1", time.monotonic() + 20)
+    for room in (one, two):
+        row = await room.indexes.collection("default", collection.id, call)
+        assert row.beams == [0] * 5
+        await room.indexes.view(row, 0, call)
+    async with store.transaction("default") as tx:
+        assert await set_beams(tx, collection, [96, 0, 0, EXACT, 0])
+    one.indexes.nudge(changed=True)
+    begin_s = time.monotonic()
+    for room in (one, two):
+        while not any((await room.indexes.collection("default", collection.id, call)).beams):
+            await asyncio.sleep(0.02)
+        row = await room.indexes.collection("default", collection.id, call)
+        assert row.beams == [96, 0, 0, EXACT, 0]
+    assert time.monotonic() - begin_s < 3
