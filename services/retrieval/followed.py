@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from engine.errors import DeadlineExceeded, IndexUnavailable, RagmeshError
 from engine.index.collection import CollectionIndex
 from services.retrieval.own_writes import OwnWrites
+from services.store.changes import Head
 from services.store.collections import Collection
 
 RETRY_S = 1.0
@@ -24,6 +26,9 @@ class Followed:
     last change, and when segments are looked at again. `remembered` names the segments of the
     manifest that this node has on disk. `resets` counts how often lost segments were given up.
     `own` are commits of this node that the index has not applied, `writing` counts those under way.
+    `strayed` says that the log seems to be another than the index was made from, `beyond_seq` where
+    the index stood at the last look if the log's head was below. `adopt_due_s` is when segments
+    that could not be fetched are tried again.
     """
 
     collection: Collection
@@ -40,9 +45,29 @@ class Followed:
     remembered: tuple[str, ...] = ()
     own: OwnWrites = field(default_factory=OwnWrites)
     writing: int = 0
+    strayed: bool = False
+    adopt_due_s: float = math.inf
+    beyond_seq: int = 0
     work: asyncio.Task[None] | None = None
     sealing: asyncio.Task[None] | None = None
     merging: asyncio.Task[None] | None = None
+
+    def compare(self, head: Head) -> None:
+        """Finds out whether the log that the index follows was replaced. A head below the index is
+        looked at twice: the index may have moved on while it was read."""
+        if self.index is None:
+            return
+        view = self.index.view
+        at = view.watermark
+        if head.seq == at:
+            self.strayed |= str(head.change_id) != view.change_id
+        elif head.seq < at:
+            self.strayed |= self.beyond_seq == at
+        self.beyond_seq = at if head.seq < at else 0
+
+    def adopts(self) -> bool:
+        """Whether it is time to try again to fetch segments."""
+        return time.monotonic() >= self.adopt_due_s
 
     def notify(self) -> None:
         """Wakes who waits for the index to move."""

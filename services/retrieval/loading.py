@@ -12,12 +12,13 @@ fetched from the object store once and kept in the node's directory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from collections.abc import Collection as Collection_
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +35,7 @@ from engine.index.manifest import Manifest, load_manifests, manifest_of, save_ma
 from engine.index.payloads import Mask
 from engine.index.sealed import Sealed
 from engine.types import Point
-from services.retrieval.objects import ObjectMissing, ObjectStore
+from services.retrieval.objects import ObjectMissing, ObjectStore, ObjectStoreFailed
 from services.retrieval.own_writes import OwnWrite
 from services.store import changes
 from services.store.changes import Feed, Gone, Rebuild
@@ -46,6 +47,8 @@ from services.store.store import Store
 T = TypeVar("T")
 
 _SUFFIX = ".segment"
+_LEFTOVERS = ("build-*", "snapshot-*", "*.partial", ".part-*", ".job-*")
+"""Names in the node's directory that only work in progress has."""
 
 
 class SegmentLost(DataLoss):
@@ -57,6 +60,15 @@ class SegmentLost(DataLoss):
             metadata={"segment": name},
         )
         self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """An index stands at the commit of this random id. `refused` says why its segments are not yet
+    those of the commit; None where they are."""
+
+    change_id: uuid.UUID
+    refused: str | None
 
 
 class Loader:
@@ -111,9 +123,9 @@ class Loader:
 
     async def advance(
         self, collection: Collection, index: CollectionIndex, change_id: uuid.UUID
-    ) -> uuid.UUID | Rebuild | Gone:
-        """Bring an index to the head; the head's change id, or why that cannot be. Raises DataLoss
-        where the index does not fit its segments: load it anew."""
+    ) -> Advanced | Rebuild | Gone:
+        """Bring an index to the head, or say why that cannot be. Segments that cannot be fetched
+        now hold up no write: their rows are searched as they are. Raises SegmentLost."""
         at = Watermark(index.view.watermark, change_id)
         async with changes.read_changes(
             self._store, collection.tenant, collection.uid, at
@@ -124,23 +136,27 @@ class Loader:
             feed = reading
         present = set(index.segments)
         wanted = [segment.name for segment in feed.segments]
-        adopted = [
-            await self._opened(collection, name, index) for name in wanted if name not in present
-        ]
-        head = feed.head
-        await self._run(
-            lambda: index.apply(
-                upserts,
-                deletes,
-                head.seq,
-                str(head.change_id),
-                seqs=seqs,
+        head, refused = feed.head, None
+        swap = partial(index.apply, upserts, deletes, head.seq, str(head.change_id), seqs=seqs)
+        try:
+            adopted = [
+                await self._opened(collection, name, index)
+                for name in wanted
+                if name not in present
+            ]
+            swap = partial(
+                swap,
                 adopted=adopted,
                 retired=present.difference(wanted),
                 sealed_seq=head.sealed_seq,
             )
-        )
-        return head.change_id
+        except (ObjectStoreFailed, OSError) as error:
+            refused = str(error)
+        try:
+            await self._run(swap)
+        except DataLoss as error:
+            return Rebuild(error.message)
+        return Advanced(head.change_id, refused)
 
     async def apply(self, index: CollectionIndex, write: OwnWrite) -> None:
         """Apply a commit of this node to an index that stands right before it."""
@@ -168,7 +184,7 @@ class Loader:
 
     async def remembered(self, uids: Collection_[uuid.UUID]) -> list[uuid.UUID]:
         """Of these collections those that this node had open, the latest first; what it has of
-        others is removed."""
+        others is removed, and what builds left that were cut short. Before anything is open."""
 
         def work() -> list[uuid.UUID]:
             known = {str(uid): uid for uid in uids}
@@ -176,8 +192,10 @@ class Loader:
             for folder in self._folder.iterdir():
                 if folder.name in known:
                     found.append((folder.stat().st_mtime_ns, known[folder.name]))
+                    remove_leftovers(folder)
                 elif _is_uid(folder.name):
                     shutil.rmtree(folder, ignore_errors=True)
+            remove_leftovers(self._folder)
             return [uid for _, uid in sorted(found, reverse=True)]
 
         return await self._run(work)
@@ -274,6 +292,17 @@ class Loader:
 
     async def _run(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what work that a crash cut short left here: builds, and files without their names."""
+    for pattern in _LEFTOVERS:
+        for path in folder.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _is_uid(name: str) -> bool:

@@ -1,8 +1,9 @@
 """Commits of this node itself, which its index takes over without reading them back.
 
-A commit is the whole of what changed between its number and the one before, so an index that stands
-right before it may apply what the node has in its hands. Whatever is missing, be it another node's
-or late, comes from the log as ever.
+A commit is the whole of what changed between it and the one before, so an index that stands right
+before it may apply what the node has in its hands. Whatever is missing, be it another node's or
+late, comes from the log as ever; and so does everything where the database was restored and the
+commit before is another of the same number.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ ROWS_MAX = 50_000
 
 @dataclass(frozen=True, slots=True)
 class OwnWrite:
-    """One commit. Deletes name points that no later commit can have written."""
+    """One commit, `after` the one with that random id. Deletes name points that no later commit can
+    have written."""
 
     seq: int
     change_id: uuid.UUID
+    after: uuid.UUID
     upserts: tuple[Point, ...]
     deletes: tuple[str, ...]
 
@@ -33,6 +36,7 @@ def own_write(commit: Commit, rows: Sequence[PointRow], deletes: Sequence[str]) 
     return OwnWrite(
         commit.seq,
         commit.change_id,
+        commit.after,
         tuple(Point(row.id, row.vector, row.text, row.payload, row.sentences) for row in rows),
         tuple(deletes),
     )
@@ -54,14 +58,16 @@ class OwnWrites:
         """Keeps it, unless there are too many."""
         size = len(write.upserts) + len(write.deletes)
         if self._rows + size <= ROWS_MAX:
+            self._drop(write.seq)
             self._waiting[write.seq] = write
             self._rows += size
 
-    def take(self, seq: int) -> OwnWrite | None:
-        """The one of this number; those before it are forgotten."""
+    def take(self, seq: int, after: uuid.UUID | None) -> OwnWrite | None:
+        """The one of this number that follows the commit `after`; those before it are forgotten."""
         for earlier in [number for number in self._waiting if number < seq]:
             self._drop(earlier)
-        return self._drop(seq)
+        write = self._drop(seq)
+        return write if write is not None and write.after == after else None
 
     def _drop(self, seq: int) -> OwnWrite | None:
         write = self._waiting.pop(seq, None)

@@ -36,10 +36,12 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True)
 class Commit(Watermark):
-    """What a batch did. With nothing to do there is no new commit and it names the present one."""
+    """What a batch did. With nothing to do there is no new commit and it names the present one.
+    `after` is the random id of the commit before it."""
 
     upserted: int
     deleted: int
+    after: uuid.UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +149,8 @@ async def apply_batch(
     if present is None:
         raise collection_not_found(collection.id)
     if made is None:
-        return Commit(present[0], present[1], 0, 0)
-    return Commit(made[0], made[1], len(rows), made[2])
+        return Commit(present[0], present[1], 0, 0, present[1])
+    return Commit(made[0], made[1], len(rows), made[2], present[1])
 
 
 async def document_point_ids(tx: Tx, collection: Collection, document: str) -> list[str]:

@@ -1,0 +1,328 @@
+"""Histories of one collection on several nodes: what may happen, and what is looked at after it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import struct_pb2
+from ragmesh.api.embedding.v1 import vector_pb2
+from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+
+from services.rpc.values import vector_value
+from services.store.store import Store
+from tests.services.retrieval.lives import LivingNode, a_call
+from tests.services.retrieval.oracle import Oracle, Row, Scores, Wanted, check_ranking
+
+DIMENSIONS = 4
+IDS = 40
+WORDS = ("zorb", "quix", "blat", "fnord", "grok")
+TAGS = ("red", "green", "blue")
+Step = tuple[str, int]
+"""What happens, and the seed of how."""
+
+STEPS = (
+    *("upsert", "upsert", "upsert", "upsert", "delete", "delete_by_filter", "write_at_once"),
+    *("settle", "restart", "crash", "crash", "lose_files", "flip_files", "lose_object"),
+    *("set_hnsw", "recreate"),
+)
+"""Names of what may happen, those more often that make a state worth breaking."""
+
+
+class History:
+    """A collection, two nodes that serve it, and what must be found in it."""
+
+    def __init__(self, store: Store, root: Path, name: str) -> None:
+        self.nodes = [LivingNode(store, root, one) for one in ("one", "two")]
+        self._name = name
+        self._oracle = Oracle()
+        self._watermark = 0
+        self._writes = 0
+
+    async def run(self, steps: list[Step]) -> None:
+        """Takes the steps, and looks at both nodes after each."""
+        for node in self.nodes:
+            await node.start()
+        try:
+            await self._create(self.nodes[0])
+            for number, (name, seed) in enumerate(steps):
+                try:
+                    step: Callable[[random.Random], Awaitable[None]] = getattr(self, name)
+                    await step(random.Random(seed))
+                    await self.check(random.Random(seed))
+                except Exception as error:
+                    error.add_note(f"step {number}: {name} {seed}")
+                    raise
+        finally:
+            for node in self.nodes:
+                await node.close()
+
+    async def upsert(self, rng: random.Random) -> None:
+        """Writes some points, some of them twice, on either node."""
+        rows = self._rows(rng, rng.randint(1, 12))
+        response = await self._upsert(rng.choice(self.nodes), rows)
+        self._seen(response.watermark)
+        self._oracle.upsert(rows)
+        assert response.upserted == len({row.id for row in rows})
+
+    async def delete(self, rng: random.Random) -> None:
+        """Deletes by id what may not be there."""
+        ids = [f"p{rng.randrange(IDS)}" for _ in range(rng.randint(1, 8))]
+        request = pb.DeletePointsRequest(collection=self._collection, ids=ids)
+        response = await rng.choice(self.nodes).servicer.DeletePoints(request, a_call())
+        self._seen(response.watermark)
+        assert response.deleted == self._oracle.delete(ids)
+
+    async def delete_by_filter(self, rng: random.Random) -> None:
+        """Deletes what a filter lets through."""
+        node = rng.choice(self.nodes)
+        await self._reach(node)
+        message, wanted = self._filter(rng)
+        request = pb.DeletePointsRequest(collection=self._collection, filter=message)
+        response = await node.servicer.DeletePoints(request, a_call())
+        self._seen(response.watermark)
+        assert response.deleted == self._oracle.delete(self._oracle.matching(wanted))
+
+    async def write_at_once(self, rng: random.Random) -> None:
+        """Writes the same points on both nodes at once, while they are searched."""
+        batches = [self._rows(rng, 6) for _ in range(4)]
+        writes = [self._upsert(rng.choice(self.nodes), rows) for rows in batches]
+        searches = [self._search(node, vector=(1.0, 0, 0, 0)) for node in self.nodes]
+        done = await asyncio.gather(*writes)
+        await asyncio.gather(*searches)
+        # The log says who was last.
+        for response, rows in sorted(
+            zip(done, batches, strict=True), key=lambda one: int(one[0].watermark)
+        ):
+            self._seen(response.watermark)
+            self._oracle.upsert(rows)
+
+    async def settle(self, rng: random.Random) -> None:
+        """Lets one node seal and merge all that is worth it."""
+        node = rng.choice(self.nodes)
+        await self._reach(node)
+        await node.settled()
+
+    async def restart(self, rng: random.Random) -> None:
+        """Ends a node well, and starts it."""
+        node = rng.choice(self.nodes)
+        await node.close()
+        await node.start()
+
+    async def crash(self, rng: random.Random) -> None:
+        """Ends a node badly, maybe while it builds, and starts it."""
+        node = rng.choice(self.nodes)
+        await asyncio.sleep(rng.choice((0.0, 0.0, 0.05, 0.15)))
+        await node.crash()
+        await node.start()
+
+    async def lose_files(self, rng: random.Random) -> None:
+        """Takes away what a node has on its disk, while it is down."""
+        node = rng.choice(self.nodes)
+        await (node.crash() if rng.random() < 0.5 else node.close())
+        node.lose(rng.choice(("files", "manifests", "segments")))
+        await node.start()
+
+    async def flip_files(self, rng: random.Random) -> None:
+        """Flips bits of what a node has on its disk, while it is down."""
+        node = rng.choice(self.nodes)
+        await node.close()
+        node.flip(rng.choice(("manifests", "segments")), rng.random())
+        await node.start()
+
+    async def lose_object(self, rng: random.Random) -> None:
+        """Takes an object that all share away, and from a node that is down its own files."""
+        node = rng.choice(self.nodes)
+        await node.close()
+        objects = sorted(node.objects.glob("[0-9a-f]*"))
+        if objects:
+            rng.choice(objects).unlink()
+        node.lose(rng.choice(("files", "segments")))
+        await node.start()
+
+    async def set_hnsw(self, rng: random.Random) -> None:
+        """Changes what graphs are made with."""
+        hnsw = collection_pb2.HnswSettings(
+            m=rng.choice((4, 8)), ef_construction=20, ef_search=rng.choice((10, 50))
+        )
+        request = pb.UpdateCollectionRequest(
+            collection=collection_pb2.Collection(name=self._collection, hnsw=hnsw)
+        )
+        await rng.choice(self.nodes).servicer.UpdateCollection(request, a_call())
+
+    async def recreate(self, rng: random.Random) -> None:
+        """Deletes the collection on one node, and makes it anew on the other or the same."""
+        request = pb.DeleteCollectionRequest(name=self._collection)
+        await rng.choice(self.nodes).servicer.DeleteCollection(request, a_call())
+        await self._create(rng.choice(self.nodes))
+        self._oracle = Oracle()
+        # Who reads at the watermark of a write to the new one gets nothing of the old one.
+        await self.upsert(rng)
+
+    async def check(self, rng: random.Random) -> None:
+        """Asks both nodes the same and the oracle too."""
+        message, wanted = self._filter(rng)
+        vector = _vector(rng)
+        text = " ".join(rng.choices(WORDS, k=rng.randint(1, 3)))
+        limit = rng.choice((1, 5, 100))
+        everything: Wanted = lambda _: True  # noqa: E731
+        answers = []
+        for node in self.nodes:
+            listed = await self._listed(node)
+            assert listed == [self._oracle.rows[id] for id in sorted(self._oracle.rows)], node.name
+            count = pb.CountPointsRequest(
+                collection=self._collection, filter=message, min_watermark=str(self._watermark)
+            )
+            counted = await node.servicer.CountPoints(count, a_call())
+            assert counted.count == len(self._oracle.matching(wanted)), node.name
+            asked: list[tuple[dict[str, Any], Scores | None]] = [
+                ({"vector": vector}, self._oracle.dense(vector, everything)),
+                ({"vector": vector, "filter": message}, self._oracle.dense(vector, wanted)),
+                ({"text": text}, self._oracle.lexical(text, everything)),
+                ({"text": text, "filter": message}, self._oracle.lexical(text, wanted)),
+            ]
+            answers.append([await self._search(node, limit=limit, **query) for query, _ in asked])
+            for (_, scores), found in zip(asked, answers[-1], strict=True):
+                assert scores is not None
+                check_ranking(found, scores, limit)
+        assert answers[0] == answers[1]
+
+    @property
+    def _collection(self) -> str:
+        return f"collections/{self._name}"
+
+    def _seen(self, watermark: str) -> None:
+        self._watermark = max(self._watermark, int(watermark))
+
+    def _rows(self, rng: random.Random, count: int) -> list[Row]:
+        rows = []
+        for _ in range(count):
+            self._writes += 1
+            rows.append(
+                Row(
+                    id=f"p{rng.randrange(IDS)}",
+                    vector=None if rng.random() < 0.2 else _vector(rng),
+                    text=" ".join(rng.choices(WORDS, k=rng.randint(0, 6))),
+                    n=self._writes,
+                    tag=rng.choice(TAGS),
+                )
+            )
+        return rows
+
+    def _filter(self, rng: random.Random) -> tuple[filter_pb2.Filter, Wanted]:
+        tag, n = rng.choice(TAGS), rng.randint(0, self._writes + 1)
+        has_tag = filter_pb2.Filter(
+            equals=filter_pb2.FieldEquals(field="tag", value=struct_pb2.Value(string_value=tag))
+        )
+        above = filter_pb2.Filter(
+            range=filter_pb2.FieldRange(field="n", gte=struct_pb2.Value(number_value=n))
+        )
+        both = filter_pb2.FilterList(filters=[has_tag, above])
+        return rng.choice(
+            [
+                (has_tag, lambda row: row.tag == tag),
+                (above, lambda row: row.n >= n),
+                (filter_pb2.Filter(all_of=both), lambda row: row.tag == tag and row.n >= n),
+                (filter_pb2.Filter(none_of=both), lambda row: row.tag != tag and row.n < n),
+            ]
+        )
+
+    async def _create(self, node: LivingNode) -> None:
+        made = collection_pb2.Collection(
+            dimensions=DIMENSIONS, hnsw=collection_pb2.HnswSettings(m=4, ef_construction=20)
+        )
+        request = pb.CreateCollectionRequest(collection=made, collection_id=self._name)
+        await node.servicer.CreateCollection(request, a_call())
+
+    async def _upsert(self, node: LivingNode, rows: list[Row]) -> pb.UpsertPointsResponse:
+        points = [
+            point_pb2.Point(
+                id=row.id,
+                text=row.text,
+                vector=None if row.vector is None else _vector_message(row.vector),
+            )
+            for row in rows
+        ]
+        for point, row in zip(points, rows, strict=True):
+            point.payload.update({"n": row.n, "tag": row.tag})
+        request = pb.UpsertPointsRequest(collection=self._collection, points=points)
+        return await node.servicer.UpsertPoints(request, a_call())
+
+    async def _reach(self, node: LivingNode) -> None:
+        """Has a node come to the last write."""
+        request = pb.CountPointsRequest(
+            collection=self._collection, min_watermark=str(self._watermark)
+        )
+        await node.servicer.CountPoints(request, a_call())
+
+    async def _search(
+        self,
+        node: LivingNode,
+        *,
+        vector: tuple[float, ...] | None = None,
+        text: str = "",
+        filter: filter_pb2.Filter | None = None,
+        limit: int = 10,
+    ) -> list[tuple[str, float]]:
+        request = pb.SearchCollectionRequest(
+            collection=self._collection,
+            filter=filter,
+            limit=limit,
+            min_watermark=str(self._watermark),
+        )
+        if vector is not None:
+            request.vector.CopyFrom(_vector_message(vector))
+        else:
+            request.text = text
+        response = await node.servicer.SearchCollection(request, a_call())
+        return [(hit.point.id, hit.score) for hit in response.hits]
+
+    async def _listed(self, node: LivingNode) -> list[Row]:
+        request = pb.ListPointsRequest(
+            collection=self._collection,
+            page_size=1_000,
+            include_vectors=True,
+            min_watermark=str(self._watermark),
+        )
+        response = await node.servicer.ListPoints(request, a_call())
+        rows = []
+        for point in response.points:
+            stored = None
+            if point.HasField("vector"):
+                stored = tuple(vector_value(point.vector, "vector").tolist())
+            kept = self._oracle.rows.get(point.id)
+            rows.append(
+                Row(
+                    id=point.id,
+                    # Scaled to length 1 by the index: the oracle's own where it points there.
+                    vector=_as_given(stored, None if kept is None else kept.vector),
+                    text=point.text,
+                    n=int(str(point.payload["n"]).removesuffix(".0")),
+                    tag=str(point.payload["tag"]),
+                )
+            )
+        return rows
+
+
+def _vector(rng: random.Random) -> tuple[float, ...]:
+    # Of few values, so that many rows are equally near.
+    return tuple(rng.choice((1.0, 2.0, -1.0)) for _ in range(DIMENSIONS))
+
+
+def _vector_message(vector: tuple[float, ...]) -> vector_pb2.Vector:
+    return vector_pb2.Vector(dense=vector_pb2.DenseVector(values=vector))
+
+
+def _as_given(
+    stored: tuple[float, ...] | None, given: tuple[float, ...] | None
+) -> tuple[float, ...] | None:
+    if stored is None or given is None:
+        return stored
+    length = sum(value * value for value in given) ** 0.5
+    scaled = [value / length for value in given]
+    near = all(abs(a - b) < 1e-6 for a, b in zip(stored, scaled, strict=True))
+    return given if near or stored == given else stored
