@@ -13,9 +13,10 @@
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   ├── PointNotFound            a point that a search starts from
+    │   ├── SnapshotNotFound
     │   └── MethodNotFound
     ├── AlreadyExists
-    │   ├── CollectionExists  DocumentExists
+    │   ├── CollectionExists  DocumentExists  SnapshotExists
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
@@ -133,6 +134,10 @@ class PointNotFound(NotFound):
     """No point of this id in the collection."""
 
 
+class SnapshotNotFound(NotFound):
+    """No snapshot of this name."""
+
+
 class MethodNotFound(NotFound):
     """No such method, or a method of a service that this node does not host."""
 
@@ -147,6 +152,10 @@ class CollectionExists(AlreadyExists):
 
 class DocumentExists(AlreadyExists):
     """A document of this name exists."""
+
+
+class SnapshotExists(AlreadyExists):
+    """A snapshot of this name exists."""
 
 
 class RequestIdReused(AlreadyExists):

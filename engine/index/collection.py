@@ -276,7 +276,11 @@ class CollectionIndex:
         return frozen[::-1]
 
     def _tidied(self, segments: Sequence[SegmentView]) -> list[SegmentView]:
-        """Without buffers that are frozen and have no living row."""
+        """Without buffers that have no living row; a new one grows if it was the growing one."""
+        if self._buffer.count and not any(
+            one.rows is self._buffer and one.live_count for one in segments
+        ):
+            self._buffer = self._new_buffer()
         kept = [
             one
             for one in segments

@@ -42,6 +42,10 @@ NATIVE: Final[Mapping[Metric, Literal["ip", "cosine", "l2"]]] = {
 """The names that `ragmesh_native` knows the metrics by."""
 
 
+_UNIT: Final = 1e-6
+"""How far from 1 the square of a norm may be that is taken for 1: as far as float32 computes it."""
+
+
 def prepare(metric: Metric, dimensions: int, vector: NDArray[Any], field: str) -> Vector:
     """A vector as the index compares it: float32, contiguous, normalized for cosine.
 
@@ -78,6 +82,8 @@ def prepare(metric: Metric, dimensions: int, vector: NDArray[Any], field: str) -
                 field=field,
                 metadata={"dimensions": dimensions},
             )
+    if abs(square - 1.0) <= _UNIT:
+        return out  # as it was prepared before: what comes back from a segment stays what it is
     if 1e-30 < square < 1e30:
         return out / np.float32(math.sqrt(square))
     normalized: Vector = (out / np.float64(math.sqrt(square))).astype(np.float32)
@@ -98,6 +104,7 @@ def prepare_rows(
         # Outside of this range, and for what is not a number, it takes more than one step.
         if bool(np.all((squares > 1e-30) & (squares < 1e30))):
             if metric is Metric.COSINE:
+                squares[np.abs(squares - 1.0) <= _UNIT] = 1.0
                 rows /= np.sqrt(squares)[:, None]
             prepared = iter(rows)
             return [None if vector is None else next(prepared) for vector in vectors]

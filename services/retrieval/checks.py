@@ -12,7 +12,7 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import InvalidField
 from engine.index.filter_limits import CONDITIONS_MAX
-from services.retrieval import search_checks
+from services.retrieval import search_checks, snapshot_checks
 from services.rpc import fields, names, paging
 from services.rpc.chain import Check
 
@@ -184,5 +184,11 @@ CHECKS: Mapping[type[Message], Check] = MappingProxyType(
         pb.CountPointsRequest: _count,
         pb.SearchCollectionRequest: search_checks.search,
         pb.BatchSearchCollectionRequest: search_checks.batch,
+        pb.CompactCollectionRequest: snapshot_checks.compact,
+        pb.CreateSnapshotRequest: snapshot_checks.create,
+        pb.GetSnapshotRequest: snapshot_checks.named,
+        pb.ListSnapshotsRequest: snapshot_checks.listed,
+        pb.DeleteSnapshotRequest: snapshot_checks.named,
+        pb.RestoreSnapshotRequest: snapshot_checks.restore,
     }
 )

@@ -19,6 +19,7 @@ from services.retrieval.limits import Gate
 from services.retrieval.loading import Loader
 from services.retrieval.objects import DirectoryStore, tend_objects
 from services.retrieval.recall import RecallWatch
+from services.retrieval.snapshots import Snapshots
 from services.retrieval.upkeep import Upkeep
 from services.store.store import Store
 
@@ -59,6 +60,9 @@ class IndexRoom:
             store, self._objects, self._builder, loader, threads, f"{owner}/on request"
         )
         self.compactor = Compactor(self.indexes, by_request, threads)
+        self.snapshots = Snapshots(
+            store, self._objects, self.indexes, loader, self.compactor, threads
+        )
         self.gate = Gate(self.indexes, settings)
         self.recall = RecallWatch(store, lambda: self.indexes.nudge(changed=True))
         self._tending: asyncio.Task[None] | None = None
@@ -76,6 +80,7 @@ class IndexRoom:
         await self.recall.close()
         await self._builder.close()
         await self.compactor.close()
+        await self.snapshots.close()
         if self._tending is not None:
             self._tending.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -61,6 +61,12 @@ def document_ids(name: str, field: str = "name") -> tuple[str, str]:
     return collection, document
 
 
+def snapshot_ids(name: str, field: str = "name") -> tuple[str, str]:
+    """Collection and snapshot id in `collections/{id}/snapshots/{id}`."""
+    collection, snapshot = parse(name, "collections/*/snapshots/*", field)
+    return collection, snapshot
+
+
 def collection_name(collection: str) -> str:
     """`collections/{id}`."""
     return f"collections/{collection}"
@@ -69,6 +75,11 @@ def collection_name(collection: str) -> str:
 def document_name(collection: str, document: str) -> str:
     """`collections/{id}/documents/{id}`."""
     return f"collections/{collection}/documents/{document}"
+
+
+def snapshot_name(collection: str, snapshot: str) -> str:
+    """`collections/{id}/snapshots/{id}`."""
+    return f"collections/{collection}/snapshots/{snapshot}"
 
 
 def _shown(value: str) -> str:

@@ -104,6 +104,20 @@ async def purge_segments(tx: Tx, *, kept_s: float = SEGMENTS_KEPT_S, rows_max: i
     return len(gone)
 
 
+async def purge_snapshots(tx: Tx, *, rows_max: int = 500) -> int:
+    """Forget what deleted snapshots needed, and condemn the objects that nothing names any more."""
+    await _lock_names(tx)
+    gone = await tx.rows(
+        "DELETE FROM snapshot_objects WHERE (tenant, snapshot_uid, sha256) IN ("
+        "  SELECT o.tenant, o.snapshot_uid, o.sha256 FROM snapshot_objects o WHERE NOT EXISTS ("
+        "    SELECT FROM snapshots s WHERE s.tenant = o.tenant AND s.uid = o.snapshot_uid) "
+        "  LIMIT %s) RETURNING sha256",
+        (rows_max,),
+    )
+    await condemn_objects(tx, [row[0] for row in gone])
+    return len(gone)
+
+
 async def purge_builds(tx: Tx, *, rows_max: int = 5000) -> int:
     """Forget leases that ran out."""
     return await tx.run(
@@ -115,15 +129,17 @@ async def purge_builds(tx: Tx, *, rows_max: int = 5000) -> int:
 
 
 async def condemn_objects(tx: Tx, names: Sequence[bytes]) -> int:
-    """Condemn those of `names` that no segment names; how many. For objects whose age says that
-    whoever put them did not live to publish them."""
+    """Condemn those of `names` that no segment and no snapshot names; how many. For objects whose
+    age says that whoever put them did not live to publish them."""
     if not names:
         return 0
     await _lock_names(tx)
     return await tx.run(
         "INSERT INTO condemned_objects (sha256) "
         "SELECT name FROM unnest(%s::bytea[]) AS given (name) "
-        "WHERE NOT EXISTS (SELECT FROM segments s WHERE s.sha256 = name) ON CONFLICT DO NOTHING",
+        "WHERE NOT EXISTS (SELECT FROM segments s WHERE s.sha256 = name) "
+        "AND NOT EXISTS (SELECT FROM snapshot_objects o WHERE o.sha256 = name) "
+        "ON CONFLICT DO NOTHING",
         (list(names),),
     )
 

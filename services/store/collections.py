@@ -211,7 +211,9 @@ async def set_beams(tx: Tx, collection: Collection, beams: Sequence[int]) -> boo
 
 
 async def delete_collection(tx: Tx, collection_id: str) -> Collection:
-    """Delete it with its documents and log; its jobs are cancelled. Raises CollectionNotFound.
+    """Delete it with its documents, snapshots and log; its jobs are cancelled.
+
+    Raises CollectionNotFound.
 
     Nobody sees its points from now on; `cleanup.purge_points` removes them piece by piece.
     """
@@ -237,6 +239,7 @@ async def delete_collection(tx: Tx, collection_id: str) -> Collection:
     await sharing.release(tx, gone)
     await tx.run("DELETE FROM heads WHERE tenant = %s AND collection_uid = %s", key)
     await tx.run("DELETE FROM commits WHERE tenant = %s AND collection_uid = %s", key)
+    await tx.run("DELETE FROM snapshots WHERE tenant = %s AND collection_uid = %s", key)
     await tx.run("DELETE FROM collections WHERE tenant = %s AND uid = %s", key)
     await tx.run("INSERT INTO deleted_collections (tenant, collection_uid) VALUES (%s, %s)", key)
     return found

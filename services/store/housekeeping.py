@@ -26,6 +26,7 @@ _PURGES = (
     cleanup.purge_requests,
     cleanup.purge_jobs,
     cleanup.purge_segments,
+    cleanup.purge_snapshots,
     cleanup.purge_builds,
 )
 

@@ -34,6 +34,8 @@ class World:
     """A document of `texts` that is searchable."""
     job: str
     """The job that made it so."""
+    snapshot: str
+    """A snapshot of `vectors`."""
 
 
 Table = dict[str, Callable[[World], Iterator[Bad]]]

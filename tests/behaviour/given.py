@@ -174,6 +174,15 @@ class Given:
         assert response.upserted == len(points)
         return str(response.watermark)
 
+    async def snapshot(self, collection: str, *, tenant: str = "default") -> str:
+        """A snapshot of a collection as it is; its name."""
+        response = await self.rung.call(
+            "CreateSnapshot",
+            retrieval.CreateSnapshotRequest(parent=collection, snapshot_id="kept"),
+            tenant=tenant,
+        )
+        return str(response.snapshot.name)
+
     async def document(
         self,
         collection: str,

@@ -8,7 +8,13 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from services.errors import TABLE as ERRORS
-from tests.behaviour import bad_documents, bad_models, bad_retrieval, bad_searches
+from tests.behaviour import (
+    bad_documents,
+    bad_models,
+    bad_retrieval,
+    bad_searches,
+    bad_snapshots,
+)
 from tests.behaviour.bad_requests import Bad, Table, World
 from tests.behaviour.damage import Damage
 from tests.behaviour.given import Given, point, vectors
@@ -27,6 +33,7 @@ from tests.behaviour.valid_requests import VALID
 TABLES: Table = {
     **bad_retrieval.TABLE,
     **bad_searches.TABLE,
+    **bad_snapshots.TABLE,
     **bad_documents.TABLE,
     **bad_models.TABLE,
 }
@@ -45,7 +52,8 @@ async def world(rung: Rung, given: Given) -> World:
         document, _ = await given.ingested(texts, "Rain fell on the town all night.", "rain.txt")
         holder = await given.vector_collection()
         await given.points(holder, [point("here", vectors(1)[0])], wait=True)
-        _WORLDS[rung.name] = World(holder, texts, document.name, document.ingest_job)
+        kept = await given.snapshot(holder)
+        _WORLDS[rung.name] = World(holder, texts, document.name, document.ingest_job, kept)
     return _WORLDS[rung.name]
 
 
@@ -65,7 +73,13 @@ async def refusal(rung: Rung, rpc: str, request: Message | tuple[Message, ...]) 
 
 
 def test_every_rpc_has_bad_requests_and_a_valid_one() -> None:
-    world = World("collections/v", "collections/t", "collections/t/documents/d", "ingestJobs/j")
+    world = World(
+        "collections/v",
+        "collections/t",
+        "collections/t/documents/d",
+        "ingestJobs/j",
+        "collections/v/snapshots/s",
+    )
     assert TABLES.keys() == RPCS.keys()
     assert VALID.keys() == RPCS.keys()
     for rpc, make in TABLES.items():

@@ -28,7 +28,8 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     texts, holder = await given.text_collection(), await given.vector_collection()
     document, _ = await given.ingested(texts, "Rain fell on the town.", "rain.txt")
     await given.points(holder, [point("here", vectors(1)[0])])
-    return World(holder, texts, document.name, document.ingest_job)
+    kept = await given.snapshot(holder)
+    return World(holder, texts, document.name, document.ingest_job, kept)
 
 
 @pytest.mark.parametrize(("rpc", "index"), ALL)

@@ -46,6 +46,12 @@ TO_A_STRANGER: dict[str, str] = {
     "CountPoints": "COLLECTION_NOT_FOUND",
     "SearchCollection": "COLLECTION_NOT_FOUND",
     "BatchSearchCollection": "COLLECTION_NOT_FOUND",
+    "CompactCollection": "COLLECTION_NOT_FOUND",
+    "CreateSnapshot": "COLLECTION_NOT_FOUND",
+    "GetSnapshot": "COLLECTION_NOT_FOUND",
+    "ListSnapshots": "COLLECTION_NOT_FOUND",
+    "DeleteSnapshot": "COLLECTION_NOT_FOUND",
+    "RestoreSnapshot": "COLLECTION_NOT_FOUND",
     "CreateDocument": "COLLECTION_NOT_FOUND",
     "UploadDocument": "COLLECTION_NOT_FOUND",
     "GetDocument": "COLLECTION_NOT_FOUND",
@@ -98,7 +104,8 @@ async def world_of(given: Given, tenant: str) -> World:
         tenant=tenant,
     )
     await given.finished(stored.ingest_job.name, tenant=tenant)
-    return World(holder, texts, f"{texts}/documents/same", stored.ingest_job.name)
+    kept = await given.snapshot(holder, tenant=tenant)
+    return World(holder, texts, f"{texts}/documents/same", stored.ingest_job.name, kept)
 
 
 @pytest.fixture
@@ -120,6 +127,7 @@ async def inventory(rung: Rung, world: World, tenant: str) -> list[str]:
         "ListPassages",
         "ListIngestJobs",
         "GetIngestJob",
+        "ListSnapshots",
     ):
         request = VALID[rpc](world)
         if "page_size" in request.DESCRIPTOR.fields_by_name:
@@ -157,7 +165,7 @@ async def test_both_see_their_own_under_the_same_names(
     for tenant, other in ((ALPHA, BETA), (BETA, ALPHA)):
         world, seen = worlds[tenant], []
         for rpc in RPCS:
-            if rpc.startswith(("Create", "Upload", "Upsert", "Delete", "Update")):
+            if rpc.startswith(("Create", "Upload", "Upsert", "Delete", "Update", "Restore")):
                 continue
             answer = str(await send(rung, rpc, VALID[rpc](world), tenant))
             assert SECRETS[other] not in answer, rpc

@@ -51,6 +51,16 @@ VALID: Mapping[str, Callable[[World], Message]] = {
         collection=w.vectors,
         searches=[retrieval.SearchCollectionRequest(vector=packed(vectors(1)[0]))],
     ),
+    "CompactCollection": lambda w: retrieval.CompactCollectionRequest(collection=w.vectors),
+    "CreateSnapshot": lambda w: retrieval.CreateSnapshotRequest(
+        parent=w.vectors, snapshot_id=new_id()
+    ),
+    "GetSnapshot": lambda w: retrieval.GetSnapshotRequest(name=w.snapshot),
+    "ListSnapshots": lambda w: retrieval.ListSnapshotsRequest(parent=w.vectors),
+    "DeleteSnapshot": lambda w: retrieval.DeleteSnapshotRequest(name=w.snapshot),
+    "RestoreSnapshot": lambda w: retrieval.RestoreSnapshotRequest(
+        name=w.snapshot, collection_id=new_id()
+    ),
     "CreateDocument": lambda w: documents.CreateDocumentRequest(parent=w.texts, text="Some text."),
     "UploadDocument": lambda w: documents.UploadDocumentRequest(
         header=documents.UploadHeader(parent=w.texts)

@@ -6,11 +6,12 @@ from services.retrieval.checks import CHECKS
 from services.retrieval.servicer.collections import CollectionHandlers
 from services.retrieval.servicer.points import PointHandlers
 from services.retrieval.servicer.searches import SearchHandlers
+from services.retrieval.servicer.snapshots import SnapshotHandlers
 
 __all__ = ["RetrievalServicer"]
 
 
-class RetrievalServicer(CollectionHandlers, PointHandlers, SearchHandlers):
+class RetrievalServicer(CollectionHandlers, PointHandlers, SearchHandlers, SnapshotHandlers):
     """Its handlers, and when they can be called."""
 
     checks = CHECKS

@@ -47,7 +47,7 @@ class CollectionHandlers(Handlers):
 
         async def work(tx: Tx) -> pb.CreateCollectionResponse:
             collection_id = request.collection_id or names.new_id()
-            row = await rows.create_collection(tx, collection_id, spec, first_seq=_first_seq())
+            row = await rows.create_collection(tx, collection_id, spec, first_seq=first_seq())
             return pb.CreateCollectionResponse(collection=convert.collection_message(row))
 
         response = await once(
@@ -149,7 +149,7 @@ class CollectionHandlers(Handlers):
         return convert.chunk_tokens(new, model)
 
 
-def _first_seq() -> int:
+def first_seq() -> int:
     """Where a new collection's commits begin to count: at the milliseconds since 1970, above where
     an earlier collection of the name can have come, unless it took more than 1,000 commits in each
     second of its life. So a watermark of that one, kept by some client, is not waited for."""

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from ragmesh._async import AsyncRunner, call, listing, stream
-from ragmesh._calls import answers, collections, documents, embedding, jobs, points, searches
+from ragmesh._calls import (
+    answers,
+    collections,
+    documents,
+    embedding,
+    jobs,
+    points,
+    searches,
+    snapshots,
+)
 from ragmesh._session import TIMEOUT_S, Lane, Session
 
 
@@ -56,6 +65,13 @@ class AsyncClient(AsyncRunner):
     get_collection_stats = call(collections.get_collection_stats)
     search_collection = call(searches.search_collection)
     batch_search_collection = call(searches.batch_search_collection)
+
+    compact_collection = call(snapshots.compact_collection)
+    create_snapshot = call(snapshots.create_snapshot)
+    get_snapshot = call(snapshots.get_snapshot)
+    list_snapshots = listing(snapshots.list_snapshots)
+    delete_snapshot = call(snapshots.delete_snapshot)
+    restore_snapshot = call(snapshots.restore_snapshot)
 
     upsert_points = call(points.upsert_points)
     delete_points = call(points.delete_points)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
-from ragmesh._calls import answers, collections, documents, embedding, jobs, points, searches
+from ragmesh._calls import (
+    answers,
+    collections,
+    documents,
+    embedding,
+    jobs,
+    points,
+    searches,
+    snapshots,
+)
 from ragmesh._session import TIMEOUT_S, Lane, Session
 from ragmesh._sync import Runner, call, listing, stream
 
@@ -55,6 +64,13 @@ class Client(Runner):
     get_collection_stats = call(collections.get_collection_stats)
     search_collection = call(searches.search_collection)
     batch_search_collection = call(searches.batch_search_collection)
+
+    compact_collection = call(snapshots.compact_collection)
+    create_snapshot = call(snapshots.create_snapshot)
+    get_snapshot = call(snapshots.get_snapshot)
+    list_snapshots = listing(snapshots.list_snapshots)
+    delete_snapshot = call(snapshots.delete_snapshot)
+    restore_snapshot = call(snapshots.restore_snapshot)
 
     upsert_points = call(points.upsert_points)
     delete_points = call(points.delete_points)

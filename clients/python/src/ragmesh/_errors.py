@@ -8,11 +8,11 @@
     │   └── DocumentUnreadable       the parser gave up on a file
     │       └── ParserLimitExceeded  … because of its memory, time or output limit
     ├── NotFound
-    │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound  PointNotFound
+    │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound  PointNotFound  SnapshotNotFound
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   └── MethodNotFound           the server is older than this client, or hosts no such service
     ├── AlreadyExists
-    │   ├── CollectionExists  DocumentExists
+    │   ├── CollectionExists  DocumentExists  SnapshotExists
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
@@ -20,8 +20,7 @@
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over 16 MiB (an upload: 256 MiB); also raised before sending
     │   ├── QueueFull  RateLimited   `retry_after_s` says when to come back
-    │   ├── ModelMemoryFull          other models that have work fill the memory
-    │   ├── IndexMemoryFull          no memory for more points; deletes and searches still pass
+    │   ├── ModelMemoryFull  IndexMemoryFull   no memory for another model, or for more points
     │   └── LimitReached             a limit of the collection or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable  UpstreamFailed
@@ -31,16 +30,13 @@
     ├── Cancelled                    by the caller, or because the client was closed meanwhile
     ├── ClientClosed                 a call on a client after `close()`
     ├── PermissionDenied  Unauthenticated
-    ├── DataLoss
-    │   └── DataCorrupted            stored data does not match its checksum
+    ├── DataLoss ── DataCorrupted    stored data does not match its checksum
     └── Internal                     a bug of ragmesh: report it with `request_id`
 
 What to write:
 
     try:
         client.search_collection("papers", "how fast is it?")
-    except ragmesh.CollectionNotFound:
-        ...
     except ragmesh.RagmeshError as error:
         log(error.reason, error.request_id, error)
 """
@@ -176,6 +172,12 @@ class PointNotFound(NotFound):
     reason = "POINT_NOT_FOUND"
 
 
+class SnapshotNotFound(NotFound):
+    """No snapshot of this name."""
+
+    reason = "SNAPSHOT_NOT_FOUND"
+
+
 class EmbeddingModelNotFound(NotFound):
     """No embedding model of this name is served."""
 
@@ -208,6 +210,12 @@ class DocumentExists(AlreadyExists):
     """A document of this name exists."""
 
     reason = "DOCUMENT_EXISTS"
+
+
+class SnapshotExists(AlreadyExists):
+    """A snapshot of this name exists."""
+
+    reason = "SNAPSHOT_EXISTS"
 
 
 class RequestIdReused(AlreadyExists):

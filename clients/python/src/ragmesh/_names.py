@@ -54,15 +54,24 @@ def plain_id(kind: str, name: str, field: str) -> str:
 
 def document(name: str, collection_name: str | None, field: str = "name") -> str:
     """`collections/{id}/documents/{id}`, given whole, or an id with its collection."""
+    return _child("documents", name, collection_name, field)
+
+
+def snapshot(name: str, collection_name: str | None, field: str = "name") -> str:
+    """`collections/{id}/snapshots/{id}`, given whole, or an id with its collection."""
+    return _child("snapshots", name, collection_name, field)
+
+
+def _child(kind: str, name: str, collection_name: str | None, field: str) -> str:
     parts = name.split("/")
-    if len(parts) == 4 and parts[0] == "collections" and parts[2] == "documents" and all(parts):
+    if len(parts) == 4 and parts[0] == "collections" and parts[2] == kind and all(parts):
         if collection_name is not None and collection(collection_name) != "/".join(parts[:2]):
             raise refuse("collection", f"is {collection_name!r}, but `{field}` is {name!r}.")
         return name
     if collection_name is None:
-        form = "`collections/{id}/documents/{id}`"
+        form = f"`collections/{{id}}/{kind}/{{id}}`"
         raise refuse(field, f"is {name!r}; give {form}, or an id together with `collection`.")
-    return f"{collection(collection_name)}/{resource('documents', name, field)}"
+    return f"{collection(collection_name)}/{resource(kind, name, field)}"
 
 
 def collection_of(name: str) -> str:

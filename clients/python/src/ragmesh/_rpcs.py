@@ -65,6 +65,12 @@ SEARCH_COLLECTION = _rpc(retrieval.SearchCollectionRequest, retrieval.SearchColl
 BATCH_SEARCH_COLLECTION = _rpc(
     retrieval.BatchSearchCollectionRequest, retrieval.BatchSearchCollectionResponse
 )
+COMPACT_COLLECTION = _rpc(retrieval.CompactCollectionRequest, retrieval.CompactCollectionResponse)
+CREATE_SNAPSHOT = _rpc(retrieval.CreateSnapshotRequest, retrieval.CreateSnapshotResponse)
+GET_SNAPSHOT = _rpc(retrieval.GetSnapshotRequest, retrieval.GetSnapshotResponse)
+LIST_SNAPSHOTS = _rpc(retrieval.ListSnapshotsRequest, retrieval.ListSnapshotsResponse)
+DELETE_SNAPSHOT = _rpc(retrieval.DeleteSnapshotRequest, retrieval.DeleteSnapshotResponse)
+RESTORE_SNAPSHOT = _rpc(retrieval.RestoreSnapshotRequest, retrieval.RestoreSnapshotResponse)
 
 CREATE_DOCUMENT = _rpc(documents.CreateDocumentRequest, documents.CreateDocumentResponse)
 UPLOAD_DOCUMENT = _rpc(documents.UploadDocumentRequest, documents.UploadDocumentResponse)

@@ -56,12 +56,16 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """No such path or method. NOT_FOUND over REST, UNIMPLEMENTED over gRPC."""
     REASON_POINT_NOT_FOUND: _Reason.ValueType  # 26
     """A point that a search starts from does not exist. NOT_FOUND."""
+    REASON_SNAPSHOT_NOT_FOUND: _Reason.ValueType  # 27
+    """NOT_FOUND."""
     REASON_COLLECTION_EXISTS: _Reason.ValueType  # 40
     """ALREADY_EXISTS."""
     REASON_DOCUMENT_EXISTS: _Reason.ValueType  # 41
     """ALREADY_EXISTS."""
     REASON_REQUEST_ID_REUSED: _Reason.ValueType  # 42
     """The request_id was used with another payload. ALREADY_EXISTS."""
+    REASON_SNAPSHOT_EXISTS: _Reason.ValueType  # 43
+    """ALREADY_EXISTS."""
     REASON_DIMENSION_MISMATCH: _Reason.ValueType  # 60
     """A vector's length is not the collection's. FAILED_PRECONDITION."""
     REASON_FINGERPRINT_MISMATCH: _Reason.ValueType  # 61
@@ -148,12 +152,16 @@ REASON_METHOD_NOT_FOUND: Reason.ValueType  # 25
 """No such path or method. NOT_FOUND over REST, UNIMPLEMENTED over gRPC."""
 REASON_POINT_NOT_FOUND: Reason.ValueType  # 26
 """A point that a search starts from does not exist. NOT_FOUND."""
+REASON_SNAPSHOT_NOT_FOUND: Reason.ValueType  # 27
+"""NOT_FOUND."""
 REASON_COLLECTION_EXISTS: Reason.ValueType  # 40
 """ALREADY_EXISTS."""
 REASON_DOCUMENT_EXISTS: Reason.ValueType  # 41
 """ALREADY_EXISTS."""
 REASON_REQUEST_ID_REUSED: Reason.ValueType  # 42
 """The request_id was used with another payload. ALREADY_EXISTS."""
+REASON_SNAPSHOT_EXISTS: Reason.ValueType  # 43
+"""ALREADY_EXISTS."""
 REASON_DIMENSION_MISMATCH: Reason.ValueType  # 60
 """A vector's length is not the collection's. FAILED_PRECONDITION."""
 REASON_FINGERPRINT_MISMATCH: Reason.ValueType  # 61

@@ -102,6 +102,36 @@ class RetrievalServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionResponse.FromString,
                 _registered_method=True)
+        self.CompactCollection = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/CompactCollection',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CompactCollectionRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CompactCollectionResponse.FromString,
+                _registered_method=True)
+        self.CreateSnapshot = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/CreateSnapshot',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CreateSnapshotRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CreateSnapshotResponse.FromString,
+                _registered_method=True)
+        self.GetSnapshot = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/GetSnapshot',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetSnapshotRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetSnapshotResponse.FromString,
+                _registered_method=True)
+        self.ListSnapshots = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/ListSnapshots',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ListSnapshotsRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ListSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSnapshot = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/DeleteSnapshot',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.DeleteSnapshotRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.DeleteSnapshotResponse.FromString,
+                _registered_method=True)
+        self.RestoreSnapshot = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/RestoreSnapshot',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServiceServicer(object):
@@ -210,6 +240,59 @@ class RetrievalServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompactCollection(self, request, context):
+        """Gives the memory and disk of deleted and replaced points back: seals the write buffer, and
+        builds segments with tombstones anew, beside the searches. Recall is compared first; where it
+        would fall by more than 0.01, nothing is swapped and `rolled_back` is set. If the deadline ends
+        first the work goes on, and a second call joins it. Fails with COLLECTION_NOT_FOUND,
+        INDEX_UNAVAILABLE or DEADLINE_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSnapshot(self, request, context):
+        """Keeps the collection as it is: every write that was acknowledged before the call is in the
+        snapshot. Copies nothing but what is in no segment yet. Fails with COLLECTION_NOT_FOUND,
+        SNAPSHOT_EXISTS, INDEX_UNAVAILABLE or REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSnapshot(self, request, context):
+        """Returns one snapshot, or fails with COLLECTION_NOT_FOUND or SNAPSHOT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSnapshots(self, request, context):
+        """Lists a collection's snapshots by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSnapshot(self, request, context):
+        """Deletes a snapshot. What nothing else needs is removed from the object store soon after. Fails
+        with COLLECTION_NOT_FOUND or SNAPSHOT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreSnapshot(self, request, context):
+        """Makes a new collection of a snapshot, with its settings and all of its points, at once or not
+        at all. Its segments are taken as they are; nothing is built or embedded. Passages of documents
+        come back as plain points: their documents do not. If the deadline ends first the work goes on,
+        and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+        COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrievalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -277,6 +360,36 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.BatchSearchCollection,
                     request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionResponse.SerializeToString,
+            ),
+            'CompactCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompactCollection,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CompactCollectionRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CompactCollectionResponse.SerializeToString,
+            ),
+            'CreateSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSnapshot,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CreateSnapshotRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CreateSnapshotResponse.SerializeToString,
+            ),
+            'GetSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSnapshot,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetSnapshotRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetSnapshotResponse.SerializeToString,
+            ),
+            'ListSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSnapshots,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ListSnapshotsRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ListSnapshotsResponse.SerializeToString,
+            ),
+            'DeleteSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSnapshot,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.DeleteSnapshotRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.DeleteSnapshotResponse.SerializeToString,
+            ),
+            'RestoreSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreSnapshot,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -633,6 +746,168 @@ class RetrievalService(object):
             '/ragmesh.api.retrieval.v1.RetrievalService/BatchSearchCollection',
             ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionRequest.SerializeToString,
             ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.BatchSearchCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompactCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/CompactCollection',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CompactCollectionRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CompactCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/CreateSnapshot',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CreateSnapshotRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.CreateSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/GetSnapshot',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetSnapshotRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/ListSnapshots',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ListSnapshotsRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ListSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/DeleteSnapshot',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.DeleteSnapshotRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.DeleteSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/RestoreSnapshot',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -76,6 +76,33 @@ class RetrievalServiceStub:
     """Does 1 to 256 searches of one collection at once, all on one state of it; the texts among them
     are embedded together. One that fails fails the call, and is named in its field.
     """
+    CompactCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.CompactCollectionRequest, _retrieval_service_pb2.CompactCollectionResponse]
+    """Gives the memory and disk of deleted and replaced points back: seals the write buffer, and
+    builds segments with tombstones anew, beside the searches. Recall is compared first; where it
+    would fall by more than 0.01, nothing is swapped and `rolled_back` is set. If the deadline ends
+    first the work goes on, and a second call joins it. Fails with COLLECTION_NOT_FOUND,
+    INDEX_UNAVAILABLE or DEADLINE_EXCEEDED.
+    """
+    CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.CreateSnapshotRequest, _retrieval_service_pb2.CreateSnapshotResponse]
+    """Keeps the collection as it is: every write that was acknowledged before the call is in the
+    snapshot. Copies nothing but what is in no segment yet. Fails with COLLECTION_NOT_FOUND,
+    SNAPSHOT_EXISTS, INDEX_UNAVAILABLE or REQUEST_ID_REUSED.
+    """
+    GetSnapshot: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetSnapshotRequest, _retrieval_service_pb2.GetSnapshotResponse]
+    """Returns one snapshot, or fails with COLLECTION_NOT_FOUND or SNAPSHOT_NOT_FOUND."""
+    ListSnapshots: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.ListSnapshotsRequest, _retrieval_service_pb2.ListSnapshotsResponse]
+    """Lists a collection's snapshots by name."""
+    DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteSnapshotRequest, _retrieval_service_pb2.DeleteSnapshotResponse]
+    """Deletes a snapshot. What nothing else needs is removed from the object store soon after. Fails
+    with COLLECTION_NOT_FOUND or SNAPSHOT_NOT_FOUND.
+    """
+    RestoreSnapshot: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.RestoreSnapshotRequest, _retrieval_service_pb2.RestoreSnapshotResponse]
+    """Makes a new collection of a snapshot, with its settings and all of its points, at once or not
+    at all. Its segments are taken as they are; nothing is built or embedded. Passages of documents
+    come back as plain points: their documents do not. If the deadline ends first the work goes on,
+    and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+    COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED.
+    """
 
 @_typing.type_check_only
 class RetrievalServiceAsyncStub(RetrievalServiceStub):
@@ -124,6 +151,33 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     BatchSearchCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.BatchSearchCollectionRequest, _retrieval_service_pb2.BatchSearchCollectionResponse]  # type: ignore[assignment]
     """Does 1 to 256 searches of one collection at once, all on one state of it; the texts among them
     are embedded together. One that fails fails the call, and is named in its field.
+    """
+    CompactCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.CompactCollectionRequest, _retrieval_service_pb2.CompactCollectionResponse]  # type: ignore[assignment]
+    """Gives the memory and disk of deleted and replaced points back: seals the write buffer, and
+    builds segments with tombstones anew, beside the searches. Recall is compared first; where it
+    would fall by more than 0.01, nothing is swapped and `rolled_back` is set. If the deadline ends
+    first the work goes on, and a second call joins it. Fails with COLLECTION_NOT_FOUND,
+    INDEX_UNAVAILABLE or DEADLINE_EXCEEDED.
+    """
+    CreateSnapshot: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.CreateSnapshotRequest, _retrieval_service_pb2.CreateSnapshotResponse]  # type: ignore[assignment]
+    """Keeps the collection as it is: every write that was acknowledged before the call is in the
+    snapshot. Copies nothing but what is in no segment yet. Fails with COLLECTION_NOT_FOUND,
+    SNAPSHOT_EXISTS, INDEX_UNAVAILABLE or REQUEST_ID_REUSED.
+    """
+    GetSnapshot: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetSnapshotRequest, _retrieval_service_pb2.GetSnapshotResponse]  # type: ignore[assignment]
+    """Returns one snapshot, or fails with COLLECTION_NOT_FOUND or SNAPSHOT_NOT_FOUND."""
+    ListSnapshots: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.ListSnapshotsRequest, _retrieval_service_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
+    """Lists a collection's snapshots by name."""
+    DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteSnapshotRequest, _retrieval_service_pb2.DeleteSnapshotResponse]  # type: ignore[assignment]
+    """Deletes a snapshot. What nothing else needs is removed from the object store soon after. Fails
+    with COLLECTION_NOT_FOUND or SNAPSHOT_NOT_FOUND.
+    """
+    RestoreSnapshot: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.RestoreSnapshotRequest, _retrieval_service_pb2.RestoreSnapshotResponse]  # type: ignore[assignment]
+    """Makes a new collection of a snapshot, with its settings and all of its points, at once or not
+    at all. Its segments are taken as they are; nothing is built or embedded. Passages of documents
+    come back as plain points: their documents do not. If the deadline ends first the work goes on,
+    and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+    COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED.
     """
 
 class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -248,6 +302,69 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_service_pb2.BatchSearchCollectionResponse, _abc.Awaitable[_retrieval_service_pb2.BatchSearchCollectionResponse]]:
         """Does 1 to 256 searches of one collection at once, all on one state of it; the texts among them
         are embedded together. One that fails fails the call, and is named in its field.
+        """
+
+    @_abc_1.abstractmethod
+    def CompactCollection(
+        self,
+        request: _retrieval_service_pb2.CompactCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.CompactCollectionResponse, _abc.Awaitable[_retrieval_service_pb2.CompactCollectionResponse]]:
+        """Gives the memory and disk of deleted and replaced points back: seals the write buffer, and
+        builds segments with tombstones anew, beside the searches. Recall is compared first; where it
+        would fall by more than 0.01, nothing is swapped and `rolled_back` is set. If the deadline ends
+        first the work goes on, and a second call joins it. Fails with COLLECTION_NOT_FOUND,
+        INDEX_UNAVAILABLE or DEADLINE_EXCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateSnapshot(
+        self,
+        request: _retrieval_service_pb2.CreateSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.CreateSnapshotResponse, _abc.Awaitable[_retrieval_service_pb2.CreateSnapshotResponse]]:
+        """Keeps the collection as it is: every write that was acknowledged before the call is in the
+        snapshot. Copies nothing but what is in no segment yet. Fails with COLLECTION_NOT_FOUND,
+        SNAPSHOT_EXISTS, INDEX_UNAVAILABLE or REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSnapshot(
+        self,
+        request: _retrieval_service_pb2.GetSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.GetSnapshotResponse, _abc.Awaitable[_retrieval_service_pb2.GetSnapshotResponse]]:
+        """Returns one snapshot, or fails with COLLECTION_NOT_FOUND or SNAPSHOT_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListSnapshots(
+        self,
+        request: _retrieval_service_pb2.ListSnapshotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.ListSnapshotsResponse, _abc.Awaitable[_retrieval_service_pb2.ListSnapshotsResponse]]:
+        """Lists a collection's snapshots by name."""
+
+    @_abc_1.abstractmethod
+    def DeleteSnapshot(
+        self,
+        request: _retrieval_service_pb2.DeleteSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.DeleteSnapshotResponse, _abc.Awaitable[_retrieval_service_pb2.DeleteSnapshotResponse]]:
+        """Deletes a snapshot. What nothing else needs is removed from the object store soon after. Fails
+        with COLLECTION_NOT_FOUND or SNAPSHOT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreSnapshot(
+        self,
+        request: _retrieval_service_pb2.RestoreSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.RestoreSnapshotResponse, _abc.Awaitable[_retrieval_service_pb2.RestoreSnapshotResponse]]:
+        """Makes a new collection of a snapshot, with its settings and all of its points, at once or not
+        at all. Its segments are taken as they are; nothing is built or embedded. Passages of documents
+        come back as plain points: their documents do not. If the deadline ends first the work goes on,
+        and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+        COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED.
         """
 
 def add_RetrievalServiceServicer_to_server(servicer: RetrievalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

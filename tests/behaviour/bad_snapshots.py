@@ -1,0 +1,70 @@
+"""Bad requests about compaction and snapshots."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+
+from tests.behaviour.bad_requests import Bad, Table, World, identified, named, paged
+
+ABSENT = "collections/absent"
+
+
+def _compact(world: World) -> Iterator[Bad]:
+    make = partial(pb.CompactCollectionRequest, collection=world.vectors)
+    yield from named(lambda n: pb.CompactCollectionRequest(collection=n), "collections/{}")
+    absent = pb.CompactCollectionRequest(collection=ABSENT)
+    yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
+    yield Bad("queries below zero", make(queries=-1))
+    yield Bad("queries over 1,000", make(queries=1_001))
+
+
+def _create(world: World) -> Iterator[Bad]:
+    make = partial(pb.CreateSnapshotRequest, parent=world.vectors)
+    yield from named(lambda n: pb.CreateSnapshotRequest(parent=n), "collections/{}")
+    yield from identified(make)
+    absent = pb.CreateSnapshotRequest(parent=ABSENT)
+    yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
+    yield Bad("snapshot_id with capitals", make(snapshot_id="UPPER"))
+    yield Bad("snapshot_id too long", make(snapshot_id="x" * 64))
+    taken = make(snapshot_id=world.snapshot.rpartition("/")[2])
+    yield Bad("id taken", taken, "SNAPSHOT_EXISTS")
+
+
+def _named(kind: type[Any], world: World) -> Iterator[Bad]:
+    yield from named(lambda name: kind(name=name), world.vectors + "/snapshots/{}")
+    elsewhere = kind(name=f"{ABSENT}/snapshots/monday")
+    yield Bad("collection unknown", elsewhere, "COLLECTION_NOT_FOUND")
+    absent = kind(name=f"{world.vectors}/snapshots/absent")
+    yield Bad("snapshot unknown", absent, "SNAPSHOT_NOT_FOUND")
+
+
+def _list(world: World) -> Iterator[Bad]:
+    yield from named(lambda n: pb.ListSnapshotsRequest(parent=n), "collections/{}")
+    yield from paged(partial(pb.ListSnapshotsRequest, parent=world.vectors))
+    absent = pb.ListSnapshotsRequest(parent=ABSENT)
+    yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
+
+
+def _restore(world: World) -> Iterator[Bad]:
+    make = partial(pb.RestoreSnapshotRequest, name=world.snapshot)
+    yield from _named(pb.RestoreSnapshotRequest, world)
+    yield from identified(make)
+    yield Bad("collection_id with capitals", make(collection_id="UPPER"))
+    yield Bad("collection_id too long", make(collection_id="x" * 64))
+    taken = make(collection_id=world.texts.partition("/")[2], request_id=str(uuid.uuid4()))
+    yield Bad("id taken", taken, "COLLECTION_EXISTS")
+
+
+TABLE: Table = {
+    "CompactCollection": _compact,
+    "CreateSnapshot": _create,
+    "GetSnapshot": partial(_named, pb.GetSnapshotRequest),
+    "ListSnapshots": _list,
+    "DeleteSnapshot": partial(_named, pb.DeleteSnapshotRequest),
+    "RestoreSnapshot": _restore,
+}
