@@ -48,14 +48,21 @@ class RerankBy(StrEnum):
     """What looks at the best again."""
 
     NOTHING = "nothing"
+    DEFAULT = "default"
     SENTENCES = "sentences"
     MODEL = "model"
+
+
+_CANDIDATES = {
+    RerankBy.SENTENCES: reranking.CANDIDATES_DEFAULT,
+    RerankBy.MODEL: MODEL_CANDIDATES_DEFAULT,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """A search as asked: exactly one of `staged.query.vector`, `text`, `point_id` and `positive`
-    is set. `rerank_model` is for `RerankBy.MODEL`."""
+    is set. `rerank_model` is for `RerankBy.MODEL`; `RerankBy.DEFAULT` is for `settled`."""
 
     staged: Staged
     text: str = ""
@@ -71,6 +78,21 @@ class Search:
     def is_plain(self) -> bool:
         """Whether the view's own search of `staged.query` answers it."""
         return self.staged.is_plain and not self.point_id and not self.positive
+
+
+def settled(asked: Search, rerank_model: str) -> Search:
+    """The search with its default reranking decided: by the collection's model, if it names one and
+    there is a text to rerank by, else by sentences."""
+    if asked.rerank is not RerankBy.DEFAULT:
+        return asked
+    by_model = bool(rerank_model and asked.text)
+    count = asked.staged.rerank or _CANDIDATES[RerankBy.MODEL if by_model else RerankBy.SENTENCES]
+    return replace(
+        asked,
+        staged=replace(asked.staged, rerank=count),
+        rerank=RerankBy.MODEL if by_model else RerankBy.SENTENCES,
+        rerank_model=rerank_model if by_model else "",
+    )
 
 
 def with_query(asked: Search, **changes: object) -> Search:
@@ -138,11 +160,13 @@ def _rerank(request: pb.SearchCollectionRequest) -> tuple[RerankBy, int]:
     rerank = request.rerank
     if not request.HasField("rerank") or rerank.method == search_pb2.RERANK_METHOD_NONE:
         return RerankBy.NOTHING, 0
-    if rerank.method == search_pb2.RERANK_METHOD_MODEL or (
-        rerank.method == search_pb2.RERANK_METHOD_UNSPECIFIED and rerank.model
-    ):
-        return RerankBy.MODEL, rerank.candidates or MODEL_CANDIDATES_DEFAULT
-    return RerankBy.SENTENCES, rerank.candidates or reranking.CANDIDATES_DEFAULT
+    if rerank.method == search_pb2.RERANK_METHOD_SENTENCES:
+        by = RerankBy.SENTENCES
+    elif rerank.method == search_pb2.RERANK_METHOD_MODEL or rerank.model:
+        by = RerankBy.MODEL
+    else:
+        return RerankBy.DEFAULT, rerank.candidates
+    return by, rerank.candidates or _CANDIDATES[by]
 
 
 def _formula(

@@ -59,6 +59,8 @@ def _settings(collection: collection_pb2.Collection, field: str) -> None:
         fields.number(getattr(collection.limits, name), f"{field}.limits.{name}", 0, bound)
     for name in ("sample_share", "target"):
         fields.number(getattr(collection.recall, name), f"{field}.recall.{name}", 0, 1)
+    if collection.rerank_model:
+        names.parse(collection.rerank_model, "embeddingModels/*", f"{field}.rerank_model")
 
 
 def _create(request: pb.CreateCollectionRequest) -> None:

@@ -64,6 +64,7 @@ def collection_message(row: Collection) -> collection_pb2.Collection:
         recall=collection_pb2.RecallSettings(
             sample_share=row.recall_sample_share, target=row.recall_target
         ),
+        rerank_model=row.rerank_model,
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
     )
@@ -98,6 +99,7 @@ def collection_spec(message: collection_pb2.Collection, model: PinnedModel) -> C
         hnsw_ef_search=message.hnsw.ef_search or 64,
         recall_sample_share=sample_share(message),
         recall_target=recall_target(message),
+        rerank_model=message.rerank_model,
         **asdict(limits(message)),
     )
 

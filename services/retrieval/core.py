@@ -104,6 +104,13 @@ class RetrievalCore:
         passage_tokens_max = model.tokens_max - empty.embeddings[0].tokens
         return PinnedModel(model.name, empty.fingerprint, model.dimensions, passage_tokens_max)
 
+    async def require_reranker(self, name: str, call: Call) -> None:
+        """Raises EmbeddingModelNotFound unless there is a model of this name, or none is named."""
+        if name:
+            await self._mesh.embedding.GetEmbeddingModel(
+                embedding.GetEmbeddingModelRequest(name=name), call
+            )
+
     async def matching_ids(
         self, collection: Collection, condition: Filter, min_seq: int, call: Call, limit: int
     ) -> tuple[list[str], int]:

@@ -30,7 +30,7 @@ from engine.index.search import Mode
 from engine.index.stages import Found
 from engine.types import Vector
 from services.mesh.mesh import Mesh
-from services.retrieval.asking import RerankBy, Search, located, with_query
+from services.retrieval.asking import RerankBy, Search, located, settled, with_query
 from services.retrieval.indexes import Indexes
 from services.retrieval.recall import RecallWatch
 from services.retrieval.running import Answered, Outcome, Run, is_quick
@@ -66,6 +66,7 @@ class Searcher:
         InvalidFilter … A reranking by a model that is late or not there raises nothing.
         """
         check_fingerprint(collection, asked.fingerprint, "fingerprint")
+        asked = settled(asked, collection.rerank_model)
         begin_s = time.perf_counter()
         (asked,) = await self._with_vectors(collection, [asked], call)
         embedded_s = time.perf_counter()
@@ -98,7 +99,9 @@ class Searcher:
                 if _embeds(_with_mode(collection, asked)):
                     require_model(collection)
         begin_s = time.perf_counter()
-        ready = await self._with_vectors(collection, searches, call)
+        # By sentences: models rerank single searches.
+        chosen = [settled(asked, "") for asked in searches]
+        ready = await self._with_vectors(collection, chosen, call)
         embedded_s = time.perf_counter()
         view = await self._indexes.view(collection, min_seq, call)
         waited_s = time.perf_counter()

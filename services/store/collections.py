@@ -19,7 +19,7 @@ _COLUMNS = (
     "chunk_tokens_max, chunk_overlap_tokens, hnsw_m, hnsw_ef_construction, hnsw_ef_search, "
     "limit_max, ef_search_max, upsert_points_max, payload_bytes_max, filter_conditions_max, "
     "points_max, bytes_max, searches_per_second, writes_per_second, recall_sample_share, "
-    "recall_target, beams, create_time, update_time"
+    "recall_target, rerank_model, beams, create_time, update_time"
 )
 SAMPLE_SHARE_DEFAULT = 0.01
 RECALL_TARGET_DEFAULT = 0.95
@@ -58,6 +58,7 @@ class CollectionSpec(CollectionLimits):
     hnsw_ef_search: int = 64
     recall_sample_share: float = SAMPLE_SHARE_DEFAULT
     recall_target: float = RECALL_TARGET_DEFAULT
+    rerank_model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +155,7 @@ async def update_collection(
     limits: CollectionLimits | None = None,
     recall_sample_share: float | None = None,
     recall_target: float | None = None,
+    rerank_model: str | None = None,
 ) -> Collection:
     """Change what may change; None leaves a value as it is. Raises CollectionNotFound.
 
@@ -168,6 +170,7 @@ async def update_collection(
         "hnsw_ef_search": hnsw_ef_search,
         "recall_sample_share": recall_sample_share,
         "recall_target": recall_target,
+        "rerank_model": rerank_model,
         **({} if limits is None else asdict(limits)),
     }
     if any(one is not None for one in (hnsw_m, hnsw_ef_construction, hnsw_ef_search)) or (

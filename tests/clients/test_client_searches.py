@@ -40,7 +40,7 @@ async def test_every_argument_goes_out(client: EitherClient, script: ScriptedSer
             TimeDecay("at", timedelta(days=1), at),
             TimeDecay("at", timedelta(milliseconds=1_500)),
         ),
-        rerank=ragmesh.Rerank("model", 9, "embeddingModels/judge"),
+        rerank=ragmesh.Rerank("model", 9, "judge"),
         diversity=ragmesh.Diversity(0.0, 40),
         group=ragmesh.Grouping("color", 3),
         ef_search=99,

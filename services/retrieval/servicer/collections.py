@@ -20,7 +20,7 @@ from services.store import collections as rows
 from services.store.once import once
 from services.store.store import Tx
 
-UPDATABLE = ("display_name", "chunking", "hnsw", "limits", "recall")
+UPDATABLE = ("display_name", "chunking", "hnsw", "limits", "recall", "rerank_model")
 
 
 class CollectionHandlers(Handlers):
@@ -43,6 +43,7 @@ class CollectionHandlers(Handlers):
                     metadata={"dimensions": asked.dimensions, "model_dimensions": model.dimensions},
                 )
             _check_chunking(asked, model)
+        await self._core.require_reranker(asked.rerank_model, call)
         spec = convert.collection_spec(asked, model)
 
         async def work(tx: Tx) -> pb.CreateCollectionResponse:
@@ -92,6 +93,8 @@ class CollectionHandlers(Handlers):
         changed, new = _changed_fields(request), request.collection
         chunking, hnsw, recall = (name in changed for name in ("chunking", "hnsw", "recall"))
         tokens_max = await self._chunk_tokens(new, call) if chunking else None
+        if "rerank_model" in changed:
+            await self._core.require_reranker(new.rerank_model, call)
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
             row = await rows.update_collection(
                 tx,
@@ -105,6 +108,7 @@ class CollectionHandlers(Handlers):
                 limits=convert.limits(new) if "limits" in changed else None,
                 recall_sample_share=convert.sample_share(new) if recall else None,
                 recall_target=convert.recall_target(new) if recall else None,
+                rerank_model=new.rerank_model if "rerank_model" in changed else None,
             )
         self._indexes.nudge(changed=True)
         return pb.UpdateCollectionResponse(collection=convert.collection_message(row))

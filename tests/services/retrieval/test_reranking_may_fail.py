@@ -107,6 +107,7 @@ def collection() -> Collection:
         ("language", "en"),
         ("fingerprint", ""),
         ("embedding_model", ""),
+        ("rerank_model", ""),
         ("recall_sample_share", 0.0),
         ("beams", [0] * 5),
     ):

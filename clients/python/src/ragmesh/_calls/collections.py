@@ -32,6 +32,7 @@ def create_collection(
     hnsw: types.HnswSettings | None = None,
     limits: types.CollectionLimits | None = None,
     recall: types.RecallSettings | None = None,
+    rerank_model: str = "",
     request_id: str | None = None,
     timeout_s: float | None = None,
 ) -> Plan[types.Collection]:
@@ -53,6 +54,7 @@ def create_collection(
             hnsw=convert.to_hnsw(hnsw),
             limits=convert.to_limits(limits),
             recall=convert.to_recall(recall),
+            rerank_model=optional("embeddingModels", rerank_model, "rerank_model"),
         ),
         collection_id=plain_id("collections", collection_id, "collection_id"),
         request_id=write_id(request_id),
@@ -93,6 +95,7 @@ def update_collection(
     hnsw: types.HnswSettings | None = None,
     limits: types.CollectionLimits | None = None,
     recall: types.RecallSettings | None = None,
+    rerank_model: str | None = None,
     timeout_s: float | None = None,
 ) -> Plan[types.Collection]:
     """Changes what is given and leaves the rest. Raises CollectionNotFound or InvalidField."""
@@ -102,6 +105,7 @@ def update_collection(
         "hnsw": hnsw,
         "limits": limits,
         "recall": recall,
+        "rerank_model": rerank_model,
     }
     paths = [path for path, value in given.items() if value is not None]
     if not paths:
@@ -115,6 +119,7 @@ def update_collection(
             hnsw=convert.to_hnsw(hnsw),
             limits=convert.to_limits(limits),
             recall=convert.to_recall(recall),
+            rerank_model=optional("embeddingModels", rerank_model or "", "rerank_model"),
         ),
         update_mask=FieldMask(paths=paths),
     )

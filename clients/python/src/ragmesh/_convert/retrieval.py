@@ -28,6 +28,7 @@ def collection(message: collection_pb2.Collection) -> types.Collection:
         update_time=from_time(message.update_time),
         limits=_limits(message.limits),
         recall=types.RecallSettings(message.recall.sample_share, message.recall.target),
+        rerank_model=message.rerank_model,
     )
 
 

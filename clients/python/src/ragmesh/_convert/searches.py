@@ -10,7 +10,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from ragmesh._convert import embedding as vectors
 from ragmesh._convert import retrieval
 from ragmesh._filters import to_message
-from ragmesh._names import refuse
+from ragmesh._names import optional, refuse
 from ragmesh._types import search as types
 from ragmesh._values import from_enum, from_value, to_enum
 from ragmesh._vectors import Vector, VectorLike
@@ -133,7 +133,7 @@ def _rerank(value: types.Rerank) -> search_pb2.Rerank:
     return search_pb2.Rerank(
         method=to_enum(search_pb2.RerankMethod.DESCRIPTOR, value.method, "rerank.method"),
         candidates=value.candidates,
-        model=value.model,
+        model=optional("embeddingModels", value.model, "rerank.model"),
     )
 
 

@@ -82,6 +82,7 @@ class Collection:
     update_time: datetime | None
     limits: CollectionLimits = CollectionLimits()
     recall: RecallSettings = RecallSettings()
+    rerank_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

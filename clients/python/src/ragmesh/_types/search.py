@@ -88,7 +88,8 @@ class TimeDecay:
 class Rerank:
     """A second look at the best `candidates` (0 for 50 by sentences, 20 by a model; at most 200).
 
-    By default the stored sentences look, or `model` where one is named (`embeddingModels/{id}`).
+    By default `model` looks where one is named (an id, or `embeddingModels/{id}`), else the
+    collection's `rerank_model`, else its stored sentences.
     """
 
     method: RerankMethod | Literal[""] = ""

@@ -63,6 +63,7 @@ class Collection(_message.Message):
     HNSW_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
+    RERANK_MODEL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -81,6 +82,10 @@ class Collection(_message.Message):
     """How vectors are compared. Cannot change."""
     language: _builtins.str
     """The language that the lexical side stems: `en`. Cannot change."""
+    rerank_model: _builtins.str
+    """`embeddingModels/{id}` that reranks its searches where they ask for a reranking and do not say
+    by what; empty for its stored sentences.
+    """
     @_builtins.property
     def chunking(self) -> Global___Chunking:
         """How documents are cut into passages."""
@@ -119,12 +124,13 @@ class Collection(_message.Message):
         hnsw: Global___HnswSettings | None = ...,
         limits: Global___CollectionLimits | None = ...,
         recall: Global___RecallSettings | None = ...,
+        rerank_model: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "hnsw", b"hnsw", "limits", b"limits", "recall", b"recall", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "embedding_model", b"embedding_model", "fingerprint", b"fingerprint", "hnsw", b"hnsw", "language", b"language", "limits", b"limits", "metric", b"metric", "name", b"name", "recall", b"recall", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "embedding_model", b"embedding_model", "fingerprint", b"fingerprint", "hnsw", b"hnsw", "language", b"language", "limits", b"limits", "metric", b"metric", "name", b"name", "recall", b"recall", "rerank_model", b"rerank_model", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

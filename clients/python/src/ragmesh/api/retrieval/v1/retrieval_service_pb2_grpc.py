@@ -163,8 +163,9 @@ class RetrievalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCollection(self, request, context):
-        """Changes `display_name`, `chunking`, `hnsw`, `limits` or `recall`, each as a whole; other fields
-        fail with INVALID_FIELD.
+        """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall` or `rerank_model`, each as a
+        whole; other fields fail with INVALID_FIELD, a model that is not there with
+        EMBEDDING_MODEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

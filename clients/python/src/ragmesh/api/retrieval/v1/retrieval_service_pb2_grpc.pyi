@@ -45,8 +45,9 @@ class RetrievalServiceStub:
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.ListCollectionsRequest, _retrieval_service_pb2.ListCollectionsResponse]
     """Lists the collections by name."""
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.UpdateCollectionRequest, _retrieval_service_pb2.UpdateCollectionResponse]
-    """Changes `display_name`, `chunking`, `hnsw`, `limits` or `recall`, each as a whole; other fields
-    fail with INVALID_FIELD.
+    """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall` or `rerank_model`, each as a
+    whole; other fields fail with INVALID_FIELD, a model that is not there with
+    EMBEDDING_MODEL_NOT_FOUND.
     """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteCollectionRequest, _retrieval_service_pb2.DeleteCollectionResponse]
     """Deletes a collection with its points and documents. Fails with COLLECTION_NOT_FOUND."""
@@ -121,8 +122,9 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     ListCollections: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.ListCollectionsRequest, _retrieval_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Lists the collections by name."""
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.UpdateCollectionRequest, _retrieval_service_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
-    """Changes `display_name`, `chunking`, `hnsw`, `limits` or `recall`, each as a whole; other fields
-    fail with INVALID_FIELD.
+    """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall` or `rerank_model`, each as a
+    whole; other fields fail with INVALID_FIELD, a model that is not there with
+    EMBEDDING_MODEL_NOT_FOUND.
     """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteCollectionRequest, _retrieval_service_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Deletes a collection with its points and documents. Fails with COLLECTION_NOT_FOUND."""
@@ -218,8 +220,9 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retrieval_service_pb2.UpdateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_service_pb2.UpdateCollectionResponse, _abc.Awaitable[_retrieval_service_pb2.UpdateCollectionResponse]]:
-        """Changes `display_name`, `chunking`, `hnsw`, `limits` or `recall`, each as a whole; other fields
-        fail with INVALID_FIELD.
+        """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall` or `rerank_model`, each as a
+        whole; other fields fail with INVALID_FIELD, a model that is not there with
+        EMBEDDING_MODEL_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -117,7 +117,9 @@ class _RerankMethod:
 class _RerankMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RerankMethod.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RERANK_METHOD_UNSPECIFIED: _RerankMethod.ValueType  # 0
-    """By the model if `model` is set, else by sentences."""
+    """By `model` if it is set; else by the collection's `rerank_model` if it names one, the query is a
+    text and the search is not one of a batch; else by sentences.
+    """
     RERANK_METHOD_NONE: _RerankMethod.ValueType  # 1
     """Not at all."""
     RERANK_METHOD_SENTENCES: _RerankMethod.ValueType  # 2
@@ -131,7 +133,9 @@ class RerankMethod(_RerankMethod, metaclass=_RerankMethodEnumTypeWrapper):
     """What looks again."""
 
 RERANK_METHOD_UNSPECIFIED: RerankMethod.ValueType  # 0
-"""By the model if `model` is set, else by sentences."""
+"""By `model` if it is set; else by the collection's `rerank_model` if it names one, the query is a
+text and the search is not one of a batch; else by sentences.
+"""
 RERANK_METHOD_NONE: RerankMethod.ValueType  # 1
 """Not at all."""
 RERANK_METHOD_SENTENCES: RerankMethod.ValueType  # 2
