@@ -37,9 +37,10 @@ def upsert_points(
 
     More than 1,000 points, or 16 MiB, go in several requests, taken from `points` as they are
     sent. Each request is written whole or not at all; if one fails, those before it stay (a note
-    on the error says how many). `wait` returns only when searches on every live node find
-    them, or `lagging_nodes` says on which they do not. `request_id` is a UUID; a call repeated with it writes nothing twice. Raises
-    CollectionNotFound, DimensionMismatch, FingerprintMismatch, InvalidVector or RequestIdReused.
+    on the error says how many). `wait` returns only when searches on every live node find them, or
+    `lagging_nodes` says on which they do not. `request_id` is a UUID; a call repeated with it
+    writes nothing twice. Raises CollectionNotFound, DimensionMismatch, FingerprintMismatch,
+    InvalidVector or RequestIdReused.
     """
     name = collection_name(collection)
     base = pb.UpsertPointsRequest(
