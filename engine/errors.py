@@ -24,6 +24,7 @@
     │   ├── ModelTaskMismatch        a cross-encoder asked for vectors, and the like
     │   ├── NoEmbeddingModel         text for a collection that has only vectors
     │   ├── CollectionNotEmpty       what was asked would lose points
+    │   ├── RecallTooLow             searches would find less, so nothing was changed
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over the size limit
@@ -184,6 +185,10 @@ class NoEmbeddingModel(FailedPrecondition):
 
 class CollectionNotEmpty(FailedPrecondition):
     """The change would lose points that the collection holds."""
+
+
+class RecallTooLow(FailedPrecondition):
+    """With what was asked for, searches would find less than they have to; nothing was changed."""
 
 
 class ProviderMissing(FailedPrecondition):

@@ -66,6 +66,7 @@ TABLE: dict[type[BaseException], Row] = {
     e.FingerprintMismatch: Row(Code.FAILED_PRECONDITION, "FINGERPRINT_MISMATCH"),
     e.CollectionNotEmpty: Row(Code.FAILED_PRECONDITION, "COLLECTION_NOT_EMPTY"),
     e.ProviderMissing: Row(Code.FAILED_PRECONDITION, "PROVIDER_MISSING"),
+    e.RecallTooLow: Row(Code.FAILED_PRECONDITION, "RECALL_TOO_LOW"),
     e.ModelTaskMismatch: Row(Code.FAILED_PRECONDITION, "MODEL_TASK_MISMATCH"),
     e.NoEmbeddingModel: Row(Code.FAILED_PRECONDITION, "NO_EMBEDDING_MODEL"),
     e.MessageTooLarge: Row(Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),

@@ -59,6 +59,7 @@ def _settings(collection: collection_pb2.Collection, field: str) -> None:
         fields.number(getattr(collection.limits, name), f"{field}.limits.{name}", 0, bound)
     for name in ("sample_share", "target"):
         fields.number(getattr(collection.recall, name), f"{field}.recall.{name}", 0, 1)
+    fields.enum(collection, "vector_storage")
     if collection.rerank_model:
         names.parse(collection.rerank_model, "embeddingModels/*", f"{field}.rerank_model")
 

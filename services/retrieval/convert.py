@@ -22,6 +22,7 @@ from services.store.collections import (
     CollectionLimits,
     CollectionSpec,
     Metric,
+    VectorStorage,
 )
 
 CHUNK_TOKENS_DEFAULT = 200
@@ -39,6 +40,18 @@ _METRIC_NUMBERS = {
     "cosine": collection_pb2.METRIC_COSINE,
     "dot": collection_pb2.METRIC_DOT,
     "euclidean": collection_pb2.METRIC_EUCLIDEAN,
+}
+
+STORAGES: Mapping[int, VectorStorage] = {
+    collection_pb2.VECTOR_STORAGE_UNSPECIFIED: "float32",
+    collection_pb2.VECTOR_STORAGE_FLOAT32: "float32",
+    collection_pb2.VECTOR_STORAGE_FLOAT16: "float16",
+    collection_pb2.VECTOR_STORAGE_INT8: "int8",
+}
+_STORAGE_NUMBERS = {
+    "float32": collection_pb2.VECTOR_STORAGE_FLOAT32,
+    "float16": collection_pb2.VECTOR_STORAGE_FLOAT16,
+    "int8": collection_pb2.VECTOR_STORAGE_INT8,
 }
 
 
@@ -65,6 +78,7 @@ def collection_message(row: Collection) -> collection_pb2.Collection:
             sample_share=row.recall_sample_share, target=row.recall_target
         ),
         rerank_model=row.rerank_model,
+        vector_storage=_STORAGE_NUMBERS[row.vector_storage],
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
     )
@@ -100,6 +114,7 @@ def collection_spec(message: collection_pb2.Collection, model: PinnedModel) -> C
         recall_sample_share=sample_share(message),
         recall_target=recall_target(message),
         rerank_model=message.rerank_model,
+        vector_storage=STORAGES[message.vector_storage],
         **asdict(limits(message)),
     )
 

@@ -13,6 +13,7 @@ from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from engine.index import view as views
 from engine.index.exact import Metric, prepare_rows
 from engine.index.filters import Filter
+from engine.index.storage import Storage, check_range
 from engine.types import Sentences, Vector
 from services.mesh.mesh import Mesh
 from services.retrieval.indexes import Indexes
@@ -51,12 +52,16 @@ class RetrievalCore:
     ) -> list[PointRow]:
         """Rows ready to be written: vectors checked, and missing ones embedded from their texts."""
         check_fingerprint(collection, fingerprint, "fingerprint")
-        prepare_rows(
+        prepared = prepare_rows(
             Metric(collection.metric),
             collection.dimensions,
             [row.vector for row in rows],
             "points",
         )
+        storage = Storage(collection.vector_storage)
+        for index, vector in enumerate(prepared if storage is not Storage.FLOAT32 else ()):
+            if vector is not None:
+                check_range(storage, vector, f"points[{index}].vector")
         missing = [i for i, row in enumerate(rows) if row.vector is None]
         if not missing or not collection.embedding_model:
             return list(rows)

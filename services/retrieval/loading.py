@@ -34,6 +34,7 @@ from engine.index.maintenance import MaintenanceSettings
 from engine.index.manifest import Manifest, load_manifests, manifest_of, save_manifest
 from engine.index.payloads import Mask
 from engine.index.sealed import Sealed
+from engine.index.storage import Storage
 from engine.types import Point
 from services.retrieval.objects import ObjectMissing, ObjectStore, ObjectStoreFailed
 from services.retrieval.own_writes import OwnWrite
@@ -71,6 +72,11 @@ class Advanced:
     refused: str | None
 
 
+class SettingsChanged(Exception):
+    """The log says that the collection is kept otherwise than its row, as it was read, does: read
+    the row again, and then the log."""
+
+
 class Loader:
     """Loads and advances indexes; see the module. `folder` is this node's own."""
 
@@ -94,6 +100,7 @@ class Loader:
             dimensions=collection.dimensions,
             metric=Metric(collection.metric),
             language=collection.language,
+            storage=Storage(collection.vector_storage),
             graph=GraphSettings(
                 m=collection.hnsw_m,
                 ef_construction=collection.hnsw_ef_construction,
@@ -112,7 +119,7 @@ class Loader:
 
     async def load(self, collection: Collection) -> tuple[CollectionIndex, uuid.UUID] | None:
         """A new index at the head of the log, and the head's change id; None where the collection
-        is gone. Raises DataLoss and StoreUnavailable."""
+        is gone. Raises DataLoss, StoreUnavailable and SettingsChanged."""
         folder = self.folder(collection)
         await self._run(lambda: folder.mkdir(mode=0o700, parents=True, exist_ok=True))
         for manifest in await self._run(lambda: load_manifests(folder)):
@@ -125,13 +132,15 @@ class Loader:
         self, collection: Collection, index: CollectionIndex, change_id: uuid.UUID
     ) -> Advanced | Rebuild | Gone:
         """Bring an index to the head, or say why that cannot be. Segments that cannot be fetched
-        now hold up no write: their rows are searched as they are. Raises SegmentLost."""
+        now hold up no write: their rows are searched as they are. Raises SegmentLost and
+        SettingsChanged."""
         at = Watermark(index.view.watermark, change_id)
         async with changes.read_changes(
             self._store, collection.tenant, collection.uid, at
         ) as reading:
             if not isinstance(reading, Feed):
                 return reading
+            _check_settings(collection, reading)
             upserts, seqs, deletes = await _gather(reading, None)
             feed = reading
         present = set(index.segments)
@@ -220,6 +229,7 @@ class Loader:
         ) as reading:
             if not isinstance(reading, Feed):
                 return None
+            _check_settings(collection, reading)
             if not {one.name for one in reading.segments} <= manifest.live.keys():
                 return None
             upserts, seqs, _ = await _gather(reading, reading.sealed_seq)
@@ -237,6 +247,7 @@ class Loader:
         async with changes.snapshot_scan(self._store, collection.tenant, collection.uid) as reading:
             if isinstance(reading, Gone):
                 return None
+            _check_settings(collection, reading)
             feed = reading
             index = CollectionIndex(self.settings(collection))
             opened = [await self._opened(collection, one.name, index) for one in feed.segments]
@@ -311,6 +322,11 @@ def _is_uid(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _check_settings(collection: Collection, feed: Feed) -> None:
+    if feed.head.vector_storage != collection.vector_storage:
+        raise SettingsChanged(collection.id)
 
 
 async def _gather(feed: Feed, after_seq: int | None) -> tuple[list[Point], list[int], list[str]]:

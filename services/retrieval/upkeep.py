@@ -25,6 +25,7 @@ from engine.index.collection import CollectionIndex
 from engine.index.comparing import Comparison, compare, part, sample_queries
 from engine.index.maintenance import Reason, Work
 from engine.index.sealed import Sealed
+from engine.index.storage import Storage
 from engine.index.view import View
 from services.retrieval.builder import Builder, BuiltFile
 from services.retrieval.loading import Loader
@@ -54,6 +55,7 @@ class Candidate:
 
     work: Work
     built: BuiltFile | None
+    storage: Storage
 
     @property
     def wall_s(self) -> float:
@@ -123,7 +125,7 @@ class Upkeep:
     ) -> Candidate:
         """Have a segment built, beside the index. Raises BuildFailed."""
         if not work.rows:
-            return Candidate(work, None)
+            return Candidate(work, None, index.settings.storage)
         chosen = index.settings
         spec = Spec(
             chosen.dimensions,
@@ -148,7 +150,7 @@ class Upkeep:
             return prepare_job(sources, spec, folder, folder / "out")
 
         job = await self._run(prepare)
-        return Candidate(work, await self._builder.build(asdict(job)))
+        return Candidate(work, await self._builder.build(asdict(job)), chosen.storage)
 
     async def opened(self, index: CollectionIndex, candidates: Sequence[Candidate]) -> list[Sealed]:
         """What was built, open."""
@@ -188,6 +190,7 @@ class Upkeep:
                 sealed_from=sealed_from,
                 sealed_seq=max(seals, default=sealed_from),
                 exists=self._objects.exists,
+                storage=candidates[0].storage.value,
             )
         if isinstance(outcome, Outdated):
             _LOG.info("a segment of %s is not needed: %s", collection.id, outcome.reason)

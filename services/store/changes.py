@@ -27,6 +27,7 @@ from psycopg.rows import class_row
 from engine.errors import DataLoss
 from engine.types import Point, Span
 from services.store.codec import unpack_sentences, unpack_vector
+from services.store.collections import VectorStorage
 from services.store.points import Watermark
 from services.store.segments import CURRENT, SegmentRow
 from services.store.store import Row, Store, Tx
@@ -37,13 +38,15 @@ ID_PAGE_ROWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Head(Watermark):
-    """Where the log of one collection stands. Live rows up to `sealed_seq` are in segments."""
+    """Where the log of one collection stands. Live rows up to `sealed_seq` are in segments. An
+    index at this commit compares vectors as `vector_storage` keeps them."""
 
     tenant: str
     collection_id: str
     collection_uid: uuid.UUID
     floor: int
     sealed_seq: int
+    vector_storage: VectorStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ Reading: TypeAlias = Feed | Rebuild | Gone
 
 _HEAD = (
     "SELECT h.seq, h.change_id, h.tenant, c.id AS collection_id, h.collection_uid, h.floor, "
-    "h.sealed_seq "
+    "h.sealed_seq, c.vector_storage "
     "FROM heads h JOIN collections c ON c.tenant = h.tenant AND c.uid = h.collection_uid"
 )
 _POINTS = """

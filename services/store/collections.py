@@ -13,13 +13,14 @@ from services.store import jobs, sharing
 from services.store.store import Tx
 
 Metric: TypeAlias = Literal["cosine", "dot", "euclidean"]
+VectorStorage: TypeAlias = Literal["float32", "float16", "int8"]
 
 _COLUMNS = (
     "tenant, id, uid, display_name, embedding_model, fingerprint, dimensions, metric, language, "
     "chunk_tokens_max, chunk_overlap_tokens, hnsw_m, hnsw_ef_construction, hnsw_ef_search, "
     "limit_max, ef_search_max, upsert_points_max, payload_bytes_max, filter_conditions_max, "
     "points_max, bytes_max, searches_per_second, writes_per_second, recall_sample_share, "
-    "recall_target, rerank_model, beams, create_time, update_time"
+    "recall_target, rerank_model, vector_storage, beams, create_time, update_time"
 )
 SAMPLE_SHARE_DEFAULT = 0.01
 RECALL_TARGET_DEFAULT = 0.95
@@ -59,6 +60,7 @@ class CollectionSpec(CollectionLimits):
     recall_sample_share: float = SAMPLE_SHARE_DEFAULT
     recall_target: float = RECALL_TARGET_DEFAULT
     rerank_model: str = ""
+    vector_storage: VectorStorage = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,18 @@ async def get_collection(tx: Tx, collection_id: str) -> Collection:
     return found
 
 
+async def hold_collection(tx: Tx, collection_id: str) -> Collection:
+    """The same, and nobody else changes it until this transaction ends."""
+    found = await tx.one(
+        Collection,
+        f"SELECT {_COLUMNS} FROM collections WHERE tenant = %s AND id = %s FOR NO KEY UPDATE",
+        (tx.tenant, collection_id),
+    )
+    if found is None:
+        raise collection_not_found(collection_id)
+    return found
+
+
 async def list_collections(tx: Tx, *, after: str = "", limit: int = 1000) -> list[Collection]:
     """By id, those that come after `after`."""
     return await tx.all(
@@ -156,10 +170,12 @@ async def update_collection(
     recall_sample_share: float | None = None,
     recall_target: float | None = None,
     rerank_model: str | None = None,
+    vector_storage: VectorStorage | None = None,
 ) -> Collection:
     """Change what may change; None leaves a value as it is. Raises CollectionNotFound.
 
-    What was learned of searches is forgotten with another graph or target.
+    Whoever changes `vector_storage` says so in the log too: `segments.mark_storage`. What was
+    learned of searches is forgotten with another graph or target.
     """
     changed: dict[str, object] = {
         "display_name": display_name,
@@ -171,6 +187,7 @@ async def update_collection(
         "recall_sample_share": recall_sample_share,
         "recall_target": recall_target,
         "rerank_model": rerank_model,
+        "vector_storage": vector_storage,
         **({} if limits is None else asdict(limits)),
     }
     if any(one is not None for one in (hnsw_m, hnsw_ef_construction, hnsw_ef_search)) or (

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from services.store.collections import Collection, collection_not_found
+from services.store.collections import Collection, VectorStorage, collection_not_found
 from services.store.points import Watermark
 from services.store.store import Row, Tx
 
@@ -80,6 +80,9 @@ _LOCK = (
     "SELECT seq, change_id, sealed_seq FROM heads "
     "WHERE tenant = %(tenant)s AND collection_uid = %(uid)s FOR NO KEY UPDATE"
 )
+_STORAGE = (
+    "SELECT vector_storage FROM collections WHERE tenant = %(tenant)s AND uid = %(uid)s FOR SHARE"
+)
 _PUBLISH = """
 WITH head AS (
     UPDATE heads SET seq = seq + 1, change_id = gen_random_uuid(), sealed_seq = %(sealed_seq)s
@@ -115,14 +118,16 @@ async def publish(
     sealed_from: int,
     sealed_seq: int,
     exists: Callable[[str], Awaitable[bool]],
+    storage: VectorStorage | None = None,
 ) -> Published:
     """Adopt `added` and retire `retired` as one commit. The last thing a transaction does, once.
 
     `sealed_from` is the `sealed_seq` that the work began with, `sealed_seq` the one it leads to:
     equal where only segments are replaced, and then the present one stays. `exists` says whether
     the object store has an object of that name. A segment that is both added and retired stays as
-    it is. With nothing to do there is no new commit and the present one is named.
-    Raises CollectionNotFound, and ValueError for what no log could allow.
+    it is. `storage`, if given, is how the segments keep vectors: they are not wanted where the
+    collection keeps them otherwise by now. With nothing to do there is no new commit and the
+    present one is named. Raises CollectionNotFound, and ValueError for what no log could allow.
     """
     both = {segment.sha256 for segment in added}.intersection(retired)
     added = [segment for segment in added if segment.sha256 not in both]
@@ -141,6 +146,10 @@ async def publish(
     missing = await _missing(tx, added, params, exists)
     if missing is not None:
         return Outdated(missing)
+    if storage is not None:
+        chosen = await tx.row(_STORAGE, params)
+        if chosen is not None and chosen[0] != storage:
+            return Outdated(f"vectors are kept as {chosen[0]} by now, and not as {storage}")
     present, current = await _locked(tx, collection, params)
     refused = _refusal(present[2], current, added, retired, sealed_from, sealed_seq)
     if refused is not None:
@@ -158,15 +167,23 @@ async def reset_segments(tx: Tx, collection: Collection, lost: bytes) -> Publish
     Its rows are in the log, and are sealed again from there. Refused where `lost` is not current:
     somebody else was first. Raises CollectionNotFound.
     """
-    params: dict[str, Any] = {
-        "tenant": collection.tenant,
-        "uid": collection.uid,
-        **{name: [] for name in ("added", "rows", "sizes", "reasons")},
-    }
+    params = _nothing(collection)
     _, current = await _locked(tx, collection, params)
     if lost not in current:
         return Outdated(f"segment {lost.hex()} is not current any more")
     return await _commit(tx, {**params, "retired": list(current)}, 0)
+
+
+async def mark_storage(tx: Tx, collection: Collection, *, retire: bool) -> Watermark:
+    """The commit from which on the collection's `vector_storage` is another: indexes that stand at
+    one commit compare vectors alike. `retire` every segment where they lack what is to be kept:
+    their rows are sealed again from the log. Raises CollectionNotFound.
+    """
+    params = _nothing(collection)
+    head, current = await _locked(tx, collection, params)
+    return await _commit(
+        tx, {**params, "retired": list(current) if retire else []}, 0 if retire else head[2]
+    )
 
 
 async def segments_at(tx: Tx, collection: Collection) -> list[SegmentRow]:
@@ -201,6 +218,15 @@ async def release_build(tx: Tx, collection: Collection, owner: str, work: Work =
         "AND work = %(work)s AND owner = %(owner)s",
         _lease(collection, owner, work),
     )
+
+
+def _nothing(collection: Collection) -> dict[str, Any]:
+    """Parameters of a commit that adopts no segment."""
+    return {
+        "tenant": collection.tenant,
+        "uid": collection.uid,
+        **{name: [] for name in ("added", "rows", "sizes", "reasons", "retired")},
+    }
 
 
 def _lease(collection: Collection, owner: str, work: Work) -> dict[str, Any]:

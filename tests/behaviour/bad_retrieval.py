@@ -38,10 +38,14 @@ def _create(world: World) -> Iterator[Bad]:
     yield Bad("dimensions below zero", make(dimensions=-1))
     yield Bad("dimensions over 4,096", make(dimensions=4_097))
     yield Bad("metric unknown", make(metric=99))
+    yield Bad("vector_storage unknown", make(vector_storage=99))
     yield Bad("language unknown", make(language="xx"))
     yield Bad("model of the wrong form", make(embedding_model="mini"))
     absent = make(embedding_model="embeddingModels/absent", dimensions=0)
     yield Bad("model unknown", absent, "EMBEDDING_MODEL_NOT_FOUND")
+    yield Bad("rerank_model of the wrong form", make(rerank_model="mini"))
+    absent = make(rerank_model="embeddingModels/absent")
+    yield Bad("rerank_model unknown", absent, "EMBEDDING_MODEL_NOT_FOUND")
     yield Bad("dimensions not the model's", make(embedding_model="embeddingModels/default"))
     for chunking in (
         collection_pb2.Chunking(tokens_max=15),
@@ -110,6 +114,7 @@ def _update(world: World) -> Iterator[Bad]:
     yield Bad("display_name with a NUL", make(display_name="a\0b"))
     yield Bad("hnsw.m too small", make(hnsw=collection_pb2.HnswSettings(m=1)))
     yield Bad("limit_max too large", make(limits=collection_pb2.CollectionLimits(limit_max=1_001)))
+    yield Bad("vector_storage unknown", make(vector_storage=99))
     yield Bad("recall over 1", make(recall=collection_pb2.RecallSettings(target=2)))
     longer = collection_pb2.Chunking(tokens_max=1_000)
     yield Bad("passages longer than the model reads", make(chunking=longer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import Executor
 
 from engine.index import view as views
@@ -26,6 +27,8 @@ class Handlers:
         self._core = RetrievalCore(self._indexes, mesh, threads)
         self._searcher = Searcher(self._indexes, mesh, threads, index.recall)
         self._gate = index.gate
+        # Each holds the vectors of a segment once more, for a while.
+        self._trials = asyncio.Semaphore(1)
 
     async def _collection(self, name: str, call: Call, field: str = "collection") -> Collection:
         return await self._indexes.collection(call.tenant, names.collection_id(name, field), call)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
-from engine.errors import InvalidField
+from engine.errors import InvalidField, RecallTooLow
 from engine.index import view as views
+from engine.index.comparing import DEPTH, FALL_MAX, compare_storage
+from engine.index.storage import Storage
 from services.retrieval import convert
 from services.retrieval.convert import CHUNK_TOKENS_DEFAULT
 from services.retrieval.core import PinnedModel
@@ -18,9 +21,23 @@ from services.rpc import fields, names, paging
 from services.rpc.call import Call
 from services.store import collections as rows
 from services.store.once import once
+from services.store.segments import mark_storage
 from services.store.store import Tx
 
-UPDATABLE = ("display_name", "chunking", "hnsw", "limits", "recall", "rerank_model")
+UPDATABLE = (
+    "display_name",
+    "chunking",
+    "hnsw",
+    "limits",
+    "recall",
+    "rerank_model",
+    "vector_storage",
+)
+
+TRIAL_QUERIES = 64
+"""Near live vectors: what another way to keep them is tried on."""
+
+TRIAL_RECALL_MIN = 0.98
 
 
 class CollectionHandlers(Handlers):
@@ -95,10 +112,16 @@ class CollectionHandlers(Handlers):
         tokens_max = await self._chunk_tokens(new, call) if chunking else None
         if "rerank_model" in changed:
             await self._core.require_reranker(new.rerank_model, call)
+        storage = None
+        if "vector_storage" in changed:
+            storage = convert.STORAGES[new.vector_storage]
+            await self._try_storage(new.name, Storage(storage), call)
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            collection_id = names.collection_id(new.name, "collection.name")
+            before = await rows.hold_collection(tx, collection_id)
             row = await rows.update_collection(
                 tx,
-                names.collection_id(new.name, "collection.name"),
+                collection_id,
                 display_name=new.display_name if "display_name" in changed else None,
                 chunk_tokens_max=tokens_max,
                 chunk_overlap_tokens=convert.overlap(new, tokens_max) if tokens_max else None,
@@ -109,7 +132,11 @@ class CollectionHandlers(Handlers):
                 recall_sample_share=convert.sample_share(new) if recall else None,
                 recall_target=convert.recall_target(new) if recall else None,
                 rerank_model=new.rerank_model if "rerank_model" in changed else None,
+                vector_storage=storage,
             )
+            if storage not in (None, before.vector_storage):
+                # Float16 rows do not give the float32 ones back: these are in the log.
+                await mark_storage(tx, row, retire=storage == "float32")
         self._indexes.nudge(changed=True)
         return pb.UpdateCollectionResponse(collection=convert.collection_message(row))
 
@@ -141,6 +168,29 @@ class CollectionHandlers(Handlers):
             lag_commits=self._indexes.lag_commits(collection),
             recall=map(convert.recall_message, self._index.recall.seen(collection)),
         )
+
+    async def _try_storage(self, name: str, storage: Storage, call: Call) -> None:
+        """Raises RecallTooLow where searches would find too little in vectors kept so."""
+        collection = await self._collection(name, call, "collection.name")
+        if storage in (Storage.FLOAT32, Storage(collection.vector_storage)):
+            return
+        view = await self._indexes.view(collection, 0, call)
+        async with self._trials:
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._threads, compare_storage, view, storage, TRIAL_QUERIES
+            )
+        if found.worse or found.recall_after < TRIAL_RECALL_MIN:
+            raise RecallTooLow(
+                f"Kept as {storage}, recall@{DEPTH} of {found.queries} queries would be "
+                f"{found.recall_after:.4f}, and is {found.recall_before:.4f} now; it must be "
+                f"{TRIAL_RECALL_MIN} at least and not fall by more than {FALL_MAX}. Raise "
+                "hnsw.ef_search, or keep the vectors as they are.",
+                metadata={
+                    "recall_before": found.recall_before,
+                    "recall_after": found.recall_after,
+                    "recall_min": TRIAL_RECALL_MIN,
+                },
+            )
 
     async def _chunk_tokens(self, new: collection_pb2.Collection, call: Call) -> int:
         """The most tokens of a passage from now on. Raises InvalidField where the collection's

@@ -101,7 +101,7 @@ def test_worse_is_a_fall_by_more_than_a_hundredth(wanted: int, before: int, afte
 
 def segments(rows: Sequence[tuple[int, int]]) -> list[SegmentView]:
     """Sealed segments with so many rows, of which so many are dead."""
-    out = []
+    out: list[SegmentView] = []
     for number, (count, dead) in enumerate(rows):
         points = [Point(f"s{number}-{row}", VECTORS[row, :2]) for row in range(count)]
         index = loaded(IndexSettings(2), points, watermark=number + 1)

@@ -80,6 +80,7 @@ from ragmesh._errors import (
     QueueFull,
     RagmeshError,
     RateLimited,
+    RecallTooLow,
     RequestIdReused,
     ServiceUnavailable,
     SnapshotExists,
@@ -157,6 +158,7 @@ from ragmesh._types.retrieval import (
     PointCount,
     RecallSettings,
     UpsertResult,
+    VectorStorage,
 )
 from ragmesh._types.search import (
     Boost,
@@ -287,6 +289,7 @@ __all__ = [
     "RankedPassage",
     "RateLimited",
     "RecallSettings",
+    "RecallTooLow",
     "RequestIdReused",
     "Rerank",
     "RerankMethod",
@@ -323,6 +326,7 @@ __all__ = [
     "Usage",
     "Vector",
     "VectorLike",
+    "VectorStorage",
     "__version__",
 ]
 

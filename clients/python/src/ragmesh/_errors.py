@@ -16,6 +16,7 @@
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
+    │   ├── RecallTooLow             searches would find less, so nothing was changed
     │   └── ProviderMissing  NoEmbeddingModel  ModelTaskMismatch
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over 16 MiB (an upload: 256 MiB); also raised before sending
@@ -244,6 +245,12 @@ class CollectionNotEmpty(FailedPrecondition):
     """The change would lose points."""
 
     reason = "COLLECTION_NOT_EMPTY"
+
+
+class RecallTooLow(FailedPrecondition):
+    """With what was asked for, searches would find less than they have to; nothing was changed."""
+
+    reason = "RECALL_TOO_LOW"
 
 
 class ProviderMissing(FailedPrecondition):

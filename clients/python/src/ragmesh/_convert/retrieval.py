@@ -29,6 +29,10 @@ def collection(message: collection_pb2.Collection) -> types.Collection:
         limits=_limits(message.limits),
         recall=types.RecallSettings(message.recall.sample_share, message.recall.target),
         rerank_model=message.rerank_model,
+        vector_storage=cast(
+            types.VectorStorage,
+            from_enum(collection_pb2.VectorStorage.DESCRIPTOR, message.vector_storage),
+        ),
     )
 
 
@@ -85,6 +89,7 @@ def stats(message: retrieval_service_pb2.GetCollectionStatsResponse) -> types.Co
             )
             for one in message.recall
         ),
+        refusal_reason=message.refusal_reason,
     )
 
 

@@ -11,6 +11,7 @@ from ragmesh._types.embedding import SentenceVector, TextSpan
 from ragmesh._vectors import Vector, VectorLike
 
 Metric = Literal["unspecified", "cosine", "dot", "euclidean"]
+VectorStorage = Literal["unspecified", "float32", "float16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Collection:
     limits: CollectionLimits = CollectionLimits()
     recall: RecallSettings = RecallSettings()
     rerank_model: str = ""
+    vector_storage: VectorStorage = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class BandRecall:
 @dataclass(frozen=True, slots=True)
 class CollectionStats:
     """Figures of one collection on the node that answered. `memory_kib` is an estimate; `recall`
-    has the bands of which searches were done again."""
+    has the bands of which searches were done again, `refusal_reason` with what the node refuses
+    points for want of room."""
 
     points: int
     passages: int
@@ -113,6 +116,7 @@ class CollectionStats:
     watermark: str
     lag_commits: int
     recall: tuple[BandRecall, ...] = ()
+    refusal_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -46,6 +46,40 @@ METRIC_EUCLIDEAN: Metric.ValueType  # 3
 """Negative Euclidean distance."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
+class _VectorStorage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VectorStorageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VectorStorage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VECTOR_STORAGE_UNSPECIFIED: _VectorStorage.ValueType  # 0
+    """The same as VECTOR_STORAGE_FLOAT32."""
+    VECTOR_STORAGE_FLOAT32: _VectorStorage.ValueType  # 1
+    """As they are: 4 bytes a value."""
+    VECTOR_STORAGE_FLOAT16: _VectorStorage.ValueType  # 2
+    """Each value as the nearest float16, at most 65,504: 2 bytes a value."""
+    VECTOR_STORAGE_INT8: _VectorStorage.ValueType  # 3
+    """As VECTOR_STORAGE_FLOAT16, with a byte a value beside that graphs are walked by; what they find
+    is scored anew. 3 bytes a value, of which a search touches mostly the one.
+    """
+
+class VectorStorage(_VectorStorage, metaclass=_VectorStorageEnumTypeWrapper):
+    """How vectors are kept where they are searched. Scores are of what is kept, the same in every node,
+    segment and write buffer.
+    """
+
+VECTOR_STORAGE_UNSPECIFIED: VectorStorage.ValueType  # 0
+"""The same as VECTOR_STORAGE_FLOAT32."""
+VECTOR_STORAGE_FLOAT32: VectorStorage.ValueType  # 1
+"""As they are: 4 bytes a value."""
+VECTOR_STORAGE_FLOAT16: VectorStorage.ValueType  # 2
+"""Each value as the nearest float16, at most 65,504: 2 bytes a value."""
+VECTOR_STORAGE_INT8: VectorStorage.ValueType  # 3
+"""As VECTOR_STORAGE_FLOAT16, with a byte a value beside that graphs are walked by; what they find
+is scored anew. 3 bytes a value, of which a search touches mostly the one.
+"""
+Global___VectorStorage: _TypeAlias = VectorStorage  # noqa: Y015
+
 @_typing.final
 class Collection(_message.Message):
     """A set of points that are searched together."""
@@ -64,6 +98,7 @@ class Collection(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
     RERANK_MODEL_FIELD_NUMBER: _builtins.int
+    VECTOR_STORAGE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -85,6 +120,10 @@ class Collection(_message.Message):
     rerank_model: _builtins.str
     """`embeddingModels/{id}` that reranks its searches where they ask for a reranking and do not say
     by what; empty for its stored sentences.
+    """
+    vector_storage: Global___VectorStorage.ValueType
+    """How its vectors are kept in memory and in segment files. The points themselves stay as they
+    were written; a change builds segments anew, and is refused where recall would fall.
     """
     @_builtins.property
     def chunking(self) -> Global___Chunking:
@@ -125,12 +164,13 @@ class Collection(_message.Message):
         limits: Global___CollectionLimits | None = ...,
         recall: Global___RecallSettings | None = ...,
         rerank_model: _builtins.str = ...,
+        vector_storage: Global___VectorStorage.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "hnsw", b"hnsw", "limits", b"limits", "recall", b"recall", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "embedding_model", b"embedding_model", "fingerprint", b"fingerprint", "hnsw", b"hnsw", "language", b"language", "limits", b"limits", "metric", b"metric", "name", b"name", "recall", b"recall", "rerank_model", b"rerank_model", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "embedding_model", b"embedding_model", "fingerprint", b"fingerprint", "hnsw", b"hnsw", "language", b"language", "limits", b"limits", "metric", b"metric", "name", b"name", "recall", b"recall", "rerank_model", b"rerank_model", "update_time", b"update_time", "vector_storage", b"vector_storage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -225,8 +265,8 @@ class CollectionLimits(_message.Message):
     """Conditions of a filter, at most 256."""
     points_max: _builtins.int
     """Points of the collection. Counted in the index of the node that takes the write: what other
-    writes bring at the same moment is not seen, and passages of documents count but are not
-    refused.
+    writes bring at the same moment is not seen. Documents fail where there is no room for one more
+    passage when their work begins.
     """
     bytes_max: _builtins.int
     """Bytes of the collection's index, on disk and in memory, with those of the write. As exact as

@@ -340,6 +340,7 @@ class GetCollectionStatsResponse(_message.Message):
     WATERMARK_FIELD_NUMBER: _builtins.int
     LAG_COMMITS_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
+    REFUSAL_REASON_FIELD_NUMBER: _builtins.int
     points: _builtins.int
     """Live points in the index."""
     passages: _builtins.int
@@ -356,6 +357,10 @@ class GetCollectionStatsResponse(_message.Message):
     """The last commit that the index has applied."""
     lag_commits: _builtins.int
     """Commits that PostgreSQL has and the index has not."""
+    refusal_reason: _builtins.str
+    """With what the node refuses points for want of room, such as INDEX_MEMORY_FULL; empty where it
+    takes them.
+    """
     @_builtins.property
     def recall(self) -> _containers.RepeatedCompositeFieldContainer[Global___BandRecall]:
         """What searches by graph were seen to find, by how much their filters let through; bands without
@@ -374,10 +379,11 @@ class GetCollectionStatsResponse(_message.Message):
         watermark: _builtins.str = ...,
         lag_commits: _builtins.int = ...,
         recall: _abc.Iterable[Global___BandRecall] | None = ...,
+        refusal_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffered_points", b"buffered_points", "lag_commits", b"lag_commits", "memory_kib", b"memory_kib", "passages", b"passages", "points", b"points", "recall", b"recall", "segments", b"segments", "tombstones", b"tombstones", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffered_points", b"buffered_points", "lag_commits", b"lag_commits", "memory_kib", b"memory_kib", "passages", b"passages", "points", b"points", "recall", b"recall", "refusal_reason", b"refusal_reason", "segments", b"segments", "tombstones", b"tombstones", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

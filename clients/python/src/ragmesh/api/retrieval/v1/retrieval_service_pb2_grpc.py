@@ -163,9 +163,11 @@ class RetrievalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCollection(self, request, context):
-        """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall` or `rerank_model`, each as a
-        whole; other fields fail with INVALID_FIELD, a model that is not there with
-        EMBEDDING_MODEL_NOT_FOUND.
+        """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall`, `rerank_model` or
+        `vector_storage`, each as a whole; other fields fail with INVALID_FIELD, a model that is not
+        there with EMBEDDING_MODEL_NOT_FOUND. Another `vector_storage` is tried on the live vectors
+        first: where recall@10 would be under 0.98, or fall by more than 0.01, RECALL_TOO_LOW. Segments
+        are then built anew, one by one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

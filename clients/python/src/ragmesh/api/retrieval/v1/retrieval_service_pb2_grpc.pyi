@@ -45,9 +45,11 @@ class RetrievalServiceStub:
     ListCollections: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.ListCollectionsRequest, _retrieval_service_pb2.ListCollectionsResponse]
     """Lists the collections by name."""
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.UpdateCollectionRequest, _retrieval_service_pb2.UpdateCollectionResponse]
-    """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall` or `rerank_model`, each as a
-    whole; other fields fail with INVALID_FIELD, a model that is not there with
-    EMBEDDING_MODEL_NOT_FOUND.
+    """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall`, `rerank_model` or
+    `vector_storage`, each as a whole; other fields fail with INVALID_FIELD, a model that is not
+    there with EMBEDDING_MODEL_NOT_FOUND. Another `vector_storage` is tried on the live vectors
+    first: where recall@10 would be under 0.98, or fall by more than 0.01, RECALL_TOO_LOW. Segments
+    are then built anew, one by one.
     """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteCollectionRequest, _retrieval_service_pb2.DeleteCollectionResponse]
     """Deletes a collection with its points and documents. Fails with COLLECTION_NOT_FOUND."""
@@ -122,9 +124,11 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     ListCollections: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.ListCollectionsRequest, _retrieval_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """Lists the collections by name."""
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.UpdateCollectionRequest, _retrieval_service_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
-    """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall` or `rerank_model`, each as a
-    whole; other fields fail with INVALID_FIELD, a model that is not there with
-    EMBEDDING_MODEL_NOT_FOUND.
+    """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall`, `rerank_model` or
+    `vector_storage`, each as a whole; other fields fail with INVALID_FIELD, a model that is not
+    there with EMBEDDING_MODEL_NOT_FOUND. Another `vector_storage` is tried on the live vectors
+    first: where recall@10 would be under 0.98, or fall by more than 0.01, RECALL_TOO_LOW. Segments
+    are then built anew, one by one.
     """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteCollectionRequest, _retrieval_service_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Deletes a collection with its points and documents. Fails with COLLECTION_NOT_FOUND."""
@@ -220,9 +224,11 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retrieval_service_pb2.UpdateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_service_pb2.UpdateCollectionResponse, _abc.Awaitable[_retrieval_service_pb2.UpdateCollectionResponse]]:
-        """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall` or `rerank_model`, each as a
-        whole; other fields fail with INVALID_FIELD, a model that is not there with
-        EMBEDDING_MODEL_NOT_FOUND.
+        """Changes `display_name`, `chunking`, `hnsw`, `limits`, `recall`, `rerank_model` or
+        `vector_storage`, each as a whole; other fields fail with INVALID_FIELD, a model that is not
+        there with EMBEDDING_MODEL_NOT_FOUND. Another `vector_storage` is tried on the live vectors
+        first: where recall@10 would be under 0.98, or fall by more than 0.01, RECALL_TOO_LOW. Segments
+        are then built anew, one by one.
         """
 
     @_abc_1.abstractmethod
