@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from engine.index import MaintenanceSettings, Query, View, list_points, search
+from services.retrieval import tending
 from services.retrieval.opening import IndexRoom
 from services.rpc.call import Call
 from services.store.collections import Collection
@@ -70,7 +71,8 @@ async def settled(room: IndexRoom, log: Log) -> View:
         if view.watermark != last or busy:
             last, since_s = view.watermark, time.monotonic()
         buffered = sum(one.live_count for one in view.segments if one.sealed is None)
-        if time.monotonic() - since_s > 1.6 and buffered < SMALL.quiet_seal_rows:
+        still_s = time.monotonic() - since_s
+        if still_s > 1.5 * tending.QUIET_S + 0.1 and buffered < SMALL.quiet_seal_rows:
             return view
         await asyncio.sleep(0.05)
     raise AssertionError("it does not settle")
