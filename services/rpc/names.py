@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from functools import lru_cache
 from typing import Final
 
 from engine.errors import InvalidField
@@ -33,6 +34,7 @@ def check_id(value: str, field: str) -> str:
     return value
 
 
+@lru_cache(maxsize=4_096)
 def parse(name: str, form: str, field: str) -> tuple[str, ...]:
     """The ids in a name. `form` is such as `collections/*/documents/*`. Raises InvalidField."""
     parts, wanted = name.split("/"), form.split("/")
