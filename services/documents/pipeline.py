@@ -9,33 +9,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from engine.documents.chunk import CONTEXT_TOKENS_MAX, Chunk, chunking
 from engine.documents.embedding import embedding_text, passage_sentences
 from engine.documents.parsed import Parsed
 from engine.errors import (
     CollectionNotFound,
+    DeadlineExceeded,
     DocumentNotFound,
     DocumentUnreadable,
     Exhausted,
     FailedPrecondition,
     FingerprintMismatch,
+    IndexMemoryFull,
     InvalidArgument,
+    LimitReached,
     NoEmbeddingModel,
+    QueueFull,
     RagmeshError,
+    Unavailable,
 )
 from services.config import DocumentSettings
 from services.documents.convert import error_value
 from services.documents.parser import Parser
+from services.documents.texts import passage_set_key, read_parsed, stored_text, text_key
 from services.mesh.mesh import Mesh
-from services.rpc import metrics
+from services.rpc import metrics, names
 from services.rpc.call import Call
 from services.rpc.values import sentences_value, vector_value
 from services.store import collections, contents, documents, jobs, passages
@@ -47,11 +52,6 @@ from services.store.points import Commit
 from services.store.store import Store, Tx
 
 _LOG = logging.getLogger(__name__)
-
-PARSER_VERSION = "1"
-"""Raise it when the same file would give another text: then it is parsed again."""
-CHUNKER_VERSION = "1"
-"""Raise it when the same text would be cut otherwise."""
 
 LEASE_S = 10.0
 POLL_S = 0.5
@@ -70,6 +70,11 @@ _FINAL = (
     FingerprintMismatch,
     NoEmbeddingModel,
 )
+_REFUSALS = {
+    "LIMIT_REACHED": LimitReached,
+    "INDEX_MEMORY_FULL": IndexMemoryFull,
+    "QUEUE_FULL": QueueFull,
+}
 # The document or its collection is gone, or the job is another worker's.
 _LOST = (DocumentNotFound, CollectionNotFound, FailedPrecondition)
 
@@ -240,8 +245,9 @@ class Pipeline:
             document = await documents.get_document(tx, collection, job.document_id)
         call = Call(job.tenant, f"ingest-{job.id}", lane="bulk")
         text, parsed = await self._parsed(document, parser)
+        await self._require_room(collection, call)
         progress.stage = "chunk"
-        key = _passage_set_key(text.text_key, collection)
+        key = passage_set_key(text.text_key, collection)
         async with self._store.transaction(job.tenant) as tx:
             shared = await passages.get_passage_set(tx, key)
         rows: list[PassageRow] | None = None
@@ -258,17 +264,33 @@ class Pipeline:
 
         return await self._store.run(job.tenant, publish)
 
+    async def _require_room(self, collection: Collection, call: Call) -> None:
+        """Raises Exhausted where the index has no room for passages, before they are embedded."""
+        name = names.collection_name(collection.id)
+        try:
+            stats = await self._mesh.retrieval.GetCollectionStats(
+                retrieval.GetCollectionStatsRequest(name=name), call
+            )
+        except (Unavailable, DeadlineExceeded):
+            return  # no index, no want of room: it is made from the log when it is back
+        if reason := stats.refusal_reason:
+            raise _REFUSALS.get(reason, Exhausted)(
+                f"The index of {name} takes no more points now ({reason}). Delete some, or raise "
+                "its limits or the node's memory.",
+                metadata={"collection": collection.id},
+            )
+
     async def _parsed(self, document: Document, parser: Parser) -> tuple[StoredText, Parsed]:
-        key = _text_key(document)
+        key = text_key(document)
         async with self._store.transaction(document.tenant) as tx:
             stored = await passages.get_text(tx, key)
             if stored is not None:
-                return stored, _read_parsed(stored)
+                return stored, read_parsed(stored)
             data = b"".join(
                 [piece async for piece in contents.read_content(tx, document.content_sha256)]
             )
         parsed = await parser.parse(data, document.display_name, document.media_type)
-        return _stored_text(key, parsed), parsed
+        return stored_text(key, parsed), parsed
 
     async def _chunks(self, collection: Collection, parsed: Parsed, call: Call) -> list[Chunk]:
         steps = chunking(
@@ -346,36 +368,3 @@ class Pipeline:
                 )
             progress.done = len(rows)
         return rows
-
-
-def _text_key(document: Document) -> bytes:
-    parts = (document.content_sha256.hex(), PARSER_VERSION, document.media_type)
-    return hashlib.sha256("/".join(parts).encode()).digest()
-
-
-def _passage_set_key(text_key: bytes, collection: Collection) -> bytes:
-    parts = (
-        text_key.hex(),
-        CHUNKER_VERSION,
-        str(collection.chunk_tokens_max),
-        str(collection.chunk_overlap_tokens),
-        collection.fingerprint,
-    )
-    return hashlib.sha256("/".join(parts).encode()).digest()
-
-
-def _stored_text(key: bytes, parsed: Parsed) -> StoredText:
-    value = json.loads(parsed.to_json())
-    del value["text"]
-    return StoredText(
-        text_key=key,
-        title=parsed.title,
-        media_type=parsed.media_type,
-        page_count=parsed.page_count,
-        text=parsed.text,
-        blocks=json.dumps(value, separators=(",", ":")),
-    )
-
-
-def _read_parsed(stored: StoredText) -> Parsed:
-    return Parsed.from_json(json.dumps({**json.loads(stored.blocks), "text": stored.text}))

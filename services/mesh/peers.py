@@ -46,6 +46,10 @@ class RetrievalPeer(Protocol):
         self, request: retrieval.GetCollectionRequest, call: Call
     ) -> retrieval.GetCollectionResponse: ...
 
+    async def GetCollectionStats(
+        self, request: retrieval.GetCollectionStatsRequest, call: Call
+    ) -> retrieval.GetCollectionStatsResponse: ...
+
 
 class DocumentsPeer(Protocol):
     """What siblings ask of the document service."""

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.errors import IndexMemoryFull, LimitReached, QueueFull, RateLimited
+from engine.errors import Exhausted, IndexMemoryFull, LimitReached, QueueFull, RateLimited
 from engine.index import view as views
 from engine.index.conditions import Filter
 from engine.index.filter_limits import conditions_of
 from engine.index.view import View
 from services.config import IndexSettings
+from services.errors import row_of
 from services.retrieval.asking import Search
 from services.retrieval.indexes import Indexes
 from services.rpc.call import Call
@@ -136,6 +137,14 @@ class Gate:
             return
         self._unsealed(collection, index.view)
         self._stored(collection, index.view, ids, size_bytes)
+
+    def refusal_reason(self, collection: Collection) -> str:
+        """With what `room` would refuse one more point; empty if it would not."""
+        try:
+            self.room(collection, ("",), 0)
+        except Exhausted as error:
+            return row_of(error).reason
+        return ""
 
     def _unsealed(self, collection: Collection, view: View) -> None:
         waiting = sum(one.live_count for one in view.segments if one.sealed is None)

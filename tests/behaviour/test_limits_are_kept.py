@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
+from ragmesh.api.documents.v1 import document_service_pb2 as documents
+from ragmesh.api.documents.v1 import ingest_job_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
@@ -180,3 +182,33 @@ async def test_recall_is_seen_in_the_figures_of_the_collection(rung: Rung, given
         # So few are scanned: there is nothing to miss.
         assert (one.recall, one.recall_high, one.ef_search) == (1, 1, 64)
         assert 0 < one.recall_low < 1 and one.searches >= 1
+
+
+async def test_documents_wait_for_room(rung: Rung, given: Given) -> None:
+    name = await given.text_collection()
+    full = collection_pb2.Collection(
+        name=name, limits=collection_pb2.CollectionLimits(points_max=1)
+    )
+    await rung.call("UpdateCollection", pb.UpdateCollectionRequest(collection=full))
+    await given.points(name, [point("here", text="Rain fell on the town.")], wait=True)
+    for _ in range(100):  # every node reads the row again within two seconds
+        asked = [
+            await rung.call("GetCollectionStats", pb.GetCollectionStatsRequest(name=name))
+            for _ in range(4)
+        ]
+        if {stats.refusal_reason for stats in asked} == {"LIMIT_REACHED"}:
+            break
+        await asyncio.sleep(0.1)
+    else:
+        raise AssertionError("no node says that it is full")
+    request = documents.CreateDocumentRequest(parent=name, text="Snow fell on the hills.")
+    stored = await rung.call("CreateDocument", request)
+    await asyncio.sleep(1.0)
+    count = pb.CountPointsRequest(collection=name)
+    assert (await rung.call("CountPoints", count)).count == 1
+    more = collection_pb2.Collection(
+        name=name, limits=collection_pb2.CollectionLimits(points_max=100)
+    )
+    await rung.call("UpdateCollection", pb.UpdateCollectionRequest(collection=more))
+    job = await given.finished(stored.ingest_job.name)
+    assert job.state == ingest_job_pb2.IngestJob.STATE_SUCCEEDED, job.error

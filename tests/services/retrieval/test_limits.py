@@ -167,6 +167,17 @@ def test_memory_refuses_points_until_there_is_some_again() -> None:
     made.room(COLLECTION, ["x"], 1)
 
 
+def test_who_asks_beforehand_is_told_with_what_a_point_would_be_refused() -> None:
+    indexes = Open()
+    made = gate(indexes, memory_bytes_max=1_000)
+    assert made.refusal_reason(COLLECTION) == ""
+    assert made.refusal_reason(having(points_max=len(ROWS) + 1)) == ""
+    assert made.refusal_reason(having(points_max=len(ROWS))) == "LIMIT_REACHED"
+    assert made.refusal_reason(having(bytes_max=1)) == "LIMIT_REACHED"
+    indexes.memory_bytes = 1_000
+    assert made.refusal_reason(COLLECTION) == "INDEX_MEMORY_FULL"
+
+
 def test_the_budget_is_never_nothing_where_none_is_set() -> None:
     indexes = Open()
     indexes.memory_bytes = 1 << 20
