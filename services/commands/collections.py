@@ -1,4 +1,4 @@
-"""`ragmesh collections`: list, create, show, delete."""
+"""`ragmesh collections`: list, create, show, delete; and what `snapshots` has of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands import options
+from services.commands import options, snapshots
 from services.commands.connect import find_address
 from services.commands.output import print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from ragmesh import Client
 
-app = typer.Typer(help="List, create, show and delete collections.", pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="List, create, show, compact, keep, restore and delete collections.",
+    pretty_exceptions_enable=False,
+)
+app.command("compact")(snapshots.compact)
+app.command("restore")(snapshots.restore)
+app.add_typer(snapshots.app, name="snapshot")
 _Id = Annotated[str, typer.Argument(help="Id of the collection, such as `papers`.")]
 
 

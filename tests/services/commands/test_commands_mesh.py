@@ -93,6 +93,25 @@ def test_status_shows_every_node_and_that_envoy_took_its_configuration(mesh: Up)
     assert report["rejected"] == []
 
 
+def test_a_collection_is_kept_compacted_and_restored(mesh: Up, facts: Path) -> None:
+    kept = result(run(mesh.home, "collections", "snapshot", "create", "facts", "first", "--json"))
+    assert kept["name"] == "collections/facts/snapshots/first" and kept["points"] > 0
+    listed = result(run(mesh.home, "collections", "snapshot", "list", "facts", "--json"))
+    assert [one["name"] for one in listed["snapshots"]] == [kept["name"]]
+    receipt = result(run(mesh.home, "collections", "compact", "facts", "--full", "--json"))
+    assert not receipt["rolled_back"] and receipt["points"] >= kept["points"]
+    restored = result(run(mesh.home, "collections", "restore", "facts/first", "again", "--json"))
+    assert restored["points"] == kept["points"]
+    found = result(run(mesh.home, "search", "lighthouse", "-c", "again", "-n", "1", "--json"))
+    assert "lighthouse" in found["hits"][0]["text"].lower()
+    result(run(mesh.home, "collections", "snapshot", "delete", "facts/first", "--json"))
+    error = failure(run(mesh.home, "collections", "restore", "facts/first", "more", "--json"))
+    assert error["reason"] == "SNAPSHOT_NOT_FOUND"
+    error = failure(run(mesh.home, "collections", "restore", "first", "more", "--json"))
+    assert "papers/monday" in error["message"]
+    result(run(mesh.home, "collections", "delete", "again", "--yes", "--json"))
+
+
 def test_an_error_of_the_mesh_keeps_its_reason(mesh: Up) -> None:
     error = failure(run(mesh.home, "ask", "why?", "-c", "nowhere", "--json"))
     assert error["reason"] == "COLLECTION_NOT_FOUND"
