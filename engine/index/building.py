@@ -29,7 +29,7 @@ from engine.index.sealed import FORMAT
 from engine.index.segment import SegmentView
 from engine.index.storage import Storage, coarse_rows, parts, precise_rows
 from engine.index.word_table import WordTable, merged
-from engine.index.words import Analyzer
+from engine.index.words import RECIPE, Analyzer
 
 Kept = NDArray[np.int64]
 
@@ -38,7 +38,8 @@ _WORDS = "words."
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a segment is built with. `sealed_seq` goes into the file."""
+    """What a segment is built with. `sealed_seq` goes into the file. `continues` allows to go on
+    with the graph of the first source; else it is built anew."""
 
     dimensions: int
     metric: Metric
@@ -46,6 +47,7 @@ class Spec:
     graph: GraphSettings
     sealed_seq: int
     storage: Storage = Storage.FLOAT32
+    continues: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def build_segment(
                 "ef_construction": spec.graph.ef_construction,
                 "sealed_seq": spec.sealed_seq,
                 "rows": count,
+                "words": RECIPE,
             }
         )
 
@@ -148,7 +151,7 @@ def _words(sources: Sequence[Source], language: str) -> dict[str, Array]:
         if f"{_WORDS}lengths" not in table:
             rows = Rows(source.arrays)
             texts = (rows.text(position) for position in range(len(rows)))
-            table = WordTable.build([analyzer.words(text) for text in texts])
+            table = WordTable.build(analyzer.words(text) for text in texts)
         read.append((WordTable(table), source.kept))
     return merged(read)
 
@@ -179,7 +182,7 @@ def _vector_chunks(sources: Sequence[Source]) -> Iterator[Array]:
 
 def _base(sources: Sequence[Source], spec: Spec) -> Graph | None:
     first = sources[0]
-    if not first.whole or "graph.level0" not in first.arrays:
+    if not spec.continues or not first.whole or "graph.level0" not in first.arrays:
         return None
     graph = Graph.of(first.arrays, spec.metric, spec.graph)
     return graph if graph.links.m == spec.graph.m else None
@@ -198,7 +201,8 @@ class Job:
     m: int
     ef_construction: int
     sealed_seq: int
-    storage: str = Storage.FLOAT32.value
+    storage: str
+    continues: bool
 
     def run(self) -> Written:
         """Build it."""
@@ -209,6 +213,7 @@ class Job:
             GraphSettings(m=self.m, ef_construction=self.ef_construction),
             self.sealed_seq,
             Storage(self.storage),
+            self.continues,
         )
         return build_segment([_source(*one) for one in self.sources], spec, Path(self.out))
 
@@ -249,6 +254,7 @@ def prepare_job(
         spec.graph.ef_construction,
         spec.sealed_seq,
         spec.storage.value,
+        spec.continues,
     )
 
 

@@ -215,6 +215,7 @@ class CollectionIndex:
             quiet=quiet,
             spared=self._spared,
             storage=self.settings.storage,
+            built_with=(self.settings.graph.m, self.settings.graph.ef_construction),
         )
 
     def compaction(self, *, full: bool = False) -> tuple[Work, ...]:

@@ -72,16 +72,21 @@ def choose_merge(
     quiet: bool = False,
     spared: Mapping[str, int] = MappingProxyType({}),
     storage: Storage | None = None,
+    built_with: tuple[int, int] | None = None,
 ) -> Work | None:
     """The sealed segments to build anew next, or None if all is well. `quiet`: nobody writes.
 
     `spared` are segments that were worse when they were built anew, by name, with the tombstones
-    they had: they are tried again once these are half as many again. With `storage`, segments
-    whose vectors are kept otherwise come first, one by one.
+    they had: they are tried again once these are half as many again. With `storage` and
+    `built_with`, segments whose vectors are kept otherwise, or whose graph has another m and
+    ef_construction, come first, one by one.
     """
     for segment in sealed:
-        kept = None if segment.sealed is None else segment.sealed.storage
-        if storage not in (None, kept) and _name(segment) not in spared:
+        file = segment.sealed
+        if file is None or file.name in spared:
+            continue
+        graph = built_with if file.graph is None else file.built_with
+        if storage not in (None, file.storage) or built_with not in (None, graph):
             return Work(Reason.COMPACT, (segment,), sealed_seq)
     for segment in sealed:
         name = _name(segment)

@@ -30,6 +30,7 @@ from engine.index.graph import Graph, GraphSettings
 from engine.index.payloads import Mask
 from engine.index.storage import Kept, Storage
 from engine.index.word_table import WordTable
+from engine.index.words import RECIPE
 from engine.types import Point
 
 FORMAT = 1
@@ -37,11 +38,13 @@ FORMAT = 1
 
 
 class Sealed:
-    """One segment file, open. `sealed_seq` is the commit up to which it was sealed."""
+    """One segment file, open. `sealed_seq` is the commit up to which it was sealed, `built_with`
+    the m and ef_construction of its graph."""
 
     __slots__ = (
         "_kept",
         "arrays",
+        "built_with",
         "count",
         "dense",
         "graph",
@@ -54,12 +57,19 @@ class Sealed:
     )
 
     def __init__(
-        self, name: str, arrays: Arrays, sealed_seq: int, graph: Graph | None, analyze: Analyze
+        self,
+        name: str,
+        arrays: Arrays,
+        sealed_seq: int,
+        graph: Graph | None,
+        built_with: tuple[int, int],
+        analyze: Analyze,
     ) -> None:
         """Over arrays that agree with each other; use `open_sealed`."""
         self.name = name
         self.arrays = arrays
         self.sealed_seq = sealed_seq
+        self.built_with = built_with
         self.rows = Rows(arrays)
         self.count = len(self.rows)
         self._kept = Kept(arrays["vectors"], arrays.get("codes"), arrays.get("scales"))
@@ -139,7 +149,11 @@ def open_sealed(
         graph = None
         if "graph.level0" in file.arrays:
             graph = Graph.of(file.arrays, Metric(facts["metric"]), settings)
-        return Sealed(name, file.arrays, int(facts["sealed_seq"]), graph, analyze)
+        if facts["words"] != RECIPE:
+            raise ValueError(f"words of recipe {facts['words']}, and this version's is {RECIPE}")
+        built_with = int(facts["m"]), int(facts["ef_construction"])
+        sealed_seq = int(facts["sealed_seq"])
+        return Sealed(name, file.arrays, sealed_seq, graph, built_with, analyze)
     except (KeyError, ValueError, TypeError) as error:
         raise DataLoss(
             f"{path.name} is no segment that can be read: {error}. It is built again.",

@@ -134,6 +134,7 @@ class Upkeep:
             chosen.graph,
             work.sealed_seq,
             chosen.storage,
+            continues=work.reason is Reason.MERGE,
         )
         sources = [
             (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.index.building import Spec, build_segment, source_of
 from engine.index.collection import CollectionIndex, IndexSettings
-from engine.index.maintenance import Work
+from engine.index.maintenance import Reason, Work
 from engine.index.sealed import Sealed
 from engine.types import Point
 
@@ -26,6 +26,7 @@ def spec_of(index: CollectionIndex, work: Work) -> Spec:
         chosen.graph,
         work.sealed_seq,
         chosen.storage,
+        continues=work.reason is Reason.MERGE,
     )
 
 

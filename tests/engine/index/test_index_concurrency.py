@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -229,3 +230,22 @@ def test_a_segment_that_would_lose_a_row_is_refused() -> None:
     with pytest.raises(DataLoss, match="09"):
         index.adopt([segment], index.segments, 1)
     assert index.view is before
+
+
+def test_a_changed_graph_setting_builds_every_segment_anew_and_finds_the_same() -> None:
+    bounds = MaintenanceSettings(seal_rows=20, segments_max=8)
+    exact_off = GraphSettings(m=4, ef_construction=20, exact_values=0)
+    index = CollectionIndex(IndexSettings(DIMENSIONS, maintenance=bounds, graph=exact_off))
+    vectors = _vectors(60)
+    for seq in range(1, 4):
+        rows = range(20 * (seq - 1), 20 * seq)
+        index.apply([Point(f"{n:02d}", vectors[n]) for n in rows], [], seq, "a")
+    maintain(index)
+    before = set(index.segments)
+    hits = search(index.view, Query(vectors[7], limit=5)).hits
+    index.settings = replace(index.settings, graph=replace(exact_off, m=8, ef_construction=40))
+    assert maintain(index) >= len(before)
+    assert not before & set(index.segments)
+    assert search(index.view, Query(vectors[7], limit=5)).hits == hits
+    built_with = {one.sealed.built_with for one in index.view.segments if one.sealed is not None}
+    assert built_with == {(8, 40)}

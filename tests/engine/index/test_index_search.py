@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -208,24 +209,30 @@ def test_a_walk_never_costs_more_than_the_scan_that_it_saves(
 @given(
     st.sampled_from(Metric),
     st.lists(
-        st.lists(st.floats(-(2.0**70), 2.0**70, width=32), min_size=3, max_size=3) | st.none(), max_size=8
+        st.lists(st.floats(-(2.0**70), 2.0**70, width=32), min_size=3, max_size=3) | st.none(),
+        max_size=8,
     ),
 )
 def test_vectors_that_come_together_are_prepared_as_each_would_be_alone(
     metric: Metric, rows: list[list[float] | None]
 ) -> None:
     vectors = [None if row is None else np.array(row, np.float32) for row in rows]
-    alone: list[Any] = []
+
+    def alone() -> list[Any]:
+        return [
+            None if one is None else prepare(metric, 3, one, f"points[{n}].vector").tobytes()
+            for n, one in enumerate(vectors)
+        ]
+
+    def together() -> list[Any]:
+        prepared = prepare_rows(metric, 3, vectors, "points")
+        return [None if one is None else one.tobytes() for one in prepared]
+
+    assert _outcome(alone) == _outcome(together)
+
+
+def _outcome(prepares: Callable[[], list[Any]]) -> list[Any] | str:
     try:
-        for n, vector in enumerate(vectors):
-            field = f"points[{n}].vector"
-            alone.append(None if vector is None else prepare(metric, 3, vector, field))
+        return prepares()
     except InvalidVector as error:
-        with pytest.raises(InvalidVector) as caught:
-            prepare_rows(metric, 3, vectors, "points")
-        assert caught.value.field == error.field
-        return
-    together = prepare_rows(metric, 3, vectors, "points")
-    assert [None if one is None else one.tobytes() for one in together] == [
-        None if one is None else one.tobytes() for one in alone
-    ]
+        return error.field

@@ -213,7 +213,7 @@ async def test_segments_are_built_from_the_same_rows_as_the_same_bytes(tmp_path:
         {},
     )
     sources = ((str(tmp_path / "dump"), None),)
-    job = Job(sources, str(tmp_path / "one"), 8, "cosine", "en", 16, 100, 300)
+    job = Job(sources, str(tmp_path / "one"), 8, "cosine", "en", 16, 100, 300, "float32", False)
     builder = Builder(tmp_path)
     one = await builder.build(asdict(job))
     two = await builder.build(asdict(replace(job, out=str(tmp_path / "two"))))
