@@ -205,9 +205,10 @@ class IndexSettings(_Part):
     open_max: int = Field(256, ge=1)
     """Collections that are open at once; the one not used for longest is closed, and opened again
     when it is used. More takes memory, fewer makes first searches wait."""
-    builders: int = Field(1, ge=1, le=16)
-    """Segments that this node builds at once, a process and a core each. More takes cores and
-    memory from searches."""
+    builders: int = Field(2, ge=1, le=16)
+    """Segments that this node builds at once, a process and a core each; one place is kept for
+    what was just written. More takes cores and memory from searches, and with one alone a long
+    merge holds up what was written since."""
     build_nice: int = Field(10, ge=0, le=19)
     """How far builds stand back for searches, as nice(1) counts. Less slows searches down while
     something is built."""

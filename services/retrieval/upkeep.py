@@ -74,7 +74,12 @@ class Upkeep:
         loader: Loader,
         threads: Executor,
         owner: str,
+        *,
+        merges: int = 1,
     ) -> None:
+        """At most so many `merges` at once: less than the builder has places, so that what was
+        just written is sealed while a long merge goes on."""
+        self._merging = asyncio.Semaphore(merges)
         self._store = store
         self._objects = objects
         self._builder = builder
@@ -150,8 +155,10 @@ class Upkeep:
             folder = Path(tempfile.mkdtemp(dir=scratch))
             return prepare_job(sources, spec, folder, folder / "out")
 
-        job = await self._run(prepare)
-        return Candidate(work, await self._builder.build(asdict(job)), chosen.storage)
+        turn = contextlib.nullcontext() if work.reason is Reason.SEAL else self._merging
+        async with turn:
+            job = await self._run(prepare)
+            return Candidate(work, await self._builder.build(asdict(job)), chosen.storage)
 
     async def opened(self, index: CollectionIndex, candidates: Sequence[Candidate]) -> list[Sealed]:
         """What was built, open."""
