@@ -18,7 +18,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -37,7 +37,12 @@ from services.retrieval.loading import Loader
 from services.retrieval.objects import ObjectMissing, ObjectStore
 from services.rpc.call import Call
 from services.store.changes import get_head
-from services.store.collections import Collection, collection_not_found, create_collection
+from services.store.collections import (
+    Collection,
+    CollectionSpec,
+    collection_not_found,
+    create_collection,
+)
 from services.store.points import PointRow, Watermark, apply_batch
 from services.store.segments import NewSegment, Outdated, publish
 from services.store.snapshots import (
@@ -51,6 +56,8 @@ from services.store.store import Store, Tx
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+SETTINGS = tuple(CollectionSpec.__dataclass_fields__)
 
 TRIES_MAX = 5
 """Of recording a snapshot while its segments are merged away."""
@@ -226,7 +233,9 @@ class Snapshots:
         name = owns[0]
         try:
             kept = read_snapshot(folder / name)
-            index = CollectionIndex(self._loader.settings(collection))
+            # As they were kept then, whatever the collection's settings are by now.
+            settings = {name: getattr(snapshot.spec, name) for name in SETTINGS}
+            index = CollectionIndex(self._loader.settings(replace(collection, **settings)))
             segments = []
             for name, live in kept.live.items():
                 if name not in named:

@@ -15,8 +15,17 @@ from services.retrieval.objects import condemn_unnamed, delete_condemned
 from services.retrieval.opening import IndexRoom
 from services.rpc.call import Call
 from services.store import cleanup
-from services.store.collections import Collection, delete_collection, get_collection
+from services.store.collections import (
+    Collection,
+    CollectionSpec,
+    VectorStorage,
+    create_collection,
+    delete_collection,
+    get_collection,
+    update_collection,
+)
 from services.store.points import PointRow
+from services.store.segments import mark_storage
 from services.store.snapshots import (
     Snapshot,
     delete_snapshot,
@@ -25,7 +34,7 @@ from services.store.snapshots import (
     snapshot_objects,
 )
 from services.store.store import Store, Tx
-from tests.services.retrieval.nodes import ROOMS, Log, answers, names, row, view_of
+from tests.services.retrieval.nodes import DIMENSIONS, ROOMS, Log, answers, names, row, view_of
 
 PATIENT = MaintenanceSettings(seal_rows=60, quiet_seal_rows=50, dead_share_max=1.0)
 
@@ -121,6 +130,29 @@ async def test_a_restored_collection_is_what_the_other_was_at_the_snapshot(
     check(await view_of(room, copy, receipt.watermark), copy)
     again = await keep(store, room, copy, "monday")
     assert again.points == len(copy.present)
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+async def test_vectors_come_back_as_they_were_kept_then(
+    store: Store, rooms: ROOMS, storage: VectorStorage
+) -> None:
+    async with store.transaction("default") as tx:
+        spec = CollectionSpec(dimensions=DIMENSIONS, vector_storage=storage)
+        collection = await create_collection(tx, "papers", spec)
+    room = rooms("one", PATIENT)
+    log = await filled(store, collection, room)
+    await room.compactor.seal(collection)
+    before = await view_of(room, log)
+    wanted, answered = contents(before), answers(before)
+    await keep(store, room, log, "monday")
+    async with store.transaction("default") as tx:
+        log.collection = await update_collection(tx, "papers", vector_storage="float32")
+        await mark_storage(tx, log.collection, retire=True)
+    room.indexes.nudge(changed=True)
+    copy = await restore(store, room, log, "monday", "copy")
+    assert copy.collection.vector_storage == storage
+    view = await view_of(room, copy)
+    assert contents(view) == wanted and answers(view) == answered
 
 
 async def test_an_empty_collection_comes_back_empty(
