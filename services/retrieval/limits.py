@@ -60,7 +60,7 @@ class Bucket:
         return (wanted - self.tokens) / per_s
 
 
-class Gate:
+class Limiter:
     """Holds requests to the limits of their collection and of this node."""
 
     def __init__(

@@ -15,7 +15,7 @@ from services.retrieval.builder import Builder
 from services.retrieval.compaction import Compactor
 from services.retrieval.directory import HeldIndex, hold_free_index, hold_index
 from services.retrieval.indexes import Indexes
-from services.retrieval.limits import Gate
+from services.retrieval.limits import Limiter
 from services.retrieval.loading import Loader
 from services.retrieval.objects import DirectoryStore, tend_objects
 from services.retrieval.recall import RecallWatch
@@ -54,7 +54,15 @@ class IndexRoom:
             wall_s=settings.build_wall_s,
         )
         loader = Loader(store, self._objects, folder, threads, maintenance or MaintenanceSettings())
-        upkeep = Upkeep(store, self._objects, self._builder, loader, threads, owner)
+        upkeep = Upkeep(
+            store,
+            self._objects,
+            self._builder,
+            loader,
+            threads,
+            owner,
+            merges=max(1, settings.builders - 1),
+        )
         self.indexes = Indexes(store, loader, upkeep, redis, owner, open_max=settings.open_max)
         by_request = Upkeep(
             store, self._objects, self._builder, loader, threads, f"{owner}/on request"
@@ -63,7 +71,7 @@ class IndexRoom:
         self.snapshots = Snapshots(
             store, self._objects, self.indexes, loader, self.compactor, threads
         )
-        self.gate = Gate(self.indexes, settings)
+        self.limiter = Limiter(self.indexes, settings)
         self.recall = RecallWatch(store, lambda: self.indexes.nudge(changed=True))
         self._tending: asyncio.Task[None] | None = None
 

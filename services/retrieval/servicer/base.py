@@ -26,7 +26,7 @@ class Handlers:
         self._indexes = index.indexes
         self._core = RetrievalCore(self._indexes, mesh, threads)
         self._searcher = Searcher(self._indexes, mesh, threads, index.recall)
-        self._gate = index.gate
+        self._limiter = index.limiter
         # Each holds the vectors of a segment once more, for a while.
         self._trials = asyncio.Semaphore(1)
 

@@ -167,7 +167,7 @@ class CollectionHandlers(Handlers):
             watermark=str(stats.watermark),
             lag_commits=self._indexes.lag_commits(collection),
             recall=map(convert.recall_message, self._index.recall.seen(collection)),
-            refusal_reason=self._gate.refusal_reason(collection),
+            refusal_reason=self._limiter.refusal_reason(collection),
         )
 
     async def _try_storage(self, name: str, storage: Storage, call: Call) -> None:

@@ -39,17 +39,17 @@ class PointHandlers(Handlers):
         """Writes points."""
         collection = await self._collection(request.collection, call)
         sizes = (point.payload.ByteSize() for point in request.points)
-        self._gate.upsert(collection, len(request.points), sizes)
+        self._limiter.upsert(collection, len(request.points), sizes)
         # In a thread: it takes milliseconds, in which the loop would answer nobody.
         given = await self._in_thread(_rows, request)
         batch = await self._core.complete(collection, given, request.fingerprint, call)
-        await self._gate.ready(collection, call)
+        await self._limiter.ready(collection, call)
         size_bytes = request.ByteSize()
         made: list[Commit] = []
 
         async def work(tx: Tx) -> pb.UpsertPointsResponse:
             # Here, so that what was written before under its request_id is answered as before.
-            self._gate.room(collection, (row.id for row in batch), size_bytes)
+            self._limiter.room(collection, (row.id for row in batch), size_bytes)
             commit = await apply_batch(tx, collection, batch)
             made[:] = [commit]
             return pb.UpsertPointsResponse(watermark=str(commit.seq), upserted=commit.upserted)
@@ -76,7 +76,7 @@ class PointHandlers(Handlers):
     ) -> pb.DeletePointsResponse:
         """Deletes points."""
         collection = await self._collection(request.collection, call)
-        self._gate.delete(collection)
+        self._limiter.delete(collection)
         ids, unchanged_since = list(request.ids), None
         condition = self._condition(collection, request)
         if condition is not None:
@@ -177,7 +177,7 @@ class PointHandlers(Handlers):
         if not request.HasField("filter"):
             return None
         condition = convert.filter_value(request.filter)
-        self._gate.filter(collection, condition)
+        self._limiter.filter(collection, condition)
         return condition
 
     async def _waited(self, collection: Collection, seq: int, wait: bool, call: Call) -> list[str]:

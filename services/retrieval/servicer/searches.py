@@ -23,7 +23,7 @@ class SearchHandlers(Handlers):
         collection = await self._collection(request.collection, call)
         least = fields.watermark(request.min_watermark or call.min_watermark)
         asked = asking.search_value(request)
-        self._gate.searches(collection, [asked])
+        self._limiter.searches(collection, [asked])
         answered = await self._searcher.search(collection, asked, least, call)
         response = pb.SearchCollectionResponse()
         answering.fill(response, answered, collection.id, request)
@@ -42,7 +42,7 @@ class SearchHandlers(Handlers):
         for index, one in enumerate(request.searches):
             with asking.located(f"searches[{index}]"):
                 searches.append(asking.search_value(one))
-        self._gate.searches(collection, searches)
+        self._limiter.searches(collection, searches)
 
         def use(index: int, answered: Answered) -> int:
             answering.fill(messages[index], answered, collection.id, request.searches[index])

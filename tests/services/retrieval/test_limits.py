@@ -25,7 +25,7 @@ from engine.types import Point
 from services.config import IndexSettings, LimitSettings
 from services.retrieval.asking import Search
 from services.retrieval.indexes import Indexes
-from services.retrieval.limits import Bucket, Gate
+from services.retrieval.limits import Bucket, Limiter
 from services.store.collections import Collection, CollectionLimits
 
 NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
@@ -62,10 +62,10 @@ class Clock:
         return self.now_s
 
 
-def gate(indexes: Open | None = None, clock: Clock | None = None, **settings: Any) -> Gate:
+def limiter(indexes: Open | None = None, clock: Clock | None = None, **settings: Any) -> Limiter:
     """Of a node with no limits but those given."""
     settings.setdefault("memory_bytes_max", 1 << 30)
-    return Gate(cast(Indexes, indexes or Open()), IndexSettings(**settings), clock or Clock())
+    return Limiter(cast(Indexes, indexes or Open()), IndexSettings(**settings), clock or Clock())
 
 
 def having(**limits: Any) -> Collection:
@@ -78,7 +78,7 @@ def searched(**fields: Any) -> Search:
     return Search(Staged(Query(ROWS[0], **fields)))
 
 
-def pass_all(made: Gate, collection: Collection, limit: str, value: int) -> None:
+def pass_all(made: Limiter, collection: Collection, limit: str, value: int) -> None:
     """Asks for `value` of what a limit bounds, and for nothing else."""
     match limit:
         case "limit_max":
@@ -118,8 +118,8 @@ BOUNDED = [
 @pytest.mark.parametrize(("limit", "bound"), BOUNDED)
 def test_the_bound_passes_and_one_more_does_not(limit: str, bound: int) -> None:
     own = having(**{limit: bound})
-    by_node = gate(limits=LimitSettings(**{limit: bound}))
-    for made, collection in ((gate(), own), (by_node, COLLECTION)):
+    by_node = limiter(limits=LimitSettings(**{limit: bound}))
+    for made, collection in ((limiter(), own), (by_node, COLLECTION)):
         pass_all(made, collection, limit, bound)
         with pytest.raises(LimitReached) as refused:
             pass_all(made, collection, limit, bound + 1)
@@ -134,27 +134,27 @@ def test_the_bound_passes_and_one_more_does_not(limit: str, bound: int) -> None:
 
 @pytest.mark.parametrize(("limit", "bound"), BOUNDED)
 def test_without_limits_everything_passes(limit: str, bound: int) -> None:
-    pass_all(gate(), COLLECTION, limit, bound * 1_000)
+    pass_all(limiter(), COLLECTION, limit, bound * 1_000)
 
 
 def test_a_batch_names_the_search_at_fault() -> None:
     own = replace(COLLECTION, limit_max=10)
     with pytest.raises(LimitReached) as refused:
-        gate().searches(own, [searched(), searched(limit=11)])
+        limiter().searches(own, [searched(), searched(limit=11)])
     assert refused.value.field == "searches[1].limit"
 
 
 def test_points_that_are_replaced_need_no_room() -> None:
     own = replace(COLLECTION, points_max=len(ROWS))
     ids = [f"p{n}" for n in range(len(ROWS))]
-    gate().room(own, [*ids, *ids], 0)
+    limiter().room(own, [*ids, *ids], 0)
     with pytest.raises(LimitReached):
-        gate().room(own, [*ids, "new"], 0)
+        limiter().room(own, [*ids, "new"], 0)
 
 
 def test_memory_refuses_points_until_there_is_some_again() -> None:
     indexes = Open()
-    made = gate(indexes, memory_bytes_max=1_000)
+    made = limiter(indexes, memory_bytes_max=1_000)
     made.room(COLLECTION, ["x"], 1)
     indexes.memory_bytes = 1_000
     with pytest.raises(IndexMemoryFull) as refused:
@@ -169,7 +169,7 @@ def test_memory_refuses_points_until_there_is_some_again() -> None:
 
 def test_who_asks_beforehand_is_told_with_what_a_point_would_be_refused() -> None:
     indexes = Open()
-    made = gate(indexes, memory_bytes_max=1_000)
+    made = limiter(indexes, memory_bytes_max=1_000)
     assert made.refusal_reason(COLLECTION) == ""
     assert made.refusal_reason(having(points_max=len(ROWS) + 1)) == ""
     assert made.refusal_reason(having(points_max=len(ROWS))) == "LIMIT_REACHED"
@@ -181,12 +181,12 @@ def test_who_asks_beforehand_is_told_with_what_a_point_would_be_refused() -> Non
 def test_the_budget_is_never_nothing_where_none_is_set() -> None:
     indexes = Open()
     indexes.memory_bytes = 1 << 20
-    gate(indexes, memory_bytes_max=0).room(COLLECTION, ["x"], 1)
+    limiter(indexes, memory_bytes_max=0).room(COLLECTION, ["x"], 1)
 
 
 def test_too_many_rows_that_wait_to_be_sealed_hold_writers_up() -> None:
     indexes = Open()
-    made = gate(indexes, unsealed_rows_max=1_000)
+    made = limiter(indexes, unsealed_rows_max=1_000)
     made.room(COLLECTION, ["x"], 1)
     more = [Point(f"more{n}", ROWS[n % len(ROWS)]) for n in range(980)]
     index = indexes.index(COLLECTION)
@@ -239,7 +239,7 @@ def test_a_rate_is_kept_over_any_time(per_s: float, asked: Sequence[tuple[float,
 
 def test_a_rate_is_of_one_collection_and_one_kind() -> None:
     clock = Clock()
-    made = gate(clock=clock)
+    made = limiter(clock=clock)
     own = replace(COLLECTION, searches_per_second=2.0, writes_per_second=1.0)
     for _ in range(2):
         made.searches(own, [searched()])
@@ -257,7 +257,7 @@ def test_a_rate_is_of_one_collection_and_one_kind() -> None:
 
 
 def test_what_is_refused_for_another_reason_is_not_counted() -> None:
-    made = gate()
+    made = limiter()
     own = replace(COLLECTION, searches_per_second=1.0, limit_max=5)
     for _ in range(5):
         with pytest.raises(LimitReached):
