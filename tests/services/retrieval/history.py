@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
+from engine.errors import DataLoss
 from services.rpc.values import vector_value
 from services.store.store import Store
 from tests.services.retrieval.lives import LivingNode, a_call
@@ -28,7 +30,7 @@ Step = tuple[str, int]
 STEPS = (
     *("upsert", "upsert", "upsert", "upsert", "delete", "delete_by_filter", "write_at_once"),
     *("settle", "restart", "crash", "crash", "lose_files", "flip_files", "lose_object"),
-    *("set_hnsw", "recreate"),
+    *("set_hnsw", "recreate", "compact", "snapshot", "restore"),
 )
 """Names of what may happen, those more often that make a state worth breaking."""
 
@@ -42,6 +44,9 @@ class History:
         self._oracle = Oracle()
         self._watermark = 0
         self._writes = 0
+        self._snapshots: dict[str, dict[str, Row]] = {}
+        self._objects_lost = False
+        self._names = itertools.count(1)
 
     async def run(self, steps: list[Step]) -> None:
         """Takes the steps, and looks at both nodes after each."""
@@ -141,6 +146,7 @@ class History:
         objects = sorted(node.objects.glob("[0-9a-f]*"))
         if objects:
             rng.choice(objects).unlink()
+            self._objects_lost = True
         node.lose(rng.choice(("files", "segments")))
         await node.start()
 
@@ -160,8 +166,44 @@ class History:
         await rng.choice(self.nodes).servicer.DeleteCollection(request, a_call())
         await self._create(rng.choice(self.nodes))
         self._oracle = Oracle()
+        self._snapshots = {}
         # Who reads at the watermark of a write to the new one gets nothing of the old one.
         await self.upsert(rng)
+
+    async def compact(self, rng: random.Random) -> None:
+        """Gives tombstones back on request."""
+        node = rng.choice(self.nodes)
+        await self._reach(node)
+        request = pb.CompactCollectionRequest(
+            collection=self._collection, full=rng.random() < 0.5, queries=4
+        )
+        response = await node.servicer.CompactCollection(request, a_call())
+        assert response.points == len(self._oracle.rows)
+
+    async def snapshot(self, rng: random.Random) -> None:
+        """Keeps the collection as it is."""
+        request = pb.CreateSnapshotRequest(parent=self._collection)
+        response = await rng.choice(self.nodes).servicer.CreateSnapshot(request, a_call())
+        self._snapshots[response.snapshot.name] = dict(self._oracle.rows)
+
+    async def restore(self, rng: random.Random) -> None:
+        """Makes a collection of a snapshot, reads it on the other node, and deletes it."""
+        if not self._snapshots:
+            return
+        name = rng.choice(sorted(self._snapshots))
+        id = f"{self._name}-{next(self._names)}"
+        request = pb.RestoreSnapshotRequest(name=name, collection_id=id)
+        maker, reader = rng.sample(self.nodes, 2)
+        try:
+            response = await maker.servicer.RestoreSnapshot(request, a_call())
+        except DataLoss:
+            assert self._objects_lost
+            return
+        restored = f"collections/{id}"
+        found = await self._listed(reader, restored, response.watermark, self._snapshots[name])
+        assert {row.id: row for row in found} == self._snapshots[name]
+        delete = pb.DeleteCollectionRequest(name=restored)
+        await reader.servicer.DeleteCollection(delete, a_call())
 
     async def check(self, rng: random.Random) -> None:
         """Asks both nodes the same and the oracle too."""
@@ -172,7 +214,9 @@ class History:
         everything: Wanted = lambda _: True  # noqa: E731
         answers = []
         for node in self.nodes:
-            listed = await self._listed(node)
+            listed = await self._listed(
+                node, self._collection, str(self._watermark), self._oracle.rows
+            )
             assert listed == [self._oracle.rows[id] for id in sorted(self._oracle.rows)], node.name
             count = pb.CountPointsRequest(
                 collection=self._collection, filter=message, min_watermark=str(self._watermark)
@@ -281,12 +325,11 @@ class History:
         response = await node.servicer.SearchCollection(request, a_call())
         return [(hit.point.id, hit.score) for hit in response.hits]
 
-    async def _listed(self, node: LivingNode) -> list[Row]:
+    async def _listed(
+        self, node: LivingNode, collection: str, watermark: str, expected: Mapping[str, Row]
+    ) -> list[Row]:
         request = pb.ListPointsRequest(
-            collection=self._collection,
-            page_size=1_000,
-            include_vectors=True,
-            min_watermark=str(self._watermark),
+            collection=collection, page_size=1_000, include_vectors=True, min_watermark=watermark
         )
         response = await node.servicer.ListPoints(request, a_call())
         rows = []
@@ -294,11 +337,11 @@ class History:
             stored = None
             if point.HasField("vector"):
                 stored = tuple(vector_value(point.vector, "vector").tolist())
-            kept = self._oracle.rows.get(point.id)
+            kept = expected.get(point.id)
             rows.append(
                 Row(
                     id=point.id,
-                    # Scaled to length 1 by the index: the oracle's own where it points there.
+                    # Scaled to length 1 by the index: the expected one where it points there.
                     vector=_as_given(stored, None if kept is None else kept.vector),
                     text=point.text,
                     n=int(str(point.payload["n"]).removesuffix(".0")),

@@ -119,6 +119,9 @@ class LivingNode:
         let go of is let go of."""
         assert self._threads is not None
         room = self.room
+        # What is cancelled tidies up behind it, which what is killed does not.
+        left = self.directory.with_name(f"{self.name}.left")
+        await asyncio.to_thread(_copy, self.directory, left)
         followed = room.indexes._followed.values()
         tasks = [task for one in followed for task in one.tasks()]
         tasks += [task for task in (room._tending, room.indexes._task) if task is not None]
@@ -126,10 +129,12 @@ class LivingNode:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await room.indexes._standing.close()
-        # Not `close`: what it builds in is not tidied up, and no manifest is written.
+        # Not `close`, which writes manifests.
         room._objects.close()
         self._threads.shutdown(cancel_futures=True)
         room._held.release()
+        await asyncio.to_thread(shutil.rmtree, self.directory)
+        left.rename(self.directory)
         self._room = self._servicer = None
 
     def lose(self, what: str) -> None:
@@ -162,6 +167,12 @@ class LivingNode:
             if quiet >= 10:
                 return
         raise AssertionError(f"{self.name} does not settle")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """As much of a directory as stands still."""
+    with contextlib.suppress(shutil.Error):
+        shutil.copytree(source, target)
 
 
 def flip_bit(path: Path, place: float) -> None:
