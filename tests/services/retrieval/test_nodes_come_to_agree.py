@@ -14,6 +14,7 @@ from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.retrieval.v1 import point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
+from engine.errors import FailedPrecondition
 from engine.index import View, list_points
 from services.retrieval.objects import ObjectStoreFull
 from services.rpc.call import Call
@@ -163,6 +164,21 @@ async def test_what_a_crash_cut_short_takes_no_space_in_the_next_life(
     view = await seen(node, log)
     assert sorted(names(view)) == sorted(before)
     check(view, log)
+
+
+async def test_a_second_node_on_one_directory_is_refused_and_the_first_goes_on(
+    store: Store, collection: Collection, nodes: NODES
+) -> None:
+    log, node = Log(store, collection), nodes("one")
+    await node.start()
+    await log.churn(6, 1)
+    before = await sealed(node, log)
+    with pytest.raises(FailedPrecondition, match="RAGMESH_INDEX__DIRECTORY"):
+        await nodes("one").start()
+    await log.write([row(3, 50)], ["p007"])
+    view = await seen(node, log)
+    check(view, log)
+    assert names(view) == before
 
 
 async def upsert(node: LivingNode, id: str) -> int:
