@@ -104,10 +104,10 @@ def compare(before: View, after: View, queries: Sequence[Vector]) -> Comparison:
 
 def compare_storage(view: View, storage: Storage, count: int) -> Comparison:
     """What searches find in the segments of a view, and would find were their vectors kept as
-    `storage`, by about `count` queries each for its share: graphs stay the same where segments are
-    built anew.
+    `storage`, by about `count` queries, of which each segment has its share.
 
-    One segment's vectors at a time are copied.
+    Graphs are walked as they are: a graph built over the other vectors finds as much. One segment's
+    vectors at a time are copied.
     """
     total = sum(one.eligible_count for one in view.segments)
     outcome = Comparison(0, 0, 0, 0)

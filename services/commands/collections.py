@@ -1,9 +1,9 @@
-"""`ragmesh collections`: list, create, show, delete; and what `snapshots` has of them."""
+"""`ragmesh collections`: list, create, show, update, delete; and what `snapshots` has of them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from ragmesh import Client
 
 app = typer.Typer(
-    help="List, create, show, compact, keep, restore and delete collections.",
+    help="List, create, show, update, compact, keep, restore and delete collections.",
     pretty_exceptions_enable=False,
 )
 app.command("compact")(snapshots.compact)
 app.command("restore")(snapshots.restore)
 app.add_typer(snapshots.app, name="snapshot")
 _Id = Annotated[str, typer.Argument(help="Id of the collection, such as `papers`.")]
+_Storage = Literal["float32", "float16", "int8"]
 
 
 def _client(address: str, data_dir: options.DataDir) -> Client:
@@ -76,13 +77,18 @@ def create(
         int, typer.Option(min=0, help="Of vectors of your own; 0 takes the default model.")
     ] = 0,
     language: Annotated[str, typer.Option(help="Of the words, such as `en`.")] = "",
+    vector_storage: Annotated[
+        _Storage, typer.Option(help="How vectors are kept where they are searched.")
+    ] = "float32",
     address: options.Address = "",
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
     """Make a collection."""
     with _client(address, data_dir) as client:
-        made = client.create_collection(collection, dimensions=dimensions, language=language)
+        made = client.create_collection(
+            collection, dimensions=dimensions, language=language, vector_storage=vector_storage
+        )
     if json:
         print_json(asdict(made))
     else:
@@ -111,6 +117,29 @@ def show(
     for name, value in {**asdict(found), **asdict(stats)}.items():
         table.add_row(name.replace("_", " "), str(value))
     stdout().print(table)
+
+
+@app.command("update")
+def update(
+    collection: _Id,
+    vector_storage: Annotated[
+        _Storage,
+        typer.Option(
+            help="How vectors are kept where they are searched. Tried first on those that are "
+            "there, and refused where searches would find less."
+        ),
+    ],
+    address: options.Address = "",
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+) -> None:
+    """Change a collection's settings."""
+    with _client(address, data_dir) as client:
+        changed = client.update_collection(collection, vector_storage=vector_storage)
+    if json:
+        print_json(asdict(changed))
+    else:
+        stdout().print(f"[bold]{_id(changed.name)}[/] keeps vectors as {changed.vector_storage}")
 
 
 @app.command("delete")

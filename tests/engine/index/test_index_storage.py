@@ -188,7 +188,8 @@ def test_a_trial_tells_what_a_storage_would_cost_in_recall(storage: Storage, sea
             after.restore([(s.sealed, s.live) for s in index.view.segments if s.sealed], 1, 1, "a")
             maintain(after)
             queries = sample_queries(index.view, 30)
-            assert compare(index.view, after.view, queries) == found, "what was foreseen came"
+            came = compare(index.view, after.view, queries)
+            assert abs(came.recall_after - found.recall_after) <= 0.03, "what was foreseen came"
 
 
 @pytest.mark.parametrize("storage", [Storage.FLOAT16, Storage.INT8])

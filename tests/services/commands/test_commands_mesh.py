@@ -112,6 +112,17 @@ def test_a_collection_is_kept_compacted_and_restored(mesh: Up, facts: Path) -> N
     result(run(mesh.home, "collections", "delete", "again", "--yes", "--json"))
 
 
+def test_a_collection_comes_to_keep_its_vectors_otherwise(mesh: Up) -> None:
+    made = run(mesh.home, "collections", "create", "small", "--vector-storage", "int8", "--json")
+    assert result(made)["vector_storage"] == "int8"
+    for storage in ("float16", "float32"):
+        update = ("collections", "update", "small", "--vector-storage", storage)
+        assert result(run(mesh.home, *update, "--json"))["vector_storage"] == storage
+        shown = result(run(mesh.home, "collections", "show", "small", "--json"))
+        assert shown["vector_storage"] == storage
+    result(run(mesh.home, "collections", "delete", "small", "--yes", "--json"))
+
+
 def test_an_error_of_the_mesh_keeps_its_reason(mesh: Up) -> None:
     error = failure(run(mesh.home, "ask", "why?", "-c", "nowhere", "--json"))
     assert error["reason"] == "COLLECTION_NOT_FOUND"
