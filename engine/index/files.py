@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import mmap
 import os
@@ -47,6 +48,7 @@ _KINDS = frozenset({"|u1", "|i1", "|b1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8
     "<f8",
 }
 _READ_BYTES = 1 << 20
+_NUMBERS = itertools.count()  # so that two who write one name do not write one file
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class ArrayWriter:
     def __init__(self, path: Path) -> None:
         """Will be found at `path` once finished."""
         self.path = path
-        self._partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        self._partial = path.with_name(f"{path.name}.{os.getpid()}-{next(_NUMBERS)}.partial")
         self._file: BinaryIO = self._partial.open("wb")
         self._digest = hashlib.sha256()
         self._offset = 0

@@ -177,16 +177,16 @@ class Loader:
         )
 
     async def remember(self, collection: Collection, index: CollectionIndex) -> None:
-        """Write what the next life of this node begins with, and drop files that nobody needs.
-        Raises OSError."""
+        """Write what the next life of this node begins with, and drop files of other segments: an
+        earlier manifest that names them fits the log no more. Raises OSError."""
         folder = self.folder(collection)
         view, sealed_seq = index.view, index.sealed_seq
 
         def work() -> None:
-            save_manifest(manifest_of(view, sealed_seq), folder)
-            needed = {name for one in load_manifests(folder) for name in one.live}
+            manifest = manifest_of(view, sealed_seq)
+            save_manifest(manifest, folder)
             for path in folder.glob(f"*{_SUFFIX}"):
-                if path.name.removesuffix(_SUFFIX) not in needed:
+                if path.name.removesuffix(_SUFFIX) not in manifest.live:
                     path.unlink(missing_ok=True)
 
         await self._run(work)

@@ -22,7 +22,7 @@ ADOPTION_WAIT_S = 30.0
 
 
 class Tender:
-    """Starts what seals and merges; `nudge` has the log looked at."""
+    """Starts what seals, merges and writes down; `nudge` has the log looked at."""
 
     def __init__(self, loader: Loader, upkeep: Upkeep, nudge: Callable[[], None]) -> None:
         self._loader = loader
@@ -30,7 +30,7 @@ class Tender:
         self._nudge = nudge
 
     def tend(self, followed: Followed) -> None:
-        """Sets to work what seals and merges, if there is anything to do."""
+        """Sets to work what seals, merges and writes down, if there is anything to do."""
         index, now_s = followed.index, time.monotonic()
         if index is None or now_s < followed.upkeep_due_s:
             return
@@ -39,6 +39,12 @@ class Tender:
             followed.sealing = self._start(followed, self._upkeep.seal, quiet=quiet)
         if _idle(followed.merging) and index.merge_work(quiet=quiet) is not None:
             followed.merging = self._start(followed, self._upkeep.merge, quiet=quiet)
+        idle = quiet and _idle(followed.sealing) and _idle(followed.merging)
+        if idle and followed.remembered != index.segments:
+            # Others built them, or a compaction did: the files that they replaced can go.
+            followed.sealing = asyncio.create_task(
+                self.remember(followed), name=f"manifest {followed.collection.id}"
+            )
 
     async def remember(self, followed: Followed) -> None:
         """Writes down where the index stands, for this node's next life."""
@@ -50,6 +56,7 @@ class Tender:
             followed.remembered = index.segments
         except OSError as error:
             _LOG.warning("%s is not remembered: %s", followed.collection.id, error)
+            followed.upkeep_due_s = time.monotonic() + PAUSE_S
 
     def _start(
         self, followed: Followed, work: Callable[..., Awaitable[int | None]], *, quiet: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import time
 from pathlib import Path
 
@@ -78,6 +79,16 @@ def files(tmp_path: Path, log: Log, segments: list[str]) -> int:
     return sum((folder / f"{name}.segment").stat().st_size for name in segments)
 
 
+async def tidy(room: IndexRoom, log: Log, folder: Path) -> bool:
+    """Whether soon only files of present segments are in a node's folder."""
+    for _ in range(100):
+        present = {f"{name}.segment" for name in names(await view_of(room, log))}
+        if present == {one for one in os.listdir(folder) if one.endswith(".segment")}:
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
 async def test_a_receipt_says_what_the_index_and_the_disk_say(
     store: Store, collection: Collection, rooms: ROOMS, tmp_path: Path
 ) -> None:
@@ -87,7 +98,7 @@ async def test_a_receipt_says_what_the_index_and_the_disk_say(
     before = await view_of(room, log)
     said, answered = views.stats(before), answers(before)
     disk_before = files(tmp_path, log, names(before))
-    receipt = await compact(room, log)
+    receipt = await compact(room, log, full=True)
     after = await view_of(room, log, receipt.watermark)
     now = views.stats(after)
     assert receipt.rolled_back == "" and receipt.points == now.points == 160
@@ -107,6 +118,8 @@ async def test_a_receipt_says_what_the_index_and_the_disk_say(
     elsewhere = await view_of(other, log, receipt.watermark)
     assert sorted(names(elsewhere)) == sorted(names(after))
     assert answers(elsewhere) == answered
+    for node, name in ((room, "one"), (other, "two")):
+        assert await tidy(node, log, tmp_path / name / str(collection.uid))
 
 
 async def test_full_makes_one_segment_and_a_second_time_changes_nothing(
