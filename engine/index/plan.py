@@ -10,8 +10,6 @@ is given up for the scan when it has used them: the worst case costs about twice
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 VISITS_PER_EF = 14.0
 """Distances that a walk computes for each candidate of its beam, at M 16."""
 
@@ -22,18 +20,11 @@ SCAN_ROW_NS = 75.0
 """What a row costs in a scan of scattered rows, which are fetched ahead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """Walk the graph, and give up after `visits_max` distances."""
-
-    visits_max: int
-
-
-def choose(*, count: int, eligible: int, ef: int) -> Walk | None:
+def choose(*, count: int, eligible: int, ef: int) -> int | None:
     """The cheaper way to the best of `eligible` rows in a graph of `count` rows with a beam of
-    `ef`; None to scan."""
+    `ef`: to walk, and give up after so many distances, or None to scan."""
     scan_ns = eligible * SCAN_ROW_NS
     visits = VISITS_PER_EF * ef * count / max(eligible, 1)
     if visits * VISIT_NS >= scan_ns:
         return None
-    return Walk(max(int(scan_ns / VISIT_NS), 1))
+    return max(int(scan_ns / VISIT_NS), 1)

@@ -201,9 +201,9 @@ def test_a_walk_never_costs_more_than_the_scan_that_it_saves(
     count: int, share: float, ef: int
 ) -> None:
     eligible = round(count * share)
-    walk = choose(count=count, eligible=eligible, ef=ef)
-    if walk is not None:
-        assert ef < walk.visits_max <= eligible
+    visits_max = choose(count=count, eligible=eligible, ef=ef)
+    if visits_max is not None:
+        assert ef < visits_max <= eligible
 
 
 @given(
