@@ -23,6 +23,7 @@
     │   ├── FingerprintMismatch      a vector of another space than the collection's
     │   ├── ModelTaskMismatch        a cross-encoder asked for vectors, and the like
     │   ├── NoEmbeddingModel         text for a collection that has only vectors
+    │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
     │   ├── CollectionNotEmpty       what was asked would lose points
     │   ├── RecallTooLow             searches would find less, so nothing was changed
     │   └── ProviderMissing          an execution provider that this machine does not offer
@@ -181,6 +182,10 @@ class ModelTaskMismatch(FailedPrecondition):
 
 class NoEmbeddingModel(FailedPrecondition):
     """The collection has no embedding model, so it cannot embed text."""
+
+
+class TokenStoreMissing(FailedPrecondition):
+    """The collection keeps no token vectors to rerank by."""
 
 
 class CollectionNotEmpty(FailedPrecondition):

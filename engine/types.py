@@ -15,6 +15,10 @@ Vector: TypeAlias = NDArray[np.float32]
 Matrix: TypeAlias = NDArray[np.float32]
 """Shape (rows, dimensions), finite."""
 
+TokenVectors: TypeAlias = NDArray[np.int8]
+"""Shape (tokens, dimensions): the L2-normalized outputs of a text's own tokens, times 127 and
+rounded, special tokens and prompt left out."""
+
 Scalar: TypeAlias = str | int | float | bool
 JsonValue: TypeAlias = (
     "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
@@ -73,7 +77,8 @@ class Point:
     """One entry of a collection, as the index takes it.
 
     `vector` may be None for a point that is only searched by words. `text` is what the lexical
-    side reads and what a hit returns. `document` and `passage_index` are set for passages.
+    side reads and what a hit returns. `document` and `passage_index` are set for passages;
+    `token_vectors`, those of `text`, in collections that keep them.
     """
 
     id: str
@@ -84,6 +89,7 @@ class Point:
     document: str = ""
     passage_index: int = 0
     span: Span | None = None
+    token_vectors: TokenVectors | None = None
 
 
 class Hit(NamedTuple):

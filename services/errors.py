@@ -69,6 +69,7 @@ TABLE: dict[type[BaseException], Row] = {
     e.RecallTooLow: Row(Code.FAILED_PRECONDITION, "RECALL_TOO_LOW"),
     e.ModelTaskMismatch: Row(Code.FAILED_PRECONDITION, "MODEL_TASK_MISMATCH"),
     e.NoEmbeddingModel: Row(Code.FAILED_PRECONDITION, "NO_EMBEDDING_MODEL"),
+    e.TokenStoreMissing: Row(Code.FAILED_PRECONDITION, "TOKEN_STORE_MISSING"),
     e.MessageTooLarge: Row(Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
     e.QueueFull: Row(Code.RESOURCE_EXHAUSTED, "QUEUE_FULL", Retry.LATER),
     e.ModelMemoryFull: Row(Code.RESOURCE_EXHAUSTED, "MODEL_MEMORY_FULL", Retry.LATER),

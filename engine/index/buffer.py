@@ -48,6 +48,7 @@ class Buffer:
         "points",
         "positions_by_id",
         "seqs",
+        "token_bytes",
         "vectors",
         "words",
     )
@@ -65,6 +66,7 @@ class Buffer:
         self._previous: list[int] = []
         self._sorted_ids: list[str] = []
         self._object_bytes = 0
+        self.token_bytes = 0
 
     def append(
         self,
@@ -87,6 +89,8 @@ class Buffer:
             self._previous.append(self.positions_by_id.get(point.id, -1))
             self.positions_by_id[point.id] = position
             self._object_bytes += _object_bytes(kept)
+            if kept.token_vectors is not None:
+                self.token_bytes += kept.token_vectors.nbytes
         self.payloads.append(first, [point.payload for point in points])
         self.words.append(first, words)
         self.count = total
@@ -151,7 +155,8 @@ class Buffer:
     def nbytes(self) -> int:
         """About how much memory the rows take, in bytes."""
         arrays = self.seqs.nbytes + self.vectors.nbytes + self.dense.nbytes
-        return int(arrays + self._object_bytes + self.payloads.nbytes + self.words.nbytes)
+        parts = self._object_bytes + self.token_bytes + self.payloads.nbytes + self.words.nbytes
+        return int(arrays + parts)
 
 
 def _object_bytes(point: Point) -> int:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ragmesh_native import Vectors
 
 from engine.errors import RagmeshError
-from engine.index.columns import Rows, pack_rows
+from engine.index.columns import Rows, pack_rows, pack_tokens, token_starts
 from engine.index.exact import Metric
 from engine.index.files import Array, Arrays, ArrayWriter, Written, read_arrays, write_arrays
 from engine.index.graph import Graph, GraphSettings
@@ -76,6 +76,7 @@ def dump_arrays(view: SegmentView) -> dict[str, Array]:
     points = [view.rows.point(position) for position in positions.tolist()]
     return {
         **pack_rows(points, view.rows.seqs[positions]),
+        **pack_tokens([point.token_vectors for point in points]),
         "vectors": view.vectors[positions],
         "dense": view.rows.dense[positions],
     }
@@ -96,6 +97,7 @@ def build_segment(
     count = sum(len(source.kept) for source in sources)
     with ArrayWriter(path) as writer:
         _write_rows(writer, sources)
+        _write_tokens(writer, sources)
         for name, array in _words(sources, spec.language).items():
             writer.add(name, array)
         dense = np.concatenate(
@@ -141,6 +143,31 @@ def _write_rows(writer: ArrayWriter, sources: Sequence[Source]) -> None:
     packed |= pack_payloads([point.payload for point in points])
     for name, array in packed.items():
         writer.add(name, array)
+
+
+def _write_tokens(writer: ArrayWriter, sources: Sequence[Source]) -> None:
+    """Row by row, because memory need not hold them."""
+    counts: list[int] = []
+    width = 0
+    for source in sources:
+        if "tokens.starts" in source.arrays:
+            counts += np.diff(source.arrays["tokens.starts"])[source.kept].tolist()
+            width = width or source.arrays["tokens.vectors"].shape[1]
+        else:
+            counts += [0] * len(source.kept)
+    if not any(counts):
+        return
+    writer.add("tokens.starts", token_starts(counts))
+    writer.add_chunks("tokens.vectors", np.int8, (sum(counts), width), _token_chunks(sources))
+
+
+def _token_chunks(sources: Sequence[Source]) -> Iterator[Array]:
+    for source in sources:
+        rows = Rows(source.arrays)
+        for position in source.kept.tolist():
+            vectors = rows.token_vectors(position)
+            if vectors is not None:
+                yield vectors
 
 
 def _words(sources: Sequence[Source], language: str) -> dict[str, Array]:

@@ -174,7 +174,11 @@ class CollectionIndex:
             if sealed_seq is not None:
                 self._sealed_seq = sealed_seq
             self._view = self._new_view(self._tidied(segments), watermark, change_id)
-            if self._buffer.count >= self.settings.maintenance.seal_rows:
+            maintenance = self.settings.maintenance
+            if (
+                self._buffer.count >= maintenance.seal_rows
+                or self._buffer.token_bytes >= maintenance.seal_token_bytes
+            ):
                 self._freeze()
 
     def adopt(self, adopted: Sequence[Sealed], retired: Collection[str], sealed_seq: int) -> None:

@@ -8,6 +8,9 @@ Arrays, for n rows (names begin with `rows.`):
 - `sentence_starts` int64 (n + 1), `sentence_spans` int32 (m, 2), `sentence_vectors` int8 (m, d).
 - `hashes` uint64 (n), ascending, of the ids; `hash_positions` uint32 (n), whose they are.
 - `id_order` uint32 (n): positions in the order of ids.
+
+Where a row has token vectors, there are `tokens.starts` int64 (n + 1) and `tokens.vectors` int8
+(m, d) too: a row without any has none between its starts.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.index.files import Array, Arrays
-from engine.types import JsonValue, Payload, Point, Sentences, Span, Vector
+from engine.types import JsonValue, Payload, Point, Sentences, Span, TokenVectors, Vector
 
 Hashes = NDArray[np.uint64]
 
@@ -120,6 +123,24 @@ def _pack_sentences(points: Sequence[Point]) -> dict[str, Array]:
     }
 
 
+def pack_tokens(given: Sequence[TokenVectors | None]) -> dict[str, Array]:
+    """The arrays of token vectors; nothing where no row has any."""
+    some = [one for one in given if one is not None]
+    if not some:
+        return {}
+    return {
+        "tokens.starts": token_starts([0 if one is None else len(one) for one in given]),
+        "tokens.vectors": np.concatenate(some),
+    }
+
+
+def token_starts(counts: Sequence[int]) -> NDArray[np.int64]:
+    """Where each row's token vectors begin, and the last one's end."""
+    starts = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=starts[1:])
+    return starts
+
+
 def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
@@ -143,6 +164,8 @@ class Rows:
         "_sentence_starts",
         "_sentence_vectors",
         "_texts",
+        "_token_starts",
+        "_token_vectors",
         "id_order",
         "ids",
         "seqs",
@@ -164,6 +187,8 @@ class Rows:
         self._hashes: Hashes = arrays["rows.hashes"]
         self._hash_positions: NDArray[np.uint32] = arrays["rows.hash_positions"]
         self.id_order: NDArray[np.uint32] = arrays["rows.id_order"]
+        self._token_starts: NDArray[np.int64] | None = arrays.get("tokens.starts")
+        self._token_vectors: TokenVectors | None = arrays.get("tokens.vectors")
         count = len(self.seqs)
         lengths = [
             len(self.ids),
@@ -176,6 +201,8 @@ class Rows:
             len(self._hash_positions),
             len(self.id_order),
         ]
+        if self._token_starts is not None:
+            lengths.append(len(self._token_starts) - 1)
         if any(length != count for length in lengths):
             raise ValueError("the columns of a segment are of different lengths")
 
@@ -250,6 +277,13 @@ class Rows:
             return None
         return Sentences(self._sentence_spans[start:end], self._sentence_vectors[start:end])
 
+    def token_vectors(self, position: int) -> TokenVectors | None:
+        """The token vectors of one row; None where there are none."""
+        if self._token_starts is None or self._token_vectors is None:
+            return None
+        start, end = self._token_starts[position : position + 2].tolist()
+        return None if start == end else self._token_vectors[start:end]
+
     def point(self, position: int, vector: Vector | None) -> Point:
         """One row as a point, with this vector."""
         passages, at = self._passages, 3 * position
@@ -263,6 +297,7 @@ class Rows:
             document=self.document(position),
             passage_index=index,
             span=None if start < 0 else Span(start, end),
+            token_vectors=self.token_vectors(position),
         )
 
 

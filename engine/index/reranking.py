@@ -9,8 +9,18 @@ has, each word counting the more the fewer candidates have it:
 
 with z in standard deviations over the candidates. Weights and the 50 candidates were chosen on
 SciFact's training claims and Cranfield, nDCG@10: fused by ranks 0.719 and 0.468, reranked 0.732 and
-0.474; fused by scores 0.733 and 0.472, reranked 0.736 and 0.476. 50 abstracts take 9 ms of a core. Meaning alone gains nothing there:
-the words of one sentence are what the two legs, which read whole passages, do not know.
+0.474; fused by scores 0.733 and 0.472, reranked 0.736 and 0.476. 50 abstracts take 9 ms of a core.
+Meaning alone gains nothing there: the words of one sentence are what the two legs, which read
+whole passages, do not know.
+
+Where a collection keeps the vectors of all tokens, a passage is worth what late interaction says
+(`max_sim`), blended in the same way:
+
+    order by z(score of the search) + TOKENS_WEIGHT * z(max_sim)
+
+Weight and the 20 candidates were chosen in the same way: fused by ranks 0.719 and 0.480, reranked
+0.732 and 0.480; fused by scores 0.732 and 0.481, reranked 0.738 and 0.480. 20 abstracts take 5 ms
+of a core, and 91 KB each to keep.
 """
 
 from __future__ import annotations
@@ -24,11 +34,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.index.conditions import Analyze
-from engine.types import Hit, Vector
+from engine.models.late import max_sim
+from engine.models.pool import INT8_SCALE
+from engine.types import Hit, Matrix, TokenVectors, Vector
 
 CANDIDATES_DEFAULT = 50
 WORDS_WEIGHT = 0.5
 SENTENCES_WEIGHT = 0.5
+TOKEN_CANDIDATES_DEFAULT = 20
+TOKENS_WEIGHT = 0.5
 
 _MARK = "zqxjz"
 """A word that no text has. One that has it is read slower."""
@@ -60,10 +74,30 @@ def by_sentences(
     for place, (meaning, saying) in enumerate(zip(meanings, sayings, strict=True)):
         if len(meaning):
             best[place] = float(np.max(meaning + WORDS_WEIGHT * saying))
+    return _blended(hits, best, SENTENCES_WEIGHT)
+
+
+def by_tokens(hits: Sequence[Hit], query: TokenVectors) -> Reranked | None:
+    """The hits by late interaction with the tokens of a query; None if no hit has tokens.
+
+    A hit without tokens counts as an average one; equal hits keep their order.
+    """
+    # The scales of both sides, where there are fewer rows.
+    asked: Matrix = query.astype(np.float32) / np.float32(INT8_SCALE * INT8_SCALE)
+    best = np.full(len(hits), np.nan)
+    for place, hit in enumerate(hits):
+        tokens = hit.point.token_vectors
+        if tokens is not None and tokens.shape[1] == query.shape[1] and len(tokens) and len(query):
+            best[place] = max_sim(asked, tokens.astype(np.float32))
+    return _blended(hits, best, TOKENS_WEIGHT)
+
+
+def _blended(hits: Sequence[Hit], best: Numbers, weight: float) -> Reranked | None:
+    """By the search's scores and what was found of each hit; None if that is nothing."""
     if np.isnan(best).all():
         return None
     scores = np.array([hit.score for hit in hits], np.float64)
-    blended = _deviations(scores) + SENTENCES_WEIGHT * _deviations(best)
+    blended = _deviations(scores) + weight * _deviations(best)
     order = np.argsort(-blended, kind="stable")
     probable = (1 + np.tanh(blended[order] / 2)) / 2
     return Reranked(tuple(map(int, order)), tuple(map(float, probable)))

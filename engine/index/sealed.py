@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from engine.errors import DataLoss
 from engine.index.bitmaps import BitmapIndex, mask_of
-from engine.index.columns import Rows
+from engine.index.columns import Rows, bytes_of
 from engine.index.conditions import Analyze
 from engine.index.exact import Metric
 from engine.index.files import Arrays, read_arrays
@@ -53,6 +53,7 @@ class Sealed:
         "payloads",
         "rows",
         "sealed_seq",
+        "token_bytes",
         "words",
     )
 
@@ -77,6 +78,7 @@ class Sealed:
         self.graph = graph
         self.payloads = BitmapIndex(arrays, self.rows.payload, analyze)
         self.words = WordTable(arrays)
+        self.token_bytes = bytes_of(arrays, "tokens.")
         self.nbytes = sum(array.nbytes for array in arrays.values())
         if not len(self._kept.precise) == len(self.dense) == self.count:
             raise ValueError("the vectors of a segment are not as many as its rows")

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from engine.errors import DataLoss
-from engine.index.columns import Rows, pack_rows
+from engine.index.columns import Rows, pack_rows, pack_tokens
 from engine.index.files import Arrays, Written, read_arrays, write_arrays
 from engine.index.payloads import Mask
 from engine.index.segment import SegmentView
@@ -61,6 +61,7 @@ def write_snapshot(view: View, path: Path) -> Written:
     arrays = {
         **{f"live.{number}": np.packbits(live) for number, (_, live) in enumerate(sealed)},
         **pack_rows([dataclasses.replace(point, vector=None) for point in points], seqs),
+        **pack_tokens([point.token_vectors for point in points]),
         "vectors": vectors,
         "dense": np.array([point.vector is not None for point in points], np.bool_),
     }

@@ -21,10 +21,10 @@ from engine.index.exact import prepare
 from engine.index.formula import Effect, Formula, canonical_formula, effect
 from engine.index.fusion import FusionMethod, fuse
 from engine.index.grouping import Group, Grouping, group, is_full
-from engine.index.reranking import Reranked, by_sentences
+from engine.index.reranking import Reranked, by_sentences, by_tokens
 from engine.index.search import LIMIT_MAX, Explain, Mode, Query, Results, search
 from engine.index.view import View
-from engine.types import Hit, Vector
+from engine.types import Hit, TokenVectors, Vector
 
 CANDIDATES_MIN = 100
 DIVERSE_CANDIDATES_MIN = 50
@@ -113,6 +113,13 @@ def rerank_by_sentences(
     after them; None if none has sentences."""
     count = min(staged.rerank, len(found.hits))
     reranked = by_sentences(found.hits[:count], vector, text, analyze)
+    return None if reranked is None else reordered(found, reranked)
+
+
+def rerank_by_tokens(found: Found, staged: Staged, query: TokenVectors) -> Found | None:
+    """The same by how well the tokens of the query meet with those of the candidates."""
+    count = min(staged.rerank, len(found.hits))
+    reranked = by_tokens(found.hits[:count], query)
     return None if reranked is None else reordered(found, reranked)
 
 

@@ -69,7 +69,7 @@ class IndexStats:
     """The size of an index. `buffered` rows are in memory and searched by scanning; `heap_bytes` is
     an estimate of what they take. `mapped_bytes` are in files, and in memory as far as they are
     read; the kernel may drop them. `vector_bytes` and `graph_bytes` are the parts of these that
-    searches by vector touch."""
+    searches by vector touch, `token_bytes` what of all is token vectors."""
 
     points: int
     tombstones: int
@@ -81,6 +81,7 @@ class IndexStats:
     graph_bytes: int
     watermark: int
     change_id: str
+    token_bytes: int = 0
 
 
 def stats(view: View) -> IndexStats:
@@ -98,6 +99,7 @@ def stats(view: View) -> IndexStats:
         graph_bytes=sum(one.graph.nbytes for one in sealed if one.graph is not None),
         watermark=view.watermark,
         change_id=view.change_id,
+        token_bytes=sum(one.rows.token_bytes for one in view.segments),
     )
 
 

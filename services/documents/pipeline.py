@@ -35,6 +35,7 @@ from engine.errors import (
     RagmeshError,
     Unavailable,
 )
+from engine.models.late import answer_parts
 from services.config import DocumentSettings
 from services.documents.convert import error_value
 from services.documents.parser import Parser
@@ -42,7 +43,7 @@ from services.documents.texts import passage_set_key, read_parsed, stored_text, 
 from services.mesh.mesh import Mesh
 from services.rpc import metrics, names
 from services.rpc.call import Call
-from services.rpc.values import sentences_value, vector_value
+from services.rpc.values import sentences_value, token_vectors_value, vector_value
 from services.store import collections, contents, documents, jobs, passages
 from services.store.collections import Collection
 from services.store.documents import Document
@@ -56,6 +57,7 @@ _LOG = logging.getLogger(__name__)
 LEASE_S = 10.0
 POLL_S = 0.5
 """How often an idle worker looks for jobs that other nodes queued, or whose lease ran out."""
+SPECIAL_TOKENS_MAX = 8
 EMBED_PASSAGES_MAX = 32
 """Passages sent to the embedding service at once: what a retry may have to do again."""
 COUNT_TEXTS_MAX = 2_048
@@ -329,8 +331,10 @@ class Pipeline:
         progress: Progress,
     ) -> list[PassageRow]:
         rows: list[PassageRow] = []
-        for start in range(0, len(chunks), EMBED_PASSAGES_MAX):
-            some = chunks[start : start + EMBED_PASSAGES_MAX]
+        # With what comes before a passage, and some for the special tokens.
+        tokens = [chunk.tokens + CONTEXT_TOKENS_MAX + SPECIAL_TOKENS_MAX for chunk in chunks]
+        for part in answer_parts(tokens, collection.dimensions, EMBED_PASSAGES_MAX):
+            some = chunks[part]
             texts = [text[c.span.start : c.span.end] for c in some]
             response = await self._mesh.embedding.EmbedTexts(
                 embedding.EmbedTextsRequest(
@@ -339,6 +343,7 @@ class Pipeline:
                     input_kind=embedding.INPUT_KIND_PASSAGE,
                     truncate=True,
                     include_sentences=True,
+                    include_tokens=collection.token_store,
                 ),
                 call,
             )
@@ -362,6 +367,11 @@ class Pipeline:
                         sentences=(
                             passage_sentences(sentences, passage, chunk.context)
                             if sentences is not None
+                            else None
+                        ),
+                        token_vectors=(
+                            token_vectors_value(made.token_vectors)
+                            if collection.token_store
                             else None
                         ),
                     )

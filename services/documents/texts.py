@@ -30,6 +30,7 @@ def passage_set_key(text_key: bytes, collection: Collection) -> bytes:
         str(collection.chunk_tokens_max),
         str(collection.chunk_overlap_tokens),
         collection.fingerprint,
+        *(("tokens",) if collection.token_store else ()),
     )
     return hashlib.sha256("/".join(parts).encode()).digest()
 

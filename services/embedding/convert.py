@@ -14,7 +14,7 @@ from services.embedding.loader import Description
 from services.embedding.rerank import Reranked
 from services.mesh.model_queue import Done
 from services.rpc.call import Lane
-from services.rpc.values import sentence_messages, vector_message
+from services.rpc.values import sentence_messages, token_vectors_message, vector_message
 
 KINDS: dict[int, Kind] = {
     pb.INPUT_KIND_UNSPECIFIED: "passage",
@@ -43,6 +43,7 @@ def embed_response(embedded: Embedded, lane: Lane) -> pb.EmbedTextsResponse:
             tokens=text.tokens,
             truncated=text.truncated,
             sentences=sentence_messages(text.sentences),
+            token_vectors=token_vectors_message(text.token_vectors),
         )
     _fill_timings(
         response.timings,

@@ -12,7 +12,7 @@ from engine.errors import TextTooLong
 from engine.models.encoder import Encoder
 from engine.models.model_dir import Kind
 from engine.models.tokenize import Tokenized
-from engine.types import Sentences, Vector
+from engine.types import Sentences, TokenVectors, Vector
 from services.embedding.cache import CachedVector, Key, VectorCache, key_of
 from services.embedding.catalog import Catalog
 from services.embedding.flights import Flights, landed
@@ -34,6 +34,7 @@ class EmbeddedText(NamedTuple):
     sentences: Sentences | None
     tokens: int
     truncated: bool
+    token_vectors: TokenVectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Asked:
     dimensions: int
     truncate: bool
     sentences: bool
+    tokens: bool = False
 
 
 @dataclass(slots=True)
@@ -78,7 +80,8 @@ class EmbeddingCore:
             fingerprint = model.encoder.fingerprint_of(asked.dimensions or None).text
             embedded = Embedded(fingerprint)
             # Sentences come with passages, which are embedded once and kept in the collection.
-            if asked.sentences or not self._cache.enabled:
+            # Token vectors would fill the cache with many times what it is for.
+            if asked.sentences or asked.tokens or not self._cache.enabled:
                 embedded.texts = await self._make(model, texts, asked, call, embedded)
             else:
                 await self._from_cache(model, texts, asked, call, embedded)
@@ -168,12 +171,12 @@ class EmbeddingCore:
         begin_s = loop.time()
         tokenized = await self._tokenize(model.encoder, texts, asked)
         embedded.tokenize_ms += (loop.time() - begin_s) * 1000
-        jobs = [Job(text, asked.sentences, asked.dimensions) for text in tokenized]
+        jobs = [Job(text, asked.sentences, asked.dimensions, asked.tokens) for text in tokenized]
         done = await model.queue.submit(jobs, [t.tokens for t in tokenized], call)
         embedded.done += done
         made = [cast(TextVector, one.result) for one in done]  # what comes of a Job
         return [
-            EmbeddedText(one.vector, one.sentences, text.tokens, text.truncated)
+            EmbeddedText(one.vector, one.sentences, text.tokens, text.truncated, one.token_vectors)
             for one, text in zip(made, tokenized, strict=True)
         ]
 

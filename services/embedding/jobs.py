@@ -7,18 +7,19 @@ from typing import NamedTuple, TypeAlias
 
 from engine.models.cross_encoder import CrossEncoder
 from engine.models.encoder import Encoder
-from engine.models.late import max_sim, token_vectors
+from engine.models.late import max_sim, small_token_vectors, token_vectors
 from engine.models.pool import pool_sentences
 from engine.models.tokenize import Tokenized
-from engine.types import Matrix, Sentences, Vector
+from engine.types import Matrix, Sentences, TokenVectors, Vector
 
 
 class Job(NamedTuple):
-    """One text in the queue, and whether its sentences are wanted."""
+    """One text in the queue, and whether its sentences and its tokens' vectors are wanted."""
 
     text: Tokenized
     sentences: bool
     dimensions: int
+    tokens: bool = False
 
 
 class QueryJob(NamedTuple):
@@ -41,10 +42,11 @@ class PairJob(NamedTuple):
 
 
 class TextVector(NamedTuple):
-    """What the model made of one text; its sentences only where they were asked for."""
+    """What the model made of one text; its sentences and tokens only where they were asked for."""
 
     vector: Vector
     sentences: Sentences | None
+    token_vectors: TokenVectors | None = None
 
 
 AnyJob: TypeAlias = Job | QueryJob | ScoreJob | PairJob
@@ -64,7 +66,8 @@ def run(model: Encoder | CrossEncoder, jobs: Sequence[AnyJob]) -> list[AnyResult
         if isinstance(job, Job):
             vector = model.shorten(vectors[row : row + 1], job.dimensions or None)[0]
             sentences = pool_sentences(outputs[row], job.text) if job.sentences else None
-            results.append(TextVector(vector, sentences))
+            tokens = small_token_vectors(outputs[row], job.text) if job.tokens else None
+            results.append(TextVector(vector, sentences, tokens))
         elif isinstance(job, ScoreJob):
             results.append(max_sim(job.query, token_vectors(outputs[row], job.text)))
         else:

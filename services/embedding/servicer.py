@@ -66,6 +66,7 @@ class EmbeddingServicer:
             request.dimensions,
             request.truncate,
             request.include_sentences,
+            request.include_tokens,
         )
         embedded = await self._core.embed(_model_id(request.model), request.texts, asked, call)
         return convert.embed_response(embedded, call.lane)

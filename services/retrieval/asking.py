@@ -20,7 +20,7 @@ from engine.index.fusion import RRF_K_DEFAULT, FusionMethod
 from engine.index.grouping import Grouping
 from engine.index.search import Mode, Query
 from engine.index.stages import Diversity, Staged
-from engine.types import Vector
+from engine.types import TokenVectors, Vector
 from services.retrieval.filter_values import filter_value
 from services.rpc.values import vector_value
 
@@ -50,11 +50,13 @@ class RerankBy(StrEnum):
     NOTHING = "nothing"
     DEFAULT = "default"
     SENTENCES = "sentences"
+    TOKENS = "tokens"
     MODEL = "model"
 
 
 _CANDIDATES = {
     RerankBy.SENTENCES: reranking.CANDIDATES_DEFAULT,
+    RerankBy.TOKENS: reranking.TOKEN_CANDIDATES_DEFAULT,
     RerankBy.MODEL: MODEL_CANDIDATES_DEFAULT,
 }
 
@@ -66,7 +68,8 @@ _NO_EXAMPLES = search_pb2.Examples()
 @dataclass(frozen=True, slots=True)
 class Search:
     """A search as asked: exactly one of `staged.query.vector`, `text`, `point_id` and `positive`
-    is set. `rerank_model` is for `RerankBy.MODEL`; `RerankBy.DEFAULT` is for `settled`."""
+    is set. `rerank_model` is for `RerankBy.MODEL`, `tokens` of the text for `RerankBy.TOKENS`;
+    `RerankBy.DEFAULT` is for `settled`."""
 
     staged: Staged
     text: str = ""
@@ -77,6 +80,7 @@ class Search:
     rerank: RerankBy = RerankBy.NOTHING
     rerank_model: str = ""
     fingerprint: str = ""
+    tokens: TokenVectors | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -84,18 +88,19 @@ class Search:
         return self.staged.is_plain and not self.point_id and not self.positive
 
 
-def settled(asked: Search, rerank_model: str) -> Search:
-    """The search with its default reranking decided: by the collection's model, if it names one and
-    there is a text to rerank by, else by sentences."""
+def settled(asked: Search, rerank_model: str, token_store: bool) -> Search:
+    """The search with its default reranking decided. With a text to rerank by it is the
+    collection's model, if it names one, or its tokens, if it keeps them; else its sentences."""
     if asked.rerank is not RerankBy.DEFAULT:
         return asked
-    by_model = bool(rerank_model and asked.text)
-    count = asked.staged.rerank or _CANDIDATES[RerankBy.MODEL if by_model else RerankBy.SENTENCES]
+    by = RerankBy.SENTENCES
+    if asked.text and (rerank_model or token_store):
+        by = RerankBy.MODEL if rerank_model else RerankBy.TOKENS
     return replace(
         asked,
-        staged=replace(asked.staged, rerank=count),
-        rerank=RerankBy.MODEL if by_model else RerankBy.SENTENCES,
-        rerank_model=rerank_model if by_model else "",
+        staged=replace(asked.staged, rerank=asked.staged.rerank or _CANDIDATES[by]),
+        rerank=by,
+        rerank_model=rerank_model if by is RerankBy.MODEL else "",
     )
 
 
@@ -171,6 +176,8 @@ def _rerank(request: pb.SearchCollectionRequest) -> tuple[RerankBy, int]:
         return RerankBy.NOTHING, 0
     if rerank.method == search_pb2.RERANK_METHOD_SENTENCES:
         by = RerankBy.SENTENCES
+    elif rerank.method == search_pb2.RERANK_METHOD_TOKENS:
+        by = RerankBy.TOKENS
     elif rerank.method == search_pb2.RERANK_METHOD_MODEL or rerank.model:
         by = RerankBy.MODEL
     else:

@@ -78,6 +78,7 @@ def collection_message(row: Collection) -> collection_pb2.Collection:
             sample_share=row.recall_sample_share, target=row.recall_target
         ),
         rerank_model=row.rerank_model,
+        token_store=row.token_store,
         vector_storage=_STORAGE_NUMBERS[row.vector_storage],
         create_time=timestamp(row.create_time),
         update_time=timestamp(row.update_time),
@@ -114,6 +115,7 @@ def collection_spec(message: collection_pb2.Collection, model: PinnedModel) -> C
         recall_sample_share=sample_share(message),
         recall_target=recall_target(message),
         rerank_model=message.rerank_model,
+        token_store=message.token_store,
         vector_storage=STORAGES[message.vector_storage],
         **asdict(limits(message)),
     )

@@ -10,22 +10,35 @@ from typing import NamedTuple
 
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 
+from engine.errors import LimitReached
 from engine.index import view as views
 from engine.index.exact import Metric, prepare_rows
 from engine.index.filters import Filter
 from engine.index.storage import Storage, check_range
-from engine.types import Sentences, Vector
+from engine.models.late import answer_parts
+from engine.types import Sentences, TokenVectors, Vector
 from services.mesh.mesh import Mesh
 from services.retrieval.indexes import Indexes
 from services.retrieval.searching import check_fingerprint
 from services.rpc.call import Call
-from services.rpc.values import sentences_value, vector_value
+from services.rpc.values import sentences_value, token_vectors_value, vector_value
 from services.store.collections import Collection
 from services.store.points import PointRow
 
 EMBED_TEXTS_MAX = 256
 """Texts of an upsert sent to the embedding service at once: large batches would hold up the
 interactive lane's turn between them no longer than this."""
+
+UPSERT_TOKEN_BYTES_MAX = 256 << 20
+"""Token vectors of one upsert: they are in memory until it is written."""
+
+
+class Embedded(NamedTuple):
+    """What the embedding model made of a text; its tokens only for a collection that keeps them."""
+
+    vector: Vector
+    sentences: Sentences | None
+    token_vectors: TokenVectors | None
 
 
 class PinnedModel(NamedTuple):
@@ -66,16 +79,40 @@ class RetrievalCore:
         if not missing or not collection.embedding_model:
             return list(rows)
         completed = list(rows)
-        for start in range(0, len(missing), EMBED_TEXTS_MAX):
-            chosen = missing[start : start + EMBED_TEXTS_MAX]
+        token_bytes = 0
+        for part in await self._parts(collection, [rows[i].text for i in missing], call):
+            chosen = missing[part]
             embedded = await self._embed_passages(collection, [rows[i].text for i in chosen], call)
-            for i, (vector, sentences) in zip(chosen, embedded, strict=True):
-                completed[i] = replace(rows[i], vector=vector, sentences=sentences)
+            for i, one in zip(chosen, embedded, strict=True):
+                completed[i] = replace(rows[i], **one._asdict())
+                token_bytes += 0 if one.token_vectors is None else one.token_vectors.nbytes
+            if token_bytes > UPSERT_TOKEN_BYTES_MAX:
+                raise LimitReached(
+                    f"The token vectors of these {len(missing)} texts take more than "
+                    f"{UPSERT_TOKEN_BYTES_MAX:,} bytes. Upsert fewer points at once.",
+                    field="points",
+                    metadata={"bytes_max": UPSERT_TOKEN_BYTES_MAX},
+                )
         return completed
+
+    async def _parts(
+        self, collection: Collection, texts: Sequence[str], call: Call
+    ) -> Sequence[slice]:
+        """Texts in parts that are embedded at once."""
+        if not collection.token_store:
+            starts = range(0, len(texts), EMBED_TEXTS_MAX)
+            return [slice(start, start + EMBED_TEXTS_MAX) for start in starts]
+        response = await self._mesh.embedding.GetEmbeddingModel(
+            embedding.GetEmbeddingModelRequest(name=collection.embedding_model), call
+        )
+        model = response.embedding_model
+        # No token is shorter than a byte, but for one that may stand for the beginning.
+        most = [min(model.tokens_max, 1 + len(text.encode())) for text in texts]
+        return list(answer_parts(most, model.dimensions, EMBED_TEXTS_MAX))
 
     async def _embed_passages(
         self, collection: Collection, texts: Sequence[str], call: Call
-    ) -> list[tuple[Vector, Sentences | None]]:
+    ) -> list[Embedded]:
         response = await self._mesh.embedding.EmbedTexts(
             embedding.EmbedTextsRequest(
                 model=collection.embedding_model,
@@ -83,12 +120,17 @@ class RetrievalCore:
                 input_kind=embedding.INPUT_KIND_PASSAGE,
                 truncate=True,
                 include_sentences=True,
+                include_tokens=collection.token_store,
             ),
             call,
         )
         check_fingerprint(collection, response.fingerprint, "points")
         return [
-            (vector_value(e.vector, "points"), sentences_value(e.sentences))
+            Embedded(
+                vector_value(e.vector, "points"),
+                sentences_value(e.sentences),
+                token_vectors_value(e.token_vectors) if collection.token_store else None,
+            )
             for e in response.embeddings
         ]
 

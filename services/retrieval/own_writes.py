@@ -37,8 +37,19 @@ def own_write(commit: Commit, rows: Sequence[PointRow], deletes: Sequence[str]) 
         commit.seq,
         commit.change_id,
         commit.after,
-        tuple(Point(row.id, row.vector, row.text, row.payload, row.sentences) for row in rows),
+        tuple(map(_point, rows)),
         tuple(deletes),
+    )
+
+
+def _point(row: PointRow) -> Point:
+    return Point(
+        row.id,
+        row.vector,
+        row.text,
+        row.payload,
+        row.sentences,
+        token_vectors=row.token_vectors,
     )
 
 

@@ -65,7 +65,7 @@ class Run:
         self._begin_s = time.perf_counter()
 
     def answer(self) -> Answered:
-        """The whole search, reranked by sentences at most."""
+        """The whole search, reranked by what is stored at most."""
         self._begin_s = time.perf_counter()
         if self.asked.is_plain:
             results = search(self._view, self.asked.staged.query)
@@ -76,21 +76,21 @@ class Run:
                 results.watermark,
             )
         found = self.find()
-        if self.asked.rerank is not RerankBy.SENTENCES:
+        if self.asked.rerank not in (RerankBy.SENTENCES, RerankBy.TOKENS):
             return self.finish(found, Outcome.NOT_ASKED)
         begin_s = time.perf_counter()
-        query, text = self.asked.staged.query, self.asked.text
-        reranked = (
-            stages.rerank_by_sentences(
-                found, self.asked.staged, query.vector, text, _words_of(self._language)
-            )
-            if found.hits
-            else found
-        )
+        reranked = self._reranked(found) if found.hits else found
         self.rerank_ms = (time.perf_counter() - begin_s) * 1000
         if reranked is None:
             return self.finish(found, Outcome.NOTHING_STORED)
         return self.finish(reranked, Outcome.DONE)
+
+    def _reranked(self, found: Found) -> Found | None:
+        asked, staged = self.asked, self.asked.staged
+        if asked.tokens is not None:
+            return stages.rerank_by_tokens(found, staged, asked.tokens)
+        words = _words_of(self._language)
+        return stages.rerank_by_sentences(found, staged, staged.query.vector, asked.text, words)
 
     def find(self) -> Found:
         """The first stages, with points of the view in place of ids."""

@@ -147,6 +147,12 @@ def _rerank(request: pb.SearchCollectionRequest) -> None:
     fields.number(rerank.candidates, "rerank.candidates", 0, RERANK_CANDIDATES_MAX)
     if rerank.model:
         names.parse(rerank.model, "embeddingModels/*", "rerank.model")
+    if rerank.method == search_pb2.RERANK_METHOD_TOKENS and request.WhichOneof("query") != "text":
+        raise InvalidField(
+            "Tokens rerank by those of a text, and the search has none. Give one, or rerank by "
+            "sentences.",
+            field="rerank.method",
+        )
     if _by_model(rerank):
         fields.required(rerank.model, "rerank.model")
         if request.WhichOneof("query") != "text":

@@ -21,6 +21,7 @@ from engine.errors import (
     Exhausted,
     FingerprintMismatch,
     NoEmbeddingModel,
+    TokenStoreMissing,
     Unavailable,
 )
 from engine.index import stages
@@ -28,14 +29,14 @@ from engine.index.beams import Beams
 from engine.index.reranking import Reranked
 from engine.index.search import Mode
 from engine.index.stages import Found
-from engine.types import Vector
+from engine.types import TokenVectors, Vector
 from services.mesh.mesh import Mesh
 from services.retrieval.asking import RerankBy, Search, located, settled, with_query
 from services.retrieval.indexes import Indexes
 from services.retrieval.recall import RecallWatch
 from services.retrieval.running import Answered, Outcome, Run, is_quick
 from services.rpc.call import Call
-from services.rpc.values import vector_value
+from services.rpc.values import token_vectors_value, vector_value
 from services.store.collections import Collection
 
 T = TypeVar("T")
@@ -62,11 +63,13 @@ class Searcher:
     ) -> Answered:
         """Finds points at commit `min_seq` or later. Embeds a text where the mode needs a vector.
 
-        Raises NoEmbeddingModel if it can't, PointNotFound, DimensionMismatch, FingerprintMismatch,
-        InvalidFilter … A reranking by a model that is late or not there raises nothing.
+        Raises NoEmbeddingModel if it can't, TokenStoreMissing, PointNotFound, DimensionMismatch,
+        FingerprintMismatch, InvalidFilter … A reranking by a model that is late or not there
+        raises nothing.
         """
         check_fingerprint(collection, asked.fingerprint, "fingerprint")
-        asked = settled(asked, collection.rerank_model)
+        asked = settled(asked, collection.rerank_model, collection.token_store)
+        _require_tokens(collection, asked)
         begin_s = time.perf_counter()
         (asked,) = await self._with_vectors(collection, [asked], call)
         embedded_s = time.perf_counter()
@@ -96,11 +99,12 @@ class Searcher:
         for index, asked in enumerate(searches):
             with located(f"searches[{index}]"):
                 check_fingerprint(collection, asked.fingerprint, "fingerprint")
+                _require_tokens(collection, asked)
                 if _embeds(_with_mode(collection, asked)):
                     require_model(collection)
         begin_s = time.perf_counter()
-        # By sentences: models rerank single searches.
-        chosen = [settled(asked, "") for asked in searches]
+        # Without a model: it reranks single searches.
+        chosen = [settled(asked, "", collection.token_store) for asked in searches]
         ready = await self._with_vectors(collection, chosen, call)
         embedded_s = time.perf_counter()
         view = await self._indexes.view(collection, min_seq, call)
@@ -124,9 +128,10 @@ class Searcher:
         return found
 
     async def embed_queries(
-        self, collection: Collection, texts: Sequence[str], call: Call
-    ) -> list[Vector]:
-        """The vectors of queries. A text longer than the model reads is cut."""
+        self, collection: Collection, texts: Sequence[str], tokens: bool, call: Call
+    ) -> list[tuple[Vector, TokenVectors | None]]:
+        """The vectors of queries, with those of their `tokens` if asked for. A text longer than the
+        model reads is cut."""
         require_model(collection)
         response = await self._mesh.embedding.EmbedTexts(
             embedding.EmbedTextsRequest(
@@ -134,11 +139,18 @@ class Searcher:
                 texts=texts,
                 input_kind=embedding.INPUT_KIND_QUERY,
                 truncate=True,
+                include_tokens=tokens,
             ),
             call,
         )
         check_fingerprint(collection, response.fingerprint, "text")
-        return [vector_value(one.vector, "text") for one in response.embeddings]
+        return [
+            (
+                vector_value(one.vector, "text"),
+                token_vectors_value(one.token_vectors) if tokens else None,
+            )
+            for one in response.embeddings
+        ]
 
     async def _with_vectors(
         self, collection: Collection, searches: Sequence[Search], call: Call
@@ -151,9 +163,17 @@ class Searcher:
         texts = list(dict.fromkeys(asked.text for asked in moded if _embeds(asked)))
         if not texts:
             return moded
-        embedded = dict(zip(texts, await self.embed_queries(collection, texts, call), strict=True))
+        by_tokens = {asked.text for asked in moded if asked.rerank is RerankBy.TOKENS}
+        embedded: dict[str, tuple[Vector, TokenVectors | None]] = {}
+        for some, tokens in (
+            ([text for text in texts if text not in by_tokens], False),
+            ([text for text in texts if text in by_tokens], True),
+        ):
+            if some:
+                made = await self.embed_queries(collection, some, tokens, call)
+                embedded |= dict(zip(some, made, strict=True))
         return [
-            with_query(asked, vector=embedded[asked.text]) if _embeds(asked) else asked
+            _with_embedded(asked, *embedded[asked.text]) if _embeds(asked) else asked
             for asked in moded
         ]
 
@@ -232,8 +252,29 @@ def _with_mode(collection: Collection, asked: Search) -> Search:
 
 
 def _embeds(asked: Search) -> bool:
-    """Whether a search with its mode needs the vector of its text."""
-    return bool(asked.text) and asked.staged.query.mode is not Mode.LEXICAL
+    """Whether a search with its mode needs vectors of its text."""
+    by_tokens = asked.rerank is RerankBy.TOKENS
+    return bool(asked.text) and (by_tokens or asked.staged.query.mode is not Mode.LEXICAL)
+
+
+def _with_embedded(asked: Search, vector: Vector, tokens: TokenVectors | None) -> Search:
+    """The search with what it needs of its text's vectors."""
+    if asked.rerank is RerankBy.TOKENS:
+        asked = replace(asked, tokens=tokens)
+    if asked.staged.query.mode is Mode.LEXICAL:
+        return asked
+    return with_query(asked, vector=vector)
+
+
+def _require_tokens(collection: Collection, asked: Search) -> None:
+    """Raises TokenStoreMissing for a reranking by tokens that the collection does not keep."""
+    if asked.rerank is RerankBy.TOKENS and not collection.token_store:
+        raise TokenStoreMissing(
+            f"Collection {collection.id!r} keeps no token vectors to rerank by. Rerank by "
+            "sentences, or make a collection with token_store.",
+            field="rerank.method",
+            metadata={"collection": collection.id},
+        )
 
 
 def _earlier(call: Call) -> Call:

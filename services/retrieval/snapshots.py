@@ -283,6 +283,7 @@ def _row(point: Point) -> PointRow:
         text=point.text,
         payload=point.payload,
         sentences=point.sentences,
+        token_vectors=point.token_vectors,
     )
 
 

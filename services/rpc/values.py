@@ -11,7 +11,7 @@ from google.protobuf import struct_pb2, timestamp_pb2
 from ragmesh.api.embedding.v1 import vector_pb2
 
 from engine.errors import InvalidVector
-from engine.types import JsonValue, Payload, Sentences, Vector
+from engine.types import JsonValue, Payload, Sentences, TokenVectors, Vector
 
 
 def vector_message(vector: Vector) -> vector_pb2.Vector:
@@ -60,6 +60,27 @@ def sentences_value(messages: Iterable[vector_pb2.SentenceVector]) -> Sentences 
     spans = np.array([(m.span.start, m.span.end) for m in listed], dtype=np.int32)
     vectors = np.stack([np.frombuffer(m.int8_vector, dtype=np.int8) for m in listed])
     return Sentences(spans, vectors)
+
+
+def token_vectors_message(vectors: TokenVectors | None) -> vector_pb2.TokenVectors | None:
+    """The token vectors of a text."""
+    if vectors is None:
+        return None
+    return vector_pb2.TokenVectors(
+        dimensions=vectors.shape[1], int8_vectors=np.ascontiguousarray(vectors).tobytes()
+    )
+
+
+def token_vectors_value(message: vector_pb2.TokenVectors) -> TokenVectors:
+    """The token vectors of a text, read-only. Raises InvalidVector for bytes that are no whole
+    vectors."""
+    width = message.dimensions
+    if width < 1 or len(message.int8_vectors) % width:
+        raise InvalidVector(
+            f"token_vectors has {len(message.int8_vectors)} bytes for vectors of {width}.",
+            field="token_vectors",
+        )
+    return np.frombuffer(message.int8_vectors, np.int8).reshape(-1, width)
 
 
 def payload_value(message: struct_pb2.Struct) -> Payload:

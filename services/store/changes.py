@@ -26,13 +26,15 @@ from psycopg.rows import class_row
 
 from engine.errors import DataLoss
 from engine.types import Point, Span
-from services.store.codec import unpack_sentences, unpack_vector
+from services.store.codec import unpack_sentences, unpack_tokens, unpack_vector
 from services.store.collections import VectorStorage
 from services.store.points import Watermark
 from services.store.segments import CURRENT, SegmentRow
 from services.store.store import Row, Store, Tx
 
 PAGE_ROWS = 1000
+TOKEN_PAGE_ROWS = 100
+"""Of rows with token vectors, which take about 100 KB each."""
 ID_PAGE_ROWS = 20_000
 
 
@@ -47,6 +49,7 @@ class Head(Watermark):
     floor: int
     sealed_seq: int
     vector_storage: VectorStorage
+    token_store: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,15 @@ class Feed:
         return self.head.sealed_seq
 
     async def pages(
-        self, rows_max: int = PAGE_ROWS, *, after_seq: int | None = None
+        self, rows_max: int | None = None, *, after_seq: int | None = None
     ) -> AsyncIterator[Changes]:
         """First what was written, by number, then what was deleted since the watermark.
 
         With `after_seq` what was written later than that, and no deletes.
         """
         params = self._params(after_seq)
+        if rows_max is None:
+            rows_max = TOKEN_PAGE_ROWS if self.head.token_store else PAGE_ROWS
         async for rows in _chunks(self._tx, _POINTS, params, rows_max):
             yield Changes(tuple(_stored(row) for row in rows), ())
         if after_seq is None and self._after_seq is not None:
@@ -149,13 +154,13 @@ Reading: TypeAlias = Feed | Rebuild | Gone
 
 _HEAD = (
     "SELECT h.seq, h.change_id, h.tenant, c.id AS collection_id, h.collection_uid, h.floor, "
-    "h.sealed_seq, c.vector_storage "
+    "h.sealed_seq, c.vector_storage, c.token_store "
     "FROM heads h JOIN collections c ON c.tenant = h.tenant AND c.uid = h.collection_uid"
 )
 _POINTS = """
 SELECT p.id, p.seq, coalesce(s.vector, p.vector), coalesce(s.text, p.text), p.payload,
     coalesce(s.sentences, p.sentences), p.document, p.passage_index, s.span_start, s.span_end,
-    p.passage_set_key IS NOT NULL
+    p.passage_set_key IS NOT NULL, coalesce(s.token_vectors, p.token_vectors)
 FROM points p LEFT JOIN passages s ON s.tenant = p.tenant
     AND s.passage_set_key = p.passage_set_key AND s.passage_index = p.passage_index
 WHERE p.tenant = %(tenant)s AND p.collection_uid = %(uid)s AND p.seq > %(after)s AND p.seq > 0
@@ -270,7 +275,7 @@ async def _chunks(
 
 
 def _stored(row: Row) -> StoredPoint:
-    point_id, seq, vector, text, payload, sentences, document, index, start, end, passage = row
+    point_id, seq, vector, text, payload, sentences, document, index, start, end, passage = row[:11]
     if passage and start is None:
         raise DataLoss(
             f"point {point_id!r} names a passage that is not stored", metadata={"id": point_id}
@@ -283,5 +288,6 @@ def _stored(row: Row) -> StoredPoint:
         sentences=unpack_sentences(sentences),
         document=document or "",
         passage_index=index,
+        token_vectors=unpack_tokens(row[11]),
     )
     return StoredPoint(point, seq, None if start is None else Span(start, end))

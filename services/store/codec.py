@@ -1,8 +1,9 @@
-"""Vectors and sentences as bytes.
+"""Vectors, sentences and token vectors as bytes.
 
 A vector is its float32 values, little-endian. Sentences are a header of three little-endian
 uint32 (layout version 1, sentences n, dimensions d), the spans as int32 of shape (n, 2), then the
-vectors as int8 of shape (n, d).
+vectors as int8 of shape (n, d). Token vectors are a header of two (layout version 1, dimensions d)
+and int8 of shape (tokens, d).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import struct
 import numpy as np
 
 from engine.errors import DataLoss
-from engine.types import Sentences, Vector
+from engine.types import Sentences, TokenVectors, Vector
 
 _HEADER = struct.Struct("<III")
+_TOKEN_HEADER = struct.Struct("<II")
 _LAYOUT = 1
 
 
@@ -55,3 +57,23 @@ def unpack_sentences(data: bytes | None) -> Sentences | None:
     spans = np.frombuffer(data, dtype="<i4", count=2 * count, offset=_HEADER.size)
     vectors = np.frombuffer(data, dtype="i1", offset=middle)
     return Sentences(spans.reshape(count, 2), vectors.reshape(count, dimensions))
+
+
+def pack_tokens(vectors: TokenVectors | None) -> bytes | None:
+    """See the layout above."""
+    if vectors is None:
+        return None
+    data = np.ascontiguousarray(vectors, dtype="i1").tobytes()
+    return _TOKEN_HEADER.pack(_LAYOUT, vectors.shape[1]) + data
+
+
+def unpack_tokens(data: bytes | None) -> TokenVectors | None:
+    """A read-only view on the bytes. Raises DataLoss where they do not fit their header."""
+    if data is None:
+        return None
+    if len(data) < _TOKEN_HEADER.size:
+        raise DataLoss("stored token vectors are shorter than their header")
+    layout, dimensions = _TOKEN_HEADER.unpack_from(data)
+    if layout != _LAYOUT or not dimensions or (len(data) - _TOKEN_HEADER.size) % dimensions:
+        raise DataLoss("stored token vectors do not match their header")
+    return np.frombuffer(data, "i1", offset=_TOKEN_HEADER.size).reshape(-1, dimensions)

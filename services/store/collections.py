@@ -20,7 +20,7 @@ _COLUMNS = (
     "chunk_tokens_max, chunk_overlap_tokens, hnsw_m, hnsw_ef_construction, hnsw_ef_search, "
     "limit_max, ef_search_max, upsert_points_max, payload_bytes_max, filter_conditions_max, "
     "points_max, bytes_max, searches_per_second, writes_per_second, recall_sample_share, "
-    "recall_target, rerank_model, vector_storage, beams, create_time, update_time"
+    "recall_target, rerank_model, vector_storage, token_store, beams, create_time, update_time"
 )
 SAMPLE_SHARE_DEFAULT = 0.01
 RECALL_TARGET_DEFAULT = 0.95
@@ -61,6 +61,7 @@ class CollectionSpec(CollectionLimits):
     recall_target: float = RECALL_TARGET_DEFAULT
     rerank_model: str = ""
     vector_storage: VectorStorage = "float32"
+    token_store: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

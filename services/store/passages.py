@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.errors import InvalidField
-from engine.types import Sentences, Span, Vector
-from services.store.codec import pack_sentences, pack_vector, unpack_sentences
+from engine.types import Sentences, Span, TokenVectors, Vector
+from services.store.codec import pack_sentences, pack_tokens, pack_vector, unpack_sentences
 from services.store.store import Tx
 
 _BATCH_ROWS = 500
@@ -51,6 +51,7 @@ class PassageRow:
     tokens: int = 0
     vector: Vector | None = None
     sentences: Sentences | None = None
+    token_vectors: TokenVectors | None = None
 
 
 async def put_text(tx: Tx, text: StoredText) -> None:
@@ -155,12 +156,13 @@ async def list_passages(
 async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]) -> None:
     await tx.run(
         "INSERT INTO passages (tenant, passage_set_key, passage_index, text, span_start, "
-        "span_end, heading_path, page, tokens, vector, sentences) "
+        "span_end, heading_path, page, tokens, vector, sentences, token_vectors) "
         "SELECT %(tenant)s, %(key)s, t.i, t.text, t.a, t.b, t.path::json, t.page, t.tokens, "
-        "t.vector, t.sentences FROM unnest(%(indexes)b::int[], %(texts)b::text[], "
+        "t.vector, t.sentences, t.token_vectors FROM unnest(%(indexes)b::int[], %(texts)b::text[], "
         "%(starts)b::int[], %(ends)b::int[], %(paths)b::text[], %(pages)b::int[], "
-        "%(tokens)b::int[], %(vectors)b::bytea[], %(sentences)b::bytea[]) "
-        "AS t (i, text, a, b, path, page, tokens, vector, sentences)",
+        "%(tokens)b::int[], %(vectors)b::bytea[], %(sentences)b::bytea[], "
+        "%(token_vectors)b::bytea[]) "
+        "AS t (i, text, a, b, path, page, tokens, vector, sentences, token_vectors)",
         {
             "tenant": tx.tenant,
             "key": passage_set_key,
@@ -173,5 +175,6 @@ async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]
             "tokens": [passage.tokens for passage in passages],
             "vectors": [pack_vector(passage.vector) for passage in passages],
             "sentences": [pack_sentences(passage.sentences) for passage in passages],
+            "token_vectors": [pack_tokens(passage.token_vectors) for passage in passages],
         },
     )

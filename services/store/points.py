@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import DimensionMismatch, InvalidField
-from engine.types import Payload, Sentences, Vector
-from services.store.codec import pack_sentences, pack_vector
+from engine.types import Payload, Sentences, TokenVectors, Vector
+from services.store.codec import pack_sentences, pack_tokens, pack_vector
 from services.store.collections import Collection, collection_not_found
 from services.store.store import Tx
 
@@ -49,7 +49,7 @@ class PointRow:
     """A point to write: with values of its own, or naming a passage that has them.
 
     A passage's point sets `document`, `passage_index` and `passage_set_key`, and no `vector`,
-    `text` or `sentences`: they are read from the passage.
+    `text`, `sentences` or `token_vectors`: they are read from the passage.
     """
 
     id: str
@@ -60,6 +60,7 @@ class PointRow:
     document: str | None = None
     passage_index: int = 0
     passage_set_key: bytes | None = None
+    token_vectors: TokenVectors | None = None
 
 
 _LOCK = (
@@ -70,8 +71,9 @@ _APPLY = """
 WITH incoming AS (
     SELECT * FROM unnest(
         %(ids)b::text[], %(vectors)b::bytea[], %(texts)b::text[], %(payloads)b::text[],
-        %(sentences)b::bytea[], %(documents)b::text[], %(indexes)b::int[], %(keys)b::bytea[]
-    ) AS t (id, vector, text, payload, sentences, document, passage_index, passage_set_key)
+        %(sentences)b::bytea[], %(documents)b::text[], %(indexes)b::int[], %(keys)b::bytea[],
+        %(tokens)b::bytea[]
+    ) AS t (id, vector, text, payload, sentences, document, passage_index, passage_set_key, tokens)
 ), doomed AS MATERIALIZED (
     SELECT id FROM points
     WHERE tenant = %(tenant)s AND collection_uid = %(uid)s AND id = ANY(%(deletes)s::text[])
@@ -86,14 +88,15 @@ WITH incoming AS (
     SELECT %(tenant)s, %(uid)s, seq, change_id, clock_timestamp() FROM head
 ), written AS (
     INSERT INTO points (tenant, collection_uid, id, seq, vector, text, payload, sentences,
-        document, passage_index, passage_set_key)
+        document, passage_index, passage_set_key, token_vectors)
     SELECT %(tenant)s, %(uid)s, i.id, head.seq, i.vector, i.text, i.payload::json, i.sentences,
-        i.document, i.passage_index, i.passage_set_key
+        i.document, i.passage_index, i.passage_set_key, i.tokens
     FROM incoming i, head
     ON CONFLICT (tenant, collection_uid, id) DO UPDATE SET
         seq = excluded.seq, vector = excluded.vector, text = excluded.text,
         payload = excluded.payload, sentences = excluded.sentences, document = excluded.document,
-        passage_index = excluded.passage_index, passage_set_key = excluded.passage_set_key
+        passage_index = excluded.passage_index, passage_set_key = excluded.passage_set_key,
+        token_vectors = excluded.token_vectors
 ), gone AS (
     DELETE FROM points
     WHERE tenant = %(tenant)s AND collection_uid = %(uid)s
@@ -137,6 +140,7 @@ async def apply_batch(
         "documents": [row.document for row in rows],
         "indexes": [row.passage_index for row in rows],
         "keys": [row.passage_set_key for row in rows],
+        "tokens": [pack_tokens(row.token_vectors) for row in rows],
         "count": len(rows),
         "deletes": sorted(set(deletes)),
         "unchanged_since": unchanged_since,

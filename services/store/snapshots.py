@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from engine.errors import SnapshotExists, SnapshotNotFound
-from services.store.codec import pack_sentences, pack_vector
+from services.store.codec import pack_sentences, pack_tokens, pack_vector
 from services.store.collections import Collection, CollectionSpec, collection_not_found
 from services.store.points import PointRow, Watermark
 from services.store.segments import NAMES_LOCK, Outdated
@@ -87,11 +87,11 @@ SELECT {_COLUMNS} FROM added
 """
 _RESTORE = """
 INSERT INTO points (tenant, collection_uid, id, seq, vector, text, payload, sentences,
-    passage_index)
-SELECT %(tenant)s, %(uid)s, t.id, t.seq, t.vector, t.text, t.payload::json, t.sentences, 0
+    token_vectors, passage_index)
+SELECT %(tenant)s, %(uid)s, t.id, t.seq, t.vector, t.text, t.payload::json, t.sentences, t.tokens, 0
 FROM unnest(%(ids)b::text[], %(seqs)s::bigint[], %(vectors)b::bytea[], %(texts)b::text[],
-    %(payloads)b::text[], %(sentences)b::bytea[])
-    AS t (id, seq, vector, text, payload, sentences)
+    %(payloads)b::text[], %(sentences)b::bytea[], %(tokens)b::bytea[])
+    AS t (id, seq, vector, text, payload, sentences, tokens)
 """
 
 
@@ -214,6 +214,7 @@ async def restore_points(
             "texts": [row.text for row in rows],
             "payloads": [json.dumps(row.payload, ensure_ascii=False) for row in rows],
             "sentences": [pack_sentences(row.sentences) for row in rows],
+            "tokens": [pack_tokens(row.token_vectors) for row in rows],
         },
     )
 

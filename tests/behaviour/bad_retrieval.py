@@ -37,6 +37,7 @@ def _create(world: World) -> Iterator[Bad]:
     yield Bad("display_name with a NUL", make(display_name="a\0b"))
     yield Bad("dimensions below zero", make(dimensions=-1))
     yield Bad("dimensions over 4,096", make(dimensions=4_097))
+    yield Bad("tokens without a model to make them", make(token_store=True))
     yield Bad("metric unknown", make(metric=99))
     yield Bad("vector_storage unknown", make(vector_storage=99))
     yield Bad("language unknown", make(language="xx"))

@@ -48,6 +48,10 @@ def _search(world: World) -> Iterator[Bad]:
     yield Bad("min_watermark no watermark", make(min_watermark="x"))
     meaning = make(text="x", mode=pb.SEARCH_MODE_DENSE)
     yield Bad("meaning without a model", meaning, "NO_EMBEDDING_MODEL")
+    by_tokens = search_pb2.Rerank(method=search_pb2.RERANK_METHOD_TOKENS)
+    kept = make(collection=world.texts, text="x", rerank=by_tokens)
+    yield Bad("tokens that are not kept", kept, "TOKEN_STORE_MISSING")
+    yield Bad("tokens without a text", make(rerank=by_tokens))
     foreign = make(collection=world.texts, text="x", fingerprint="other")
     yield Bad("fingerprint of another space", foreign, "FINGERPRINT_MISMATCH")
     for what, wrong in wrong_filters():

@@ -60,6 +60,12 @@ class CollectionHandlers(Handlers):
                     metadata={"dimensions": asked.dimensions, "model_dimensions": model.dimensions},
                 )
             _check_chunking(asked, model)
+        if asked.token_store and not model.name:
+            raise InvalidField(
+                "collection.token_store needs an embedding model, whose tokens it keeps. Name one "
+                "in collection.embedding_model, or leave token_store out.",
+                field="collection.token_store",
+            )
         await self._core.require_reranker(asked.rerank_model, call)
         spec = convert.collection_spec(asked, model)
 
@@ -166,6 +172,7 @@ class CollectionHandlers(Handlers):
             memory_kib=(stats.heap_bytes + stats.vector_bytes + stats.graph_bytes) >> 10,
             watermark=str(stats.watermark),
             lag_commits=self._indexes.lag_commits(collection),
+            token_bytes=stats.token_bytes,
             recall=map(convert.recall_message, self._index.recall.seen(collection)),
             refusal_reason=self._limiter.refusal_reason(collection),
         )

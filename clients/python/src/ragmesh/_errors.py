@@ -17,6 +17,7 @@
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
     │   ├── RecallTooLow             searches would find less, so nothing was changed
+    │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
     │   └── ProviderMissing  NoEmbeddingModel  ModelTaskMismatch
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over 16 MiB (an upload: 256 MiB); also raised before sending
@@ -263,6 +264,12 @@ class NoEmbeddingModel(FailedPrecondition):
     """The collection has no embedding model, so it cannot embed text."""
 
     reason = "NO_EMBEDDING_MODEL"
+
+
+class TokenStoreMissing(FailedPrecondition):
+    """The collection keeps no token vectors to rerank by."""
+
+    reason = "TOKEN_STORE_MISSING"
 
 
 class ModelTaskMismatch(FailedPrecondition):

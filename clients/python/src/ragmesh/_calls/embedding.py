@@ -29,6 +29,7 @@ def embed_texts(
     dimensions: int = 0,
     truncate: bool = False,
     include_sentences: bool = False,
+    include_tokens: bool = False,
     timeout_s: float | None = None,
     lane: Lane | None = None,
 ) -> Plan[Embeddings]:
@@ -47,6 +48,7 @@ def embed_texts(
             dimensions=dimensions,
             truncate=truncate,
             include_sentences=include_sentences,
+            include_tokens=include_tokens,
         )
 
     parts: list[pb.EmbedTextsResponse] = []

@@ -87,7 +87,13 @@ def embedding(message: embedding_service_pb2.TextEmbedding) -> types.Embedding:
         tokens=message.tokens,
         truncated=message.truncated,
         sentences=sentences(message.sentences),
+        token_vectors=token_vectors(message.token_vectors),
     )
+
+
+def token_vectors(message: vector_pb2.TokenVectors) -> tuple[bytes, ...]:
+    data, width = message.int8_vectors, message.dimensions
+    return tuple(data[at : at + width] for at in range(0, len(data), max(1, width)))
 
 
 def reranking(message: embedding_service_pb2.RerankPassagesResponse) -> types.Reranking:

@@ -33,6 +33,7 @@ def collection(message: collection_pb2.Collection) -> types.Collection:
             types.VectorStorage,
             from_enum(collection_pb2.VectorStorage.DESCRIPTOR, message.vector_storage),
         ),
+        token_store=message.token_store,
     )
 
 
@@ -90,6 +91,7 @@ def stats(message: retrieval_service_pb2.GetCollectionStatsResponse) -> types.Co
             for one in message.recall
         ),
         refusal_reason=message.refusal_reason,
+        token_bytes=message.token_bytes,
     )
 
 

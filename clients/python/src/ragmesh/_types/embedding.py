@@ -33,12 +33,17 @@ class SentenceVector:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """One text's vector (L2-normalized). `tokens` counts those read, special tokens included."""
+    """One text's vector (L2-normalized). `tokens` counts those read, special tokens included.
+
+    `token_vectors` has a small vector of each of the text's own tokens, where they were asked for:
+    one signed byte a dimension, normalized, times 127 and rounded.
+    """
 
     vector: Vector
     tokens: int
     truncated: bool
     sentences: tuple[SentenceVector, ...]
+    token_vectors: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class Collection:
     recall: RecallSettings = RecallSettings()
     rerank_model: str = ""
     vector_storage: VectorStorage = "float32"
+    token_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class BandRecall:
 class CollectionStats:
     """Figures of one collection on the node that answered. `memory_kib` is an estimate; `recall`
     has the bands of which searches were done again, `refusal_reason` with what the node refuses
-    points for want of room."""
+    points for want of room, `token_bytes` what token vectors take in memory or mapped files."""
 
     points: int
     passages: int
@@ -117,6 +118,7 @@ class CollectionStats:
     lag_commits: int
     recall: tuple[BandRecall, ...] = ()
     refusal_reason: str = ""
+    token_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, init=False)

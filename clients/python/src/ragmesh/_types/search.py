@@ -15,7 +15,7 @@ SearchMode = Literal["dense", "lexical", "hybrid"]
 FusionMethod = Literal["rank", "score"]
 DecayKind = Literal["exponential", "gaussian", "linear"]
 ExampleStrategy = Literal["average", "best_score"]
-RerankMethod = Literal["none", "sentences", "model"]
+RerankMethod = Literal["none", "sentences", "model", "tokens"]
 RerankOutcome = Literal["unspecified", "done", "partial", "late", "unavailable", "nothing_stored"]
 
 
@@ -86,10 +86,12 @@ class TimeDecay:
 
 @dataclass(frozen=True, slots=True)
 class Rerank:
-    """A second look at the best `candidates` (0 for 50 by sentences, 20 by a model; at most 200).
+    """A second look at the best `candidates`: 0 for 50 by sentences, 20 by tokens or by a model; at
+    most 200.
 
     By default `model` looks where one is named (an id, or `embeddingModels/{id}`), else the
-    collection's `rerank_model`, else its stored sentences.
+    collection's `rerank_model`, else its stored tokens, if it has a token store and the search a
+    text, else its stored sentences. `tokens` without a token store raises TokenStoreMissing.
     """
 
     method: RerankMethod | Literal[""] = ""

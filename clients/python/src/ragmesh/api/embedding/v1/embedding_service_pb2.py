@@ -27,7 +27,7 @@ from ragmesh.api.embedding.v1 import embedding_model_pb2 as ragmesh_dot_api_dot_
 from ragmesh.api.embedding.v1 import vector_pb2 as ragmesh_dot_api_dot_embedding_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ragmesh/api/embedding/v1/embedding_service.proto\x12\x18ragmesh.api.embedding.v1\x1a\x1cgoogle/api/annotations.proto\x1a.ragmesh/api/embedding/v1/embedding_model.proto\x1a%ragmesh/api/embedding/v1/vector.proto\"\xab\x01\n\x11\x45mbedTextsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x37\n\ninput_kind\x18\x03 \x01(\x0e\x32#.ragmesh.api.embedding.v1.InputKind\x12\x12\n\ndimensions\x18\x04 \x01(\x05\x12\x10\n\x08truncate\x18\x05 \x01(\x08\x12\x19\n\x11include_sentences\x18\x06 \x01(\x08\"\x9f\x01\n\x12\x45mbedTextsResponse\x12;\n\nembeddings\x18\x01 \x03(\x0b\x32\'.ragmesh.api.embedding.v1.TextEmbedding\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x37\n\x07timings\x18\x03 \x01(\x0b\x32&.ragmesh.api.embedding.v1.EmbedTimings\"\xa1\x01\n\rTextEmbedding\x12\x30\n\x06vector\x18\x01 \x01(\x0b\x32 .ragmesh.api.embedding.v1.Vector\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12;\n\tsentences\x18\x04 \x03(\x0b\x32(.ragmesh.api.embedding.v1.SentenceVector\"\xc0\x01\n\x0c\x45mbedTimings\x12\x13\n\x0btokenize_ms\x18\x01 \x01(\x02\x12\x15\n\rqueue_wait_ms\x18\x02 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x02\x12\x13\n\x0b\x62\x61tch_texts\x18\x04 \x01(\x05\x12\x15\n\rpadding_share\x18\x05 \x01(\x02\x12,\n\x04lane\x18\x06 \x01(\x0e\x32\x1e.ragmesh.api.embedding.v1.Lane\x12\x14\n\x0c\x63\x61\x63hed_texts\x18\x07 \x01(\x05\"o\n\x15RerankPassagesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x10\n\x08passages\x18\x03 \x03(\t\x12\x14\n\x0cprior_scores\x18\x04 \x03(\x01\x12\x10\n\x08truncate\x18\x05 \x01(\x08\"\xe4\x01\n\x16RerankPassagesResponse\x12\x39\n\x08passages\x18\x01 \x03(\x0b\x32\'.ragmesh.api.embedding.v1.RankedPassage\x12\x0f\n\x07partial\x18\x02 \x01(\x08\x12\x17\n\x0fpassages_scored\x18\x03 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x37\n\x07timings\x18\x05 \x01(\x0b\x32&.ragmesh.api.embedding.v1.EmbedTimings\x12\x17\n\x0fquery_truncated\x18\x06 \x01(\x08\"\x83\x01\n\rRankedPassage\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\x05score\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x16\n\traw_score\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07windows\x18\x04 \x01(\x05\x12\x0e\n\x06tokens\x18\x05 \x01(\x05\x42\x08\n\x06_scoreB\x0c\n\n_raw_score\"2\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"%\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x03(\x05\"C\n\x1aListEmbeddingModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"z\n\x1bListEmbeddingModelsResponse\x12\x42\n\x10\x65mbedding_models\x18\x01 \x03(\x0b\x32(.ragmesh.api.embedding.v1.EmbeddingModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x18GetEmbeddingModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"^\n\x19GetEmbeddingModelResponse\x12\x41\n\x0f\x65mbedding_model\x18\x01 \x01(\x0b\x32(.ragmesh.api.embedding.v1.EmbeddingModel*U\n\tInputKind\x12\x1a\n\x16INPUT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10INPUT_KIND_QUERY\x10\x01\x12\x16\n\x12INPUT_KIND_PASSAGE\x10\x02*A\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x14\n\x10LANE_INTERACTIVE\x10\x01\x12\r\n\tLANE_BULK\x10\x02\x32\xcc\x06\n\x10\x45mbeddingService\x12\x9a\x01\n\nEmbedTexts\x12+.ragmesh.api.embedding.v1.EmbedTextsRequest\x1a,.ragmesh.api.embedding.v1.EmbedTextsResponse\"1\x90\x02\x01\x82\xd3\xe4\x93\x02(\"#/v1/{model=embeddingModels/*}:embed:\x01*\x12\xa7\x01\n\x0eRerankPassages\x12/.ragmesh.api.embedding.v1.RerankPassagesRequest\x1a\x30.ragmesh.api.embedding.v1.RerankPassagesResponse\"2\x90\x02\x01\x82\xd3\xe4\x93\x02)\"$/v1/{model=embeddingModels/*}:rerank:\x01*\x12\xa3\x01\n\x0b\x43ountTokens\x12,.ragmesh.api.embedding.v1.CountTokensRequest\x1a-.ragmesh.api.embedding.v1.CountTokensResponse\"7\x90\x02\x01\x82\xd3\xe4\x93\x02.\")/v1/{model=embeddingModels/*}:countTokens:\x01*\x12\xa2\x01\n\x13ListEmbeddingModels\x12\x34.ragmesh.api.embedding.v1.ListEmbeddingModelsRequest\x1a\x35.ragmesh.api.embedding.v1.ListEmbeddingModelsResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/embeddingModels\x12\xa5\x01\n\x11GetEmbeddingModel\x12\x32.ragmesh.api.embedding.v1.GetEmbeddingModelRequest\x1a\x33.ragmesh.api.embedding.v1.GetEmbeddingModelResponse\"\'\x90\x02\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=embeddingModels/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ragmesh/api/embedding/v1/embedding_service.proto\x12\x18ragmesh.api.embedding.v1\x1a\x1cgoogle/api/annotations.proto\x1a.ragmesh/api/embedding/v1/embedding_model.proto\x1a%ragmesh/api/embedding/v1/vector.proto\"\xc3\x01\n\x11\x45mbedTextsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x37\n\ninput_kind\x18\x03 \x01(\x0e\x32#.ragmesh.api.embedding.v1.InputKind\x12\x12\n\ndimensions\x18\x04 \x01(\x05\x12\x10\n\x08truncate\x18\x05 \x01(\x08\x12\x19\n\x11include_sentences\x18\x06 \x01(\x08\x12\x16\n\x0einclude_tokens\x18\x07 \x01(\x08\"\x9f\x01\n\x12\x45mbedTextsResponse\x12;\n\nembeddings\x18\x01 \x03(\x0b\x32\'.ragmesh.api.embedding.v1.TextEmbedding\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x37\n\x07timings\x18\x03 \x01(\x0b\x32&.ragmesh.api.embedding.v1.EmbedTimings\"\xe0\x01\n\rTextEmbedding\x12\x30\n\x06vector\x18\x01 \x01(\x0b\x32 .ragmesh.api.embedding.v1.Vector\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12;\n\tsentences\x18\x04 \x03(\x0b\x32(.ragmesh.api.embedding.v1.SentenceVector\x12=\n\rtoken_vectors\x18\x05 \x01(\x0b\x32&.ragmesh.api.embedding.v1.TokenVectors\"\xc0\x01\n\x0c\x45mbedTimings\x12\x13\n\x0btokenize_ms\x18\x01 \x01(\x02\x12\x15\n\rqueue_wait_ms\x18\x02 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x03 \x01(\x02\x12\x13\n\x0b\x62\x61tch_texts\x18\x04 \x01(\x05\x12\x15\n\rpadding_share\x18\x05 \x01(\x02\x12,\n\x04lane\x18\x06 \x01(\x0e\x32\x1e.ragmesh.api.embedding.v1.Lane\x12\x14\n\x0c\x63\x61\x63hed_texts\x18\x07 \x01(\x05\"o\n\x15RerankPassagesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x10\n\x08passages\x18\x03 \x03(\t\x12\x14\n\x0cprior_scores\x18\x04 \x03(\x01\x12\x10\n\x08truncate\x18\x05 \x01(\x08\"\xe4\x01\n\x16RerankPassagesResponse\x12\x39\n\x08passages\x18\x01 \x03(\x0b\x32\'.ragmesh.api.embedding.v1.RankedPassage\x12\x0f\n\x07partial\x18\x02 \x01(\x08\x12\x17\n\x0fpassages_scored\x18\x03 \x01(\x05\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x37\n\x07timings\x18\x05 \x01(\x0b\x32&.ragmesh.api.embedding.v1.EmbedTimings\x12\x17\n\x0fquery_truncated\x18\x06 \x01(\x08\"\x83\x01\n\rRankedPassage\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\x05score\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x16\n\traw_score\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07windows\x18\x04 \x01(\x05\x12\x0e\n\x06tokens\x18\x05 \x01(\x05\x42\x08\n\x06_scoreB\x0c\n\n_raw_score\"2\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"%\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x03(\x05\"C\n\x1aListEmbeddingModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"z\n\x1bListEmbeddingModelsResponse\x12\x42\n\x10\x65mbedding_models\x18\x01 \x03(\x0b\x32(.ragmesh.api.embedding.v1.EmbeddingModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x18GetEmbeddingModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"^\n\x19GetEmbeddingModelResponse\x12\x41\n\x0f\x65mbedding_model\x18\x01 \x01(\x0b\x32(.ragmesh.api.embedding.v1.EmbeddingModel*U\n\tInputKind\x12\x1a\n\x16INPUT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10INPUT_KIND_QUERY\x10\x01\x12\x16\n\x12INPUT_KIND_PASSAGE\x10\x02*A\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x14\n\x10LANE_INTERACTIVE\x10\x01\x12\r\n\tLANE_BULK\x10\x02\x32\xcc\x06\n\x10\x45mbeddingService\x12\x9a\x01\n\nEmbedTexts\x12+.ragmesh.api.embedding.v1.EmbedTextsRequest\x1a,.ragmesh.api.embedding.v1.EmbedTextsResponse\"1\x90\x02\x01\x82\xd3\xe4\x93\x02(\"#/v1/{model=embeddingModels/*}:embed:\x01*\x12\xa7\x01\n\x0eRerankPassages\x12/.ragmesh.api.embedding.v1.RerankPassagesRequest\x1a\x30.ragmesh.api.embedding.v1.RerankPassagesResponse\"2\x90\x02\x01\x82\xd3\xe4\x93\x02)\"$/v1/{model=embeddingModels/*}:rerank:\x01*\x12\xa3\x01\n\x0b\x43ountTokens\x12,.ragmesh.api.embedding.v1.CountTokensRequest\x1a-.ragmesh.api.embedding.v1.CountTokensResponse\"7\x90\x02\x01\x82\xd3\xe4\x93\x02.\")/v1/{model=embeddingModels/*}:countTokens:\x01*\x12\xa2\x01\n\x13ListEmbeddingModels\x12\x34.ragmesh.api.embedding.v1.ListEmbeddingModelsRequest\x1a\x35.ragmesh.api.embedding.v1.ListEmbeddingModelsResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/embeddingModels\x12\xa5\x01\n\x11GetEmbeddingModel\x12\x32.ragmesh.api.embedding.v1.GetEmbeddingModelRequest\x1a\x33.ragmesh.api.embedding.v1.GetEmbeddingModelResponse\"\'\x90\x02\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=embeddingModels/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,36 +44,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDDINGSERVICE'].methods_by_name['ListEmbeddingModels']._serialized_options = b'\220\002\001\202\323\344\223\002\025\022\023/v1/embeddingModels'
   _globals['_EMBEDDINGSERVICE'].methods_by_name['GetEmbeddingModel']._loaded_options = None
   _globals['_EMBEDDINGSERVICE'].methods_by_name['GetEmbeddingModel']._serialized_options = b'\220\002\001\202\323\344\223\002\036\022\034/v1/{name=embeddingModels/*}'
-  _globals['_INPUTKIND']._serialized_start=1790
-  _globals['_INPUTKIND']._serialized_end=1875
-  _globals['_LANE']._serialized_start=1877
-  _globals['_LANE']._serialized_end=1942
+  _globals['_INPUTKIND']._serialized_start=1877
+  _globals['_INPUTKIND']._serialized_end=1962
+  _globals['_LANE']._serialized_start=1964
+  _globals['_LANE']._serialized_end=2029
   _globals['_EMBEDTEXTSREQUEST']._serialized_start=196
-  _globals['_EMBEDTEXTSREQUEST']._serialized_end=367
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=370
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=529
-  _globals['_TEXTEMBEDDING']._serialized_start=532
-  _globals['_TEXTEMBEDDING']._serialized_end=693
-  _globals['_EMBEDTIMINGS']._serialized_start=696
-  _globals['_EMBEDTIMINGS']._serialized_end=888
-  _globals['_RERANKPASSAGESREQUEST']._serialized_start=890
-  _globals['_RERANKPASSAGESREQUEST']._serialized_end=1001
-  _globals['_RERANKPASSAGESRESPONSE']._serialized_start=1004
-  _globals['_RERANKPASSAGESRESPONSE']._serialized_end=1232
-  _globals['_RANKEDPASSAGE']._serialized_start=1235
-  _globals['_RANKEDPASSAGE']._serialized_end=1366
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1368
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1418
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1420
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1457
-  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_start=1459
-  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_end=1526
-  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_start=1528
-  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_end=1650
-  _globals['_GETEMBEDDINGMODELREQUEST']._serialized_start=1652
-  _globals['_GETEMBEDDINGMODELREQUEST']._serialized_end=1692
-  _globals['_GETEMBEDDINGMODELRESPONSE']._serialized_start=1694
-  _globals['_GETEMBEDDINGMODELRESPONSE']._serialized_end=1788
-  _globals['_EMBEDDINGSERVICE']._serialized_start=1945
-  _globals['_EMBEDDINGSERVICE']._serialized_end=2789
+  _globals['_EMBEDTEXTSREQUEST']._serialized_end=391
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=394
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=553
+  _globals['_TEXTEMBEDDING']._serialized_start=556
+  _globals['_TEXTEMBEDDING']._serialized_end=780
+  _globals['_EMBEDTIMINGS']._serialized_start=783
+  _globals['_EMBEDTIMINGS']._serialized_end=975
+  _globals['_RERANKPASSAGESREQUEST']._serialized_start=977
+  _globals['_RERANKPASSAGESREQUEST']._serialized_end=1088
+  _globals['_RERANKPASSAGESRESPONSE']._serialized_start=1091
+  _globals['_RERANKPASSAGESRESPONSE']._serialized_end=1319
+  _globals['_RANKEDPASSAGE']._serialized_start=1322
+  _globals['_RANKEDPASSAGE']._serialized_end=1453
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1455
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1505
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1507
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1544
+  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_start=1546
+  _globals['_LISTEMBEDDINGMODELSREQUEST']._serialized_end=1613
+  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_start=1615
+  _globals['_LISTEMBEDDINGMODELSRESPONSE']._serialized_end=1737
+  _globals['_GETEMBEDDINGMODELREQUEST']._serialized_start=1739
+  _globals['_GETEMBEDDINGMODELREQUEST']._serialized_end=1779
+  _globals['_GETEMBEDDINGMODELRESPONSE']._serialized_start=1781
+  _globals['_GETEMBEDDINGMODELRESPONSE']._serialized_end=1875
+  _globals['_EMBEDDINGSERVICE']._serialized_start=2032
+  _globals['_EMBEDDINGSERVICE']._serialized_end=2876
 # @@protoc_insertion_point(module_scope)

@@ -81,6 +81,7 @@ class EmbedTextsRequest(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
     INCLUDE_SENTENCES_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOKENS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """`embeddingModels/{id}`; `embeddingModels/default` is the model of the configuration."""
     input_kind: Global___InputKind.ValueType
@@ -93,6 +94,10 @@ class EmbedTextsRequest(_message.Message):
     """Whether a text over `tokens_max` is cut instead of refused."""
     include_sentences: _builtins.bool
     """Whether the vectors of the texts' sentences come along."""
+    include_tokens: _builtins.bool
+    """Whether the vectors of the texts' tokens come along: a text's tokens times the model's
+    dimensions in bytes, of answers that have 16 MiB at most.
+    """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,024 texts of at most 1,000,000 characters each. An empty text is allowed."""
@@ -106,10 +111,11 @@ class EmbedTextsRequest(_message.Message):
         dimensions: _builtins.int = ...,
         truncate: _builtins.bool = ...,
         include_sentences: _builtins.bool = ...,
+        include_tokens: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "include_sentences", b"include_sentences", "input_kind", b"input_kind", "model", b"model", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "include_sentences", b"include_sentences", "include_tokens", b"include_tokens", "input_kind", b"input_kind", "model", b"model", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -159,6 +165,7 @@ class TextEmbedding(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     SENTENCES_FIELD_NUMBER: _builtins.int
+    TOKEN_VECTORS_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
     """Tokens read, special tokens included."""
     truncated: _builtins.bool
@@ -171,6 +178,10 @@ class TextEmbedding(_message.Message):
     def sentences(self) -> _containers.RepeatedCompositeFieldContainer[_vector_pb2.SentenceVector]:
         """The text's sentences, if asked for; those beyond a cut are left out."""
 
+    @_builtins.property
+    def token_vectors(self) -> _vector_pb2.TokenVectors:
+        """The text's tokens, if asked for; those beyond a cut are left out."""
+
     def __init__(
         self,
         *,
@@ -178,10 +189,11 @@ class TextEmbedding(_message.Message):
         tokens: _builtins.int = ...,
         truncated: _builtins.bool = ...,
         sentences: _abc.Iterable[_vector_pb2.SentenceVector] | None = ...,
+        token_vectors: _vector_pb2.TokenVectors | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token_vectors", b"token_vectors", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sentences", b"sentences", "tokens", b"tokens", "truncated", b"truncated", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sentences", b"sentences", "token_vectors", b"token_vectors", "tokens", b"tokens", "truncated", b"truncated", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

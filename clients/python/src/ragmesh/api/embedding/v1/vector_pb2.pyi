@@ -125,3 +125,29 @@ class SentenceVector(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SentenceVector: _TypeAlias = SentenceVector  # noqa: Y015
+
+@_typing.final
+class TokenVectors(_message.Message):
+    """A small vector for each token of a text, special tokens and prompt left out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    INT8_VECTORS_FIELD_NUMBER: _builtins.int
+    dimensions: _builtins.int
+    """The length of each."""
+    int8_vectors: _builtins.bytes
+    """Token after token, one signed byte a dimension: the normalized output times 127, rounded."""
+    def __init__(
+        self,
+        *,
+        dimensions: _builtins.int = ...,
+        int8_vectors: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "int8_vectors", b"int8_vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenVectors: _TypeAlias = TokenVectors  # noqa: Y015

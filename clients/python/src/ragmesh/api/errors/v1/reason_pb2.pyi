@@ -80,6 +80,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The model cannot do what is asked, such as embed with a cross-encoder. FAILED_PRECONDITION."""
     REASON_RECALL_TOO_LOW: _Reason.ValueType  # 66
     """Searches would find less than they have to, so nothing was changed. FAILED_PRECONDITION."""
+    REASON_TOKEN_STORE_MISSING: _Reason.ValueType  # 67
+    """The collection keeps no token vectors to rerank by. FAILED_PRECONDITION."""
     REASON_MESSAGE_TOO_LARGE: _Reason.ValueType  # 80
     """Over the size limit. RESOURCE_EXHAUSTED."""
     REASON_QUEUE_FULL: _Reason.ValueType  # 81
@@ -178,6 +180,8 @@ REASON_MODEL_TASK_MISMATCH: Reason.ValueType  # 65
 """The model cannot do what is asked, such as embed with a cross-encoder. FAILED_PRECONDITION."""
 REASON_RECALL_TOO_LOW: Reason.ValueType  # 66
 """Searches would find less than they have to, so nothing was changed. FAILED_PRECONDITION."""
+REASON_TOKEN_STORE_MISSING: Reason.ValueType  # 67
+"""The collection keeps no token vectors to rerank by. FAILED_PRECONDITION."""
 REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
 """Over the size limit. RESOURCE_EXHAUSTED."""
 REASON_QUEUE_FULL: Reason.ValueType  # 81

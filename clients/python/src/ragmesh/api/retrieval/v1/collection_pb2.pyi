@@ -99,6 +99,7 @@ class Collection(_message.Message):
     RECALL_FIELD_NUMBER: _builtins.int
     RERANK_MODEL_FIELD_NUMBER: _builtins.int
     VECTOR_STORAGE_FIELD_NUMBER: _builtins.int
+    TOKEN_STORE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -124,6 +125,11 @@ class Collection(_message.Message):
     vector_storage: Global___VectorStorage.ValueType
     """How its vectors are kept in memory and in segment files. The points themselves stay as they
     were written; a change builds segments anew, and is refused where recall would fall.
+    """
+    token_store: _builtins.bool
+    """Whether a small vector of every token is kept with the texts that are embedded for it, to
+    rerank by: the model's dimensions in bytes for each token, some 90 KB for an abstract of 240
+    tokens. Needs an embedding model. Cannot change.
     """
     @_builtins.property
     def chunking(self) -> Global___Chunking:
@@ -165,12 +171,13 @@ class Collection(_message.Message):
         recall: Global___RecallSettings | None = ...,
         rerank_model: _builtins.str = ...,
         vector_storage: Global___VectorStorage.ValueType = ...,
+        token_store: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "hnsw", b"hnsw", "limits", b"limits", "recall", b"recall", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "embedding_model", b"embedding_model", "fingerprint", b"fingerprint", "hnsw", b"hnsw", "language", b"language", "limits", b"limits", "metric", b"metric", "name", b"name", "recall", b"recall", "rerank_model", b"rerank_model", "update_time", b"update_time", "vector_storage", b"vector_storage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "embedding_model", b"embedding_model", "fingerprint", b"fingerprint", "hnsw", b"hnsw", "language", b"language", "limits", b"limits", "metric", b"metric", "name", b"name", "recall", b"recall", "rerank_model", b"rerank_model", "token_store", b"token_store", "update_time", b"update_time", "vector_storage", b"vector_storage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

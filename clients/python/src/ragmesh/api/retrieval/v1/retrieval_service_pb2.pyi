@@ -341,6 +341,7 @@ class GetCollectionStatsResponse(_message.Message):
     LAG_COMMITS_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
     REFUSAL_REASON_FIELD_NUMBER: _builtins.int
+    TOKEN_BYTES_FIELD_NUMBER: _builtins.int
     points: _builtins.int
     """Live points in the index."""
     passages: _builtins.int
@@ -361,6 +362,8 @@ class GetCollectionStatsResponse(_message.Message):
     """With what the node refuses points for want of room, such as INDEX_MEMORY_FULL; empty where it
     takes them.
     """
+    token_bytes: _builtins.int
+    """Bytes of the token vectors of live and of deleted points, in memory or in mapped files."""
     @_builtins.property
     def recall(self) -> _containers.RepeatedCompositeFieldContainer[Global___BandRecall]:
         """What searches by graph were seen to find, by how much their filters let through; bands without
@@ -380,10 +383,11 @@ class GetCollectionStatsResponse(_message.Message):
         lag_commits: _builtins.int = ...,
         recall: _abc.Iterable[Global___BandRecall] | None = ...,
         refusal_reason: _builtins.str = ...,
+        token_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffered_points", b"buffered_points", "lag_commits", b"lag_commits", "memory_kib", b"memory_kib", "passages", b"passages", "points", b"points", "recall", b"recall", "refusal_reason", b"refusal_reason", "segments", b"segments", "tombstones", b"tombstones", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffered_points", b"buffered_points", "lag_commits", b"lag_commits", "memory_kib", b"memory_kib", "passages", b"passages", "points", b"points", "recall", b"recall", "refusal_reason", b"refusal_reason", "segments", b"segments", "token_bytes", b"token_bytes", "tombstones", b"tombstones", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -117,8 +117,9 @@ class _RerankMethod:
 class _RerankMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RerankMethod.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RERANK_METHOD_UNSPECIFIED: _RerankMethod.ValueType  # 0
-    """By `model` if it is set; else by the collection's `rerank_model` if it names one, the query is a
-    text and the search is not one of a batch; else by sentences.
+    """By `model` if it is set; else by the collection's `rerank_model` if it names one, the query is
+    a text and the search is not one of a batch; else by tokens if the query is a text and the
+    collection has a `token_store`; else by sentences.
     """
     RERANK_METHOD_NONE: _RerankMethod.ValueType  # 1
     """Not at all."""
@@ -128,13 +129,19 @@ class _RerankMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RerankMe
     """
     RERANK_METHOD_MODEL: _RerankMethod.ValueType  # 3
     """RerankPassages of the embedding service, as far as it comes before the deadline. Needs a text."""
+    RERANK_METHOD_TOKENS: _RerankMethod.ValueType  # 4
+    """The stored token vectors: the mean over the query's tokens of the best cosine with any token
+    of the passage (late interaction). Needs a text, and a collection with `token_store`; else it
+    fails with TOKEN_STORE_MISSING. Runs the model for the query alone.
+    """
 
 class RerankMethod(_RerankMethod, metaclass=_RerankMethodEnumTypeWrapper):
     """What looks again."""
 
 RERANK_METHOD_UNSPECIFIED: RerankMethod.ValueType  # 0
-"""By `model` if it is set; else by the collection's `rerank_model` if it names one, the query is a
-text and the search is not one of a batch; else by sentences.
+"""By `model` if it is set; else by the collection's `rerank_model` if it names one, the query is
+a text and the search is not one of a batch; else by tokens if the query is a text and the
+collection has a `token_store`; else by sentences.
 """
 RERANK_METHOD_NONE: RerankMethod.ValueType  # 1
 """Not at all."""
@@ -144,6 +151,11 @@ meaning and in words. Runs no model; 50 passages of 200 words take about 10 ms.
 """
 RERANK_METHOD_MODEL: RerankMethod.ValueType  # 3
 """RerankPassages of the embedding service, as far as it comes before the deadline. Needs a text."""
+RERANK_METHOD_TOKENS: RerankMethod.ValueType  # 4
+"""The stored token vectors: the mean over the query's tokens of the best cosine with any token
+of the passage (late interaction). Needs a text, and a collection with `token_store`; else it
+fails with TOKEN_STORE_MISSING. Runs the model for the query alone.
+"""
 Global___RerankMethod: _TypeAlias = RerankMethod  # noqa: Y015
 
 class _RerankOutcome:
@@ -413,8 +425,8 @@ class Rerank(_message.Message):
     method: Global___RerankMethod.ValueType
     """What looks."""
     candidates: _builtins.int
-    """How many of the best are looked at, at most 200; 0 for 50 by sentences, 20 by a model. Hits
-    past them follow in their order.
+    """How many of the best are looked at, at most 200; 0 for 50 by sentences, 20 by tokens or by a
+    model. Hits past them follow in their order.
     """
     model: _builtins.str
     """`embeddingModels/{id}` of RERANK_METHOD_MODEL."""
