@@ -28,9 +28,10 @@ Step = tuple[str, int]
 """What happens, and the seed of how."""
 
 STEPS = (
-    *("upsert", "upsert", "upsert", "upsert", "delete", "delete_by_filter", "write_at_once"),
-    *("settle", "restart", "crash", "crash", "lose_files", "flip_files", "lose_object"),
-    *("set_hnsw", "recreate", "compact", "snapshot", "restore"),
+    *("upsert", "upsert", "upsert", "upsert", "delete", "delete", "delete_by_filter"),
+    *("write_at_once", "settle", "settle", "restart", "restart", "crash", "crash", "crash"),
+    *("lose_files", "flip_files", "lose_object", "set_hnsw", "recreate"),
+    *("compact", "snapshot", "restore"),
 )
 """Names of what may happen, those more often that make a state worth breaking."""
 
@@ -68,17 +69,17 @@ class History:
 
     async def upsert(self, rng: random.Random) -> None:
         """Writes some points, some of them twice, on either node."""
-        rows = self._rows(rng, rng.randint(1, 12))
-        response = await self._upsert(rng.choice(self.nodes), rows)
+        rows = self._rows(rng, rng.randint(1, 20))
+        response = await self._upsert(self._any(rng), rows)
         self._seen(response.watermark)
         self._oracle.upsert(rows)
         assert response.upserted == len({row.id for row in rows})
 
     async def delete(self, rng: random.Random) -> None:
         """Deletes by id what may not be there."""
-        ids = [f"p{rng.randrange(IDS)}" for _ in range(rng.randint(1, 8))]
+        ids = [f"p{rng.randrange(IDS)}" for _ in range(rng.randint(1, 15))]
         request = pb.DeletePointsRequest(collection=self._collection, ids=ids)
-        response = await rng.choice(self.nodes).servicer.DeletePoints(request, a_call())
+        response = await self._any(rng).servicer.DeletePoints(request, a_call())
         self._seen(response.watermark)
         assert response.deleted == self._oracle.delete(ids)
 
@@ -108,7 +109,7 @@ class History:
 
     async def settle(self, rng: random.Random) -> None:
         """Lets one node seal and merge all that is worth it."""
-        node = rng.choice(self.nodes)
+        node = self._any(rng)
         await self._reach(node)
         await node.settled()
 
@@ -116,6 +117,7 @@ class History:
         """Ends a node well, and starts it."""
         node = rng.choice(self.nodes)
         await node.close()
+        await self._meanwhile(rng)
         await node.start()
 
     async def crash(self, rng: random.Random) -> None:
@@ -123,6 +125,7 @@ class History:
         node = rng.choice(self.nodes)
         await asyncio.sleep(rng.choice((0.0, 0.0, 0.05, 0.15)))
         await node.crash()
+        await self._meanwhile(rng)
         await node.start()
 
     async def lose_files(self, rng: random.Random) -> None:
@@ -130,6 +133,7 @@ class History:
         node = rng.choice(self.nodes)
         await (node.crash() if rng.random() < 0.5 else node.close())
         node.lose(rng.choice(("files", "manifests", "segments")))
+        await self._meanwhile(rng)
         await node.start()
 
     async def flip_files(self, rng: random.Random) -> None:
@@ -137,6 +141,7 @@ class History:
         node = rng.choice(self.nodes)
         await node.close()
         node.flip(rng.choice(("manifests", "segments")), rng.random())
+        await self._meanwhile(rng)
         await node.start()
 
     async def lose_object(self, rng: random.Random) -> None:
@@ -158,12 +163,12 @@ class History:
         request = pb.UpdateCollectionRequest(
             collection=collection_pb2.Collection(name=self._collection, hnsw=hnsw)
         )
-        await rng.choice(self.nodes).servicer.UpdateCollection(request, a_call())
+        await self._any(rng).servicer.UpdateCollection(request, a_call())
 
     async def recreate(self, rng: random.Random) -> None:
         """Deletes the collection on one node, and makes it anew on the other or the same."""
         request = pb.DeleteCollectionRequest(name=self._collection)
-        await rng.choice(self.nodes).servicer.DeleteCollection(request, a_call())
+        await self._any(rng).servicer.DeleteCollection(request, a_call())
         await self._create(rng.choice(self.nodes))
         self._oracle = Oracle()
         self._snapshots = {}
@@ -183,7 +188,7 @@ class History:
     async def snapshot(self, rng: random.Random) -> None:
         """Keeps the collection as it is."""
         request = pb.CreateSnapshotRequest(parent=self._collection)
-        response = await rng.choice(self.nodes).servicer.CreateSnapshot(request, a_call())
+        response = await self._any(rng).servicer.CreateSnapshot(request, a_call())
         self._snapshots[response.snapshot.name] = dict(self._oracle.rows)
 
     async def restore(self, rng: random.Random) -> None:
@@ -238,6 +243,15 @@ class History:
     @property
     def _collection(self) -> str:
         return f"collections/{self._name}"
+
+    def _any(self, rng: random.Random) -> LivingNode:
+        """A node that runs."""
+        return rng.choice([node for node in self.nodes if node.runs])
+
+    async def _meanwhile(self, rng: random.Random) -> None:
+        """What goes on while one node is down."""
+        for _ in range(rng.randrange(3)):
+            await rng.choice((self.upsert, self.delete, self.settle))(rng)
 
     def _seen(self, watermark: str) -> None:
         self._watermark = max(self._watermark, int(watermark))

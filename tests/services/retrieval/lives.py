@@ -70,6 +70,11 @@ class LivingNode:
         self._servicer: RetrievalServicer | None = None
 
     @property
+    def runs(self) -> bool:
+        """Whether it lives."""
+        return self._room is not None
+
+    @property
     def directory(self) -> Path:
         """Its own directory."""
         return self._root / self.name
