@@ -11,6 +11,7 @@ from engine.errors import RagmeshError
 from services.retrieval.followed import Followed
 from services.retrieval.loading import Loader
 from services.retrieval.upkeep import PAUSE_S, Upkeep
+from services.rpc.machine import give_back
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Tender:
         try:
             await self._loader.remember(followed.collection, index)
             followed.remembered = index.segments
+            await asyncio.get_running_loop().run_in_executor(None, give_back)
         except OSError as error:
             _LOG.warning("%s is not remembered: %s", followed.collection.id, error)
             followed.upkeep_due_s = time.monotonic() + PAUSE_S
