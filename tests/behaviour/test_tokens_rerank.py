@@ -142,3 +142,26 @@ async def test_token_stores_say_what_they_take(
         stats = await rung.call("GetCollectionStats", pb.GetCollectionStatsRequest(name=at[0]))
         whole = sum(min(count, 254) for count in counted.tokens) * 384
         assert stats.token_bytes == (whole if wanted else 0)
+
+
+async def test_passages_of_documents_bring_their_tokens_where_they_are_kept(
+    rung: Rung, given: Given
+) -> None:
+    text = ". ".join(a["text"] for a in abstracts()[:3])
+    taken = []
+    # In this order: the passages of the second are others than those of the first.
+    for token_store in (False, True):
+        collection = await given.text_collection(token_store=token_store)
+        document, watermark = await given.ingested(collection, text, "abstracts.txt")
+        await search(rung, (collection, watermark), text="cells")
+        stats = await rung.call("GetCollectionStats", pb.GetCollectionStatsRequest(name=collection))
+        taken.append(stats.token_bytes)
+        if token_store:
+            by_tokens = search_pb2.Rerank(method=search_pb2.RERANK_METHOD_TOKENS)
+            question = abstracts()[1]["text"][:100]
+            found = await search(rung, (collection, watermark), text=question, rerank=by_tokens)
+            assert found.rerank_outcome == search_pb2.RERANK_OUTCOME_DONE
+            assert all(hit.HasField("rerank_score") for hit in found.hits)
+            assert found.hits[0].point.document == document.name
+    assert taken[0] == 0
+    assert taken[1] > 100 * 384
