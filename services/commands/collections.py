@@ -80,6 +80,13 @@ def create(
     vector_storage: Annotated[
         _Storage, typer.Option(help="How vectors are kept where they are searched.")
     ] = "float32",
+    token_store: Annotated[
+        bool,
+        typer.Option(
+            "--token-store",
+            help="Keep a small vector of every token, to rerank by: 91 KB an abstract.",
+        ),
+    ] = False,
     address: options.Address = "",
     data_dir: options.DataDir = None,
     json: options.Json = False,
@@ -87,7 +94,11 @@ def create(
     """Make a collection."""
     with _client(address, data_dir) as client:
         made = client.create_collection(
-            collection, dimensions=dimensions, language=language, vector_storage=vector_storage
+            collection,
+            dimensions=dimensions,
+            language=language,
+            vector_storage=vector_storage,
+            token_store=token_store,
         )
     if json:
         print_json(asdict(made))
