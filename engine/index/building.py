@@ -246,7 +246,9 @@ class Job:
 
 
 def _source(path: str, kept_path: str | None) -> Source:
-    arrays = read_arrays(Path(path)).arrays
+    file = Path(path)
+    # A segment has its hash as its name. What a disk has damaged must not become part of another.
+    arrays = read_arrays(file, file.stem if file.suffix == ".segment" else None).arrays
     if kept_path is None:
         return Source(arrays, np.arange(len(arrays["rows.seqs"])))
     return Source(arrays, read_arrays(Path(kept_path)).arrays["kept"])

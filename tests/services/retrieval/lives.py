@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 
+from engine.errors import RagmeshError
 from engine.index import MaintenanceSettings
 from engine.index.building import Job
 from engine.types import JsonValue
@@ -39,7 +40,10 @@ class QuickBuilder(Builder):
         begin_s = time.monotonic()
         fields = dict(cast(Mapping[str, Any], job))
         fields["sources"] = tuple((path, kept) for path, kept in fields["sources"])
-        written = await asyncio.to_thread(Job(**fields).run)
+        try:
+            written = await asyncio.to_thread(Job(**fields).run)
+        except RagmeshError as error:
+            raise BuildFailed(error.message) from error
         sha256 = hashlib.sha256(written.path.read_bytes()).digest()
         seconds = time.monotonic() - begin_s
         return BuiltFile(written.path, sha256, 1, written.size_bytes, seconds, {})

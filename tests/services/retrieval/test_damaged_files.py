@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from services.retrieval.builder import BuildFailed
 from services.rpc.call import Call
 from services.store.collections import Collection
 from services.store.store import Store
-from tests.services.retrieval.lives import LivingNode, hurry
+from tests.services.retrieval.lives import LivingNode, a_call, hurry
 from tests.services.retrieval.nodes import Log, answers, check, names
 
 TAIL = struct.Struct("<IQ8s")
@@ -161,3 +162,22 @@ async def test_an_object_damaged_for_every_node_is_sealed_again_from_the_log(
         check(await at_head(node, log), log)
         assert names(await at_head(node, log))
         await node.close()
+
+
+async def test_a_segment_damaged_under_a_running_node_becomes_no_part_of_another(
+    written: tuple[LivingNode, Log],
+) -> None:
+    node, log = written
+    await node.start()
+    before = names(await at_head(node, log))
+    path = files(node, "*.segment")[0]
+    data = path.read_bytes()
+    place = next(one for one in places_of(data) if one.what == "rows.seqs")
+    with path.open("r+b") as file:
+        file.write(flipped(data, place.offset))
+    with pytest.raises(BuildFailed, match="SHA-256"):
+        await node.room.compactor.compact(log.collection, full=True, queries=4, call=a_call())
+    assert names(await at_head(node, log)) == before
+    await node.crash()
+    await node.start()
+    check(await at_head(node, log), log)
