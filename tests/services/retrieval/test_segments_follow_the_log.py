@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from engine.index import GraphSettings
+from services.retrieval import opening
+from services.retrieval.builder import Builder
 from services.store.collections import Collection
 from services.store.store import Store
+from tests.services.retrieval.lives import hurry
 from tests.services.retrieval.nodes import (
     DIMENSIONS,
     ROOMS,
@@ -24,9 +27,16 @@ from tests.services.retrieval.nodes import (
 )
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes wait tenths of seconds where they would wait seconds."""
+    hurry(monkeypatch)
+
+
 async def test_nodes_at_one_watermark_have_the_same_segments_and_answers(
-    store: Store, collection: Collection, rooms: ROOMS
+    store: Store, collection: Collection, rooms: ROOMS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(opening, "Builder", Builder)  # in processes of their own, once
     log = Log(store, collection)
     one, two = rooms("one"), rooms("two")
     await one.start()
