@@ -133,6 +133,39 @@ async def test_a_model_reorders_as_it_does_when_asked_itself(
     )
 
 
+async def test_a_collection_may_name_the_model(rung: Rung, given: Given) -> None:
+    collection = await given.text_collection(rerank_model=MODEL)
+    got = await rung.call("GetCollection", pb.GetCollectionRequest(name=collection))
+    assert got.collection.rerank_model == MODEL
+    points = [point(a["_id"], text=a["text"][:400]) for a in abstracts()[:8]]
+    at = collection, await given.points(collection, points)
+    question = "What do stem cells become?"
+
+    async def scores(**rerank: Any) -> list[float]:
+        found = await search(rung, at, text=question, rerank=search_pb2.Rerank(**rerank))
+        assert found.rerank_outcome == search_pb2.RERANK_OUTCOME_DONE
+        return [hit.rerank_score for hit in found.hits]
+
+    by_model = await scores(model=MODEL)
+    by_sentences = await scores(method=search_pb2.RERANK_METHOD_SENTENCES)
+    assert by_model != pytest.approx(by_sentences, abs=0.01)
+    assert await scores() == pytest.approx(by_model, abs=0.02)
+    one = pb.SearchCollectionRequest(text=question, rerank=search_pb2.Rerank())
+    batch = pb.BatchSearchCollectionRequest(
+        collection=collection, min_watermark=at[1], searches=[one]
+    )
+    (batched,) = (await rung.call("BatchSearchCollection", batch)).responses
+    assert [hit.rerank_score for hit in batched.hits] == pytest.approx(by_sentences, abs=0.02)
+    change = pb.UpdateCollectionRequest()
+    change.collection.name = collection
+    change.update_mask.paths.append("rerank_model")
+    assert (await rung.call("UpdateCollection", change)).collection.rerank_model == ""
+    change.collection.rerank_model = "embeddingModels/absent"
+    with pytest.raises(Refused) as refused:
+        await rung.call("UpdateCollection", change)
+    assert refused.value.reason == "EMBEDDING_MODEL_NOT_FOUND"
+
+
 async def test_a_model_that_is_late_costs_the_order_and_not_the_hits(
     rung: Rung, given: Given
 ) -> None:

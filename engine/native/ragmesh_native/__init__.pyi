@@ -1,6 +1,6 @@
 """What ragmesh computes in C++: nearest neighbors by a graph, scans, and BM25.
 
-Every function computes without the GIL and may be called from any number of threads. Arrays are
+What takes long is computed without the GIL. Any number of threads may call any function. Arrays are
 shared, never copied or converted: they must be C-contiguous and aligned, may be read-only and
 mapped from a file, and must not be written while they are used. What has another dtype, shape or
 length is refused with a ValueError that says so; a damaged graph is walked without harm.

@@ -1,12 +1,29 @@
-// The module that Python sees. Every function computes without the GIL.
+// The module that Python sees. What takes long is computed without the GIL.
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "binding.hpp"
 #include "bm25.hpp"
 
 namespace ragmesh {
 namespace {
+
+// Values read and compared in about 200 us. Less is computed with the GIL: who lets go of it while
+// other threads compute in Python waits for it longer than that.
+constexpr size_t short_work = size_t{2} << 20;
+constexpr size_t visits_per_candidate = 12;
+
+// Lets go of the GIL for work on so many rows, unless it is short.
+class LetGo {
+   public:
+    LetGo(size_t rows, size_t values_each) {
+        if (rows > short_work / std::max<size_t>(values_each, 1)) released_.emplace();
+    }
+
+   private:
+    std::optional<py::gil_scoped_release> released_;
+};
 
 struct Stopped : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -76,7 +93,7 @@ py::tuple search_graph(const HeldGraph& graph, const HeldRows& rows, const py::a
     uint64_t visited;
     bool complete;
     {
-        py::gil_scoped_release released;
+        const LetGo released(walk.ef * visits_per_candidate, rows.rows.dimensions);
         const Found found = search(graph.graph, rows.rows, metric, prepared, walk);
         visited = found.visited;
         complete = found.complete;
@@ -119,7 +136,7 @@ py::tuple scan_rows(const HeldRows& rows, const py::array& query, size_t k,
     }
     Scored scored;
     {
-        py::gil_scoped_release released;
+        const LetGo released(choice.positions ? choice.count : rows.rows.count, rows.rows.dimensions);
         scored = coarse ? scan_twice(rows.rows, coarse->coarse, metric, prepared, k, choice)
                         : scan(rows.rows, metric, prepared, k, choice);
     }
@@ -153,7 +170,7 @@ py::array_t<float> score_rows(const HeldRows& rows, const py::array& query,
         taken = positions_of(py::array(positions), rows.rows.count, "positions");
     std::vector<float> out;
     {
-        py::gil_scoped_release released;
+        const LetGo released(positions.is_none() ? rows.rows.count : taken.size(), rows.rows.dimensions);
         if (positions.is_none()) {
             taken.resize(rows.rows.count);
             for (size_t i = 0; i < taken.size(); ++i) taken[i] = static_cast<uint32_t>(i);
@@ -188,7 +205,9 @@ py::tuple bm25_top(const py::sequence& lists, const py::array& lengths, double m
     }
     Scored scored;
     {
-        py::gil_scoped_release released;
+        size_t read = 0;
+        for (const Postings& one : postings) read += one.count;
+        const LetGo released(read, 32);
         scored = bm25(postings, of, count, {k1, b, mean_length}, mask, k);
     }
     return as_arrays(std::move(scored));
@@ -200,7 +219,7 @@ int64_t count_live(const py::array& positions, const py::object& live) {
     const auto rows = static_cast<size_t>(py::reinterpret_borrow<py::array>(live).size());
     const uint8_t* mask = mask_of(live, rows, "live");
     const auto count = static_cast<size_t>(positions.shape(0));
-    py::gil_scoped_release released;
+    const LetGo released(count, 8);
     int64_t alive = 0;
     for (size_t i = 0; i < count; ++i) alive += at[i] < rows && mask[at[i]];
     return alive;
