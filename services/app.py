@@ -118,7 +118,7 @@ class Node:
             cache_dir = settings.models.cache_dir or settings.data_dir / "models"
             return EmbeddingServicer(settings.models, cache_dir, self.threads, self.redis)
         if area == "retrieval":
-            from services.retrieval.opening import IndexRoom
+            from services.retrieval.index.opening import IndexRoom
             from services.retrieval.servicer import RetrievalServicer
 
             index = IndexRoom(

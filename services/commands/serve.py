@@ -75,7 +75,9 @@ def serve(
     configure(settings.log_level)
     # A search waits at most so long for a thread that applies writes to let go of the interpreter.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    import gc; gc.set_threshold(20_000, 50, 1_000_000)
+    import gc
+
+    gc.set_threshold(20_000, 50, 1_000_000)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(settings, ready_file))
 

@@ -12,7 +12,7 @@ from engine.index.search import Explain, Mode
 from engine.types import Hit, Point
 from services.retrieval.core import PinnedModel
 from services.retrieval.filter_values import filter_value as filter_value
-from services.retrieval.recall import BandRecall
+from services.retrieval.index.recall import BandRecall
 from services.rpc import names
 from services.rpc.values import sentence_messages, timestamp, vector_message
 from services.store.collections import (

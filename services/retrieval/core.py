@@ -18,8 +18,8 @@ from engine.index.storage import Storage, check_range
 from engine.models.late import answer_parts
 from engine.types import Sentences, TokenVectors, Vector
 from services.mesh.mesh import Mesh
-from services.retrieval.indexes import Indexes
-from services.retrieval.searching import check_fingerprint
+from services.retrieval.index.indexes import Indexes
+from services.retrieval.search.searching import check_fingerprint
 from services.rpc.call import Call
 from services.rpc.values import sentences_value, token_vectors_value, vector_value
 from services.store.collections import Collection

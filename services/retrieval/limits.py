@@ -22,8 +22,8 @@ from engine.index.filter_limits import conditions_of
 from engine.index.view import View
 from services.config import IndexSettings
 from services.errors import row_of
-from services.retrieval.asking import Search
-from services.retrieval.indexes import Indexes
+from services.retrieval.index.indexes import Indexes
+from services.retrieval.search.asking import Search
 from services.rpc.call import Call
 from services.rpc.machine import budget
 from services.store.collections import Collection

@@ -12,7 +12,7 @@ from engine.errors import InvalidField
 from engine.index.examples import EXAMPLES_MAX
 from engine.index.formula import BOOSTS_MAX, DECAYS_MAX
 from engine.index.grouping import HITS_PER_GROUP_MAX
-from services.retrieval.asking import located
+from services.retrieval.search.asking import located
 from services.rpc import fields, names
 
 LIMIT_MAX = 1_000

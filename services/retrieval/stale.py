@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from google.protobuf.message import Message
 
 from engine.errors import CollectionNotFound, FailedPrecondition, Unavailable
-from services.retrieval.indexes import Indexes
+from services.retrieval.index.indexes import Indexes
 from services.rpc import names
 from services.rpc.call import Call
 

@@ -23,6 +23,56 @@ def as_json(request: pb.SearchCollectionRequest) -> Any:
     return json_format.MessageToDict(request, preserving_proto_field_name=True)
 
 
+ALL_SAID: dict[str, Any] = {
+    "collection": "collections/papers",
+    "examples": {
+        "positive": [{"point_id": "a"}, {"vector": {"packed": ""}}],
+        "negative": [{"point_id": "b"}],
+        "strategy": "EXAMPLE_STRATEGY_BEST_SCORE",
+    },
+    "filter": FILTER,
+    "limit": 7,
+    "fusion": {
+        "k": 5,
+        "dense_weight": 2.0,
+        "lexical_weight": 0.5,
+        "method": "FUSION_METHOD_SCORE",
+        "candidates": 50,
+    },
+    "score_threshold": 0.0,
+    "boosts": [
+        {"filter": FILTER, "factor": 2.0},
+        {"filter": FILTER, "factor": 1.0, "addend": -0.5},
+    ],
+    "decays": [
+        {
+            "field": "n",
+            "kind": "DECAY_KIND_GAUSSIAN",
+            "number": {"scale": 2.0},
+            "midpoint": 0.25,
+            "missing": 0.0,
+        },
+        {"field": "at", "time": {"scale": "86400s", "origin": "2024-05-01T00:00:00Z"}},
+        {"field": "at", "time": {"scale": "1.500s"}},
+    ],
+    "rerank": {
+        "method": "RERANK_METHOD_MODEL",
+        "candidates": 9,
+        "model": "embeddingModels/judge",
+    },
+    "diversity": {"relevance_weight": 0.0, "candidates": 40},
+    "group": {"field": "color", "hits_per_group": 3},
+    "ef_search": 99,
+    "exact": True,
+    "include_vectors": True,
+    "include_sentences": True,
+    "ids_only": True,
+    "explain": True,
+    "fingerprint": "f",
+    "min_watermark": "5",
+}
+
+
 async def test_every_argument_goes_out(client: EitherClient, script: ScriptedServer) -> None:
     script.on("SearchCollection", pb.SearchCollectionResponse())
     at = datetime(2024, 5, 1, tzinfo=UTC)
@@ -55,54 +105,7 @@ async def test_every_argument_goes_out(client: EitherClient, script: ScriptedSer
     (request,) = script.requests("SearchCollection")
     assert request.examples.positive[1].vector.packed == ragmesh.Vector([1.0, 2.0]).packed
     request.examples.positive[1].vector.packed = b""
-    assert as_json(request) == {
-        "collection": "collections/papers",
-        "examples": {
-            "positive": [{"point_id": "a"}, {"vector": {"packed": ""}}],
-            "negative": [{"point_id": "b"}],
-            "strategy": "EXAMPLE_STRATEGY_BEST_SCORE",
-        },
-        "filter": FILTER,
-        "limit": 7,
-        "fusion": {
-            "k": 5,
-            "dense_weight": 2.0,
-            "lexical_weight": 0.5,
-            "method": "FUSION_METHOD_SCORE",
-            "candidates": 50,
-        },
-        "score_threshold": 0.0,
-        "boosts": [
-            {"filter": FILTER, "factor": 2.0},
-            {"filter": FILTER, "factor": 1.0, "addend": -0.5},
-        ],
-        "decays": [
-            {
-                "field": "n",
-                "kind": "DECAY_KIND_GAUSSIAN",
-                "number": {"scale": 2.0},
-                "midpoint": 0.25,
-                "missing": 0.0,
-            },
-            {"field": "at", "time": {"scale": "86400s", "origin": "2024-05-01T00:00:00Z"}},
-            {"field": "at", "time": {"scale": "1.500s"}},
-        ],
-        "rerank": {
-            "method": "RERANK_METHOD_MODEL",
-            "candidates": 9,
-            "model": "embeddingModels/judge",
-        },
-        "diversity": {"relevance_weight": 0.0, "candidates": 40},
-        "group": {"field": "color", "hits_per_group": 3},
-        "ef_search": 99,
-        "exact": True,
-        "include_vectors": True,
-        "include_sentences": True,
-        "ids_only": True,
-        "explain": True,
-        "fingerprint": "f",
-        "min_watermark": "5",
-    }
+    assert as_json(request) == ALL_SAID
 
 
 async def test_what_is_not_given_is_not_said(client: EitherClient, script: ScriptedServer) -> None:

@@ -8,8 +8,8 @@ from concurrent.futures import Executor
 from engine.index import view as views
 from services.mesh.mesh import Mesh
 from services.retrieval.core import RetrievalCore
-from services.retrieval.opening import IndexRoom
-from services.retrieval.searching import Searcher
+from services.retrieval.index.opening import IndexRoom
+from services.retrieval.search.searching import Searcher
 from services.rpc import fields, names
 from services.rpc.call import Call
 from services.store.collections import Collection

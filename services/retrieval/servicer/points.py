@@ -11,7 +11,7 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from engine.index import view as views
 from engine.index.filters import Filter
 from services.retrieval import convert
-from services.retrieval.own_writes import own_write
+from services.retrieval.index.own_writes import own_write
 from services.retrieval.servicer.base import Handlers
 from services.retrieval.stale import renewed
 from services.rpc import fields, paging

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
-from services.retrieval import answering, asking
-from services.retrieval.running import Answered
+from services.retrieval.search import answering, asking
+from services.retrieval.search.running import Answered
 from services.retrieval.servicer.base import Handlers
 from services.retrieval.stale import renewed
 from services.rpc import fields

@@ -8,7 +8,7 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from ragmesh.api.retrieval.v1 import snapshot_pb2
 
 from services.retrieval import convert
-from services.retrieval.compaction import Figures
+from services.retrieval.index.compaction import Figures
 from services.retrieval.servicer.base import Handlers
 from services.retrieval.servicer.collections import first_seq
 from services.retrieval.stale import renewed

@@ -93,7 +93,7 @@ def test_a_bit_that_flipped_anywhere_is_noticed(written: tuple[Path, str]) -> No
 
 
 def test_a_footer_that_lies_about_places_and_shapes_is_refused(tmp_path: Path) -> None:
-    for entry in (
+    lies: list[Any] = [
         {"dtype": "<f4", "shape": [1 << 60], "start": 64},
         {"dtype": "<f4", "shape": [-1], "start": 64},
         {"dtype": "<f4", "shape": [1], "start": 63},
@@ -101,10 +101,11 @@ def test_a_footer_that_lies_about_places_and_shapes_is_refused(tmp_path: Path) -
         {"dtype": "<f4", "shape": "x", "start": 64},
         {"dtype": "<f4", "start": 64},
         [],
-    ):
+    ]
+    for entry in lies:
         with ArrayWriter(tmp_path / "lie") as writer:
             writer.add("honest", np.zeros(1, np.float32))
-            writer._entries["lie"] = entry  # type: ignore[assignment]
+            writer._entries["lie"] = entry
             path = writer.finish({}).path
         with pytest.raises(DataLoss, match="its footer says what cannot be"):
             read_arrays(path)

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from engine.index import MaintenanceSettings
 from services.config import IndexSettings
-from services.retrieval.opening import IndexRoom
+from services.retrieval.index.opening import IndexRoom
 from services.store.collections import Collection, CollectionSpec, create_collection
 from services.store.store import Store
 from tests.services.retrieval.nodes import DIMENSIONS, ROOMS, SMALL

@@ -20,9 +20,9 @@ from engine.index.building import Job
 from engine.types import JsonValue
 from services.config import IndexSettings
 from services.mesh.mesh import Mesh
-from services.retrieval import indexes, opening, tending, upkeep
-from services.retrieval.builder import Builder, BuildFailed, BuiltFile
-from services.retrieval.opening import IndexRoom
+from services.retrieval.index import indexes, opening, tending, upkeep
+from services.retrieval.index.builder import Builder, BuildFailed, BuiltFile
+from services.retrieval.index.opening import IndexRoom
 from services.retrieval.servicer import RetrievalServicer
 from services.rpc.call import Call
 from services.store.store import Store

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from engine.index import MaintenanceSettings, Query, View, list_points, search
-from services.retrieval import tending
-from services.retrieval.opening import IndexRoom
+from services.retrieval.index import tending
+from services.retrieval.index.opening import IndexRoom
 from services.rpc.call import Call
 from services.store.collections import Collection
 from services.store.points import PointRow, apply_batch

@@ -14,9 +14,9 @@ import pytest
 from engine.errors import CollectionNotFound, DeadlineExceeded, RagmeshError
 from engine.index import MaintenanceSettings
 from engine.index import view as views
-from services.retrieval.compaction import Receipt
-from services.retrieval.loading import Loader
-from services.retrieval.opening import IndexRoom
+from services.retrieval.index.compaction import Receipt
+from services.retrieval.index.loading import Loader
+from services.retrieval.index.opening import IndexRoom
 from services.rpc.call import Call
 from services.store.collections import (
     Collection,

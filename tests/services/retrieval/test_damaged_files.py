@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.retrieval.builder import BuildFailed
+from services.retrieval.index.builder import BuildFailed
 from services.rpc.call import Call
 from services.store.collections import Collection
 from services.store.store import Store

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from engine.errors import IndexUnavailable
 from services.config import IndexSettings
-from services.retrieval.opening import IndexRoom
+from services.retrieval.index.opening import IndexRoom
 from services.rpc.call import Call
 from services.store.collections import Collection
 from services.store.points import apply_batch

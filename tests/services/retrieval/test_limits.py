@@ -23,9 +23,9 @@ from engine.index.stages import Staged
 from engine.index.view import stats
 from engine.types import Point
 from services.config import IndexSettings, LimitSettings
-from services.retrieval.asking import Search
-from services.retrieval.indexes import Indexes
+from services.retrieval.index.indexes import Indexes
 from services.retrieval.limits import Bucket, Limiter
+from services.retrieval.search.asking import Search
 from services.store.collections import Collection, CollectionLimits
 
 NOW = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)

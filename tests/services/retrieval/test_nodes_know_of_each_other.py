@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from services.mesh.lease import LeaseState, NodeLease
 from services.mesh.registry import Registry
-from services.retrieval.standing import Standing
+from services.retrieval.index.standing import Standing
 from services.store.redis import connect
 from tests.services.store.redis_server import running_redis
 

@@ -16,7 +16,7 @@ from engine.index import GraphSettings, IndexSettings, Query, View, search
 from engine.index.beams import EXACT, Band, Beams
 from engine.index.filters import Range
 from engine.types import Point
-from services.retrieval.recall import WAITING_MAX, RecallWatch, effective_ef
+from services.retrieval.index.recall import WAITING_MAX, RecallWatch, effective_ef
 from services.rpc import metrics
 from services.rpc.call import Call
 from services.store.collections import (

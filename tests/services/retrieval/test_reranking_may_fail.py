@@ -27,11 +27,11 @@ from engine.index.collection import CollectionIndex, IndexSettings
 from engine.index.view import View
 from engine.types import Point
 from services.mesh.mesh import Mesh
-from services.retrieval.asking import search_value
-from services.retrieval.indexes import Indexes
-from services.retrieval.recall import RecallWatch
-from services.retrieval.running import Answered, Outcome
-from services.retrieval.searching import Searcher
+from services.retrieval.index.indexes import Indexes
+from services.retrieval.index.recall import RecallWatch
+from services.retrieval.search.asking import search_value
+from services.retrieval.search.running import Answered, Outcome
+from services.retrieval.search.searching import Searcher
 from services.rpc.call import Call
 from services.store.collections import Collection
 from services.store.store import Store

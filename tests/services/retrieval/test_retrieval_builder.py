@@ -23,7 +23,7 @@ from engine.index.building import Job
 from engine.index.columns import pack_rows
 from engine.index.files import read_arrays, write_arrays
 from engine.types import Point
-from services.retrieval.builder import Builder, BuildFailed
+from services.retrieval.index.builder import Builder, BuildFailed
 
 pytestmark = pytest.mark.asyncio
 
@@ -185,7 +185,7 @@ async def test_no_more_are_built_at_once_than_were_allowed(
 async def test_a_build_dies_with_its_node(tmp_path: Path) -> None:
     script = (
         "import asyncio, sys\nfrom pathlib import Path\n"
-        "from services.retrieval.builder import Builder\n"
+        "from services.retrieval.index.builder import Builder\n"
         "builder = Builder(Path(sys.argv[1]), argv=(sys.executable, '-c', sys.argv[2]))\n"
         "asyncio.run(builder.build({'out': sys.argv[1] + '/s', 'sleep_s': 60}))\n"
     )

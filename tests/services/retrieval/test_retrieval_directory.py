@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from engine.errors import FailedPrecondition
-from services.retrieval.directory import hold_free_index, hold_index
+from services.retrieval.index.directory import hold_free_index, hold_index
 
 _HOLDER = """
 import sys
 from pathlib import Path
-from services.retrieval.directory import hold_index
+from services.retrieval.index.directory import hold_index
 held = hold_index(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

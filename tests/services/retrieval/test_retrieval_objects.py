@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from engine.errors import DataLoss
 from services.errors import row_of
-from services.retrieval.objects import DirectoryStore, ObjectMissing, ObjectStoreFailed
+from services.retrieval.index.objects import DirectoryStore, ObjectMissing, ObjectStoreFailed
 from tests.services.retrieval.stored_objects import make_file
 
 pytestmark = pytest.mark.asyncio
@@ -28,7 +28,7 @@ _TRANSFER = """
 import asyncio, json, os, sys
 from pathlib import Path
 from engine.errors import RagmeshError
-from services.retrieval.objects import DirectoryStore
+from services.retrieval.index.objects import DirectoryStore
 root, call, name, path, target, faults = sys.argv[1:]
 async def main():
     objects = DirectoryStore(Path(root))

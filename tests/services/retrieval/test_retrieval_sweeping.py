@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from services.retrieval.objects import (
+from services.retrieval.index.objects import (
     DirectoryStore,
     ObjectStoreFailed,
     condemn_unnamed,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.asyncio
 _DYING = """
 import asyncio, os, sys
 from pathlib import Path
-from services.retrieval.objects import DirectoryStore, delete_condemned
+from services.retrieval.index.objects import DirectoryStore, delete_condemned
 from services.store.store import Store
 url, root, step, name, path = sys.argv[1:]
 class Dying(DirectoryStore):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.index import GraphSettings
-from services.retrieval import opening
-from services.retrieval.builder import Builder
+from services.retrieval.index import opening
+from services.retrieval.index.builder import Builder
 from services.store.collections import Collection
 from services.store.store import Store
 from tests.services.retrieval.lives import hurry

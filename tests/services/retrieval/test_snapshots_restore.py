@@ -11,8 +11,8 @@ import pytest
 from engine.errors import CollectionExists, DataLoss, SnapshotExists, SnapshotNotFound
 from engine.index import MaintenanceSettings, View, list_points
 from engine.types import Payload
-from services.retrieval.objects import condemn_unnamed, delete_condemned
-from services.retrieval.opening import IndexRoom
+from services.retrieval.index.objects import condemn_unnamed, delete_condemned
+from services.retrieval.index.opening import IndexRoom
 from services.rpc.call import Call
 from services.store import cleanup
 from services.store.collections import (

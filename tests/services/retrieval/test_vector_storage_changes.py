@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.index import View, get
 from engine.index.storage import Storage
-from services.retrieval.opening import IndexRoom
+from services.retrieval.index.opening import IndexRoom
 from services.store.changes import Feed, snapshot_scan
 from services.store.collections import (
     Collection,

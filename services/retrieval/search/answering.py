@@ -9,7 +9,7 @@ from ragmesh.api.retrieval.v1 import search_pb2
 
 from engine.index.grouping import Group
 from services.retrieval import convert
-from services.retrieval.running import Answered, Outcome
+from services.retrieval.search.running import Answered, Outcome
 from services.rpc import names
 
 OUTCOMES: Mapping[Outcome, search_pb2.RerankOutcome.ValueType] = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.errors import DeadlineExceeded, IndexUnavailable, RagmeshError
 from engine.index.collection import CollectionIndex
-from services.retrieval.own_writes import OwnWrites
+from services.retrieval.index.own_writes import OwnWrites
 from services.store.changes import Head
 from services.store.collections import Collection
 

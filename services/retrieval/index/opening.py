@@ -11,16 +11,16 @@ from redis.asyncio import Redis
 
 from engine.index.maintenance import MaintenanceSettings
 from services.config import IndexSettings
-from services.retrieval.builder import Builder
-from services.retrieval.compaction import Compactor
-from services.retrieval.directory import HeldIndex, hold_free_index, hold_index
-from services.retrieval.indexes import Indexes
+from services.retrieval.index.builder import Builder
+from services.retrieval.index.compaction import Compactor
+from services.retrieval.index.directory import HeldIndex, hold_free_index, hold_index
+from services.retrieval.index.indexes import Indexes
+from services.retrieval.index.loading import Loader
+from services.retrieval.index.objects import DirectoryStore, tend_objects
+from services.retrieval.index.recall import RecallWatch
+from services.retrieval.index.snapshots import Snapshots
+from services.retrieval.index.upkeep import Upkeep
 from services.retrieval.limits import Limiter
-from services.retrieval.loading import Loader
-from services.retrieval.objects import DirectoryStore, tend_objects
-from services.retrieval.recall import RecallWatch
-from services.retrieval.snapshots import Snapshots
-from services.retrieval.upkeep import Upkeep
 from services.store.store import Store
 
 

@@ -31,10 +31,10 @@ from engine.index.search import Mode
 from engine.index.stages import Found
 from engine.types import TokenVectors, Vector
 from services.mesh.mesh import Mesh
-from services.retrieval.asking import RerankBy, Search, located, settled, with_query
-from services.retrieval.indexes import Indexes
-from services.retrieval.recall import RecallWatch
-from services.retrieval.running import Answered, Outcome, Run, is_quick
+from services.retrieval.index.indexes import Indexes
+from services.retrieval.index.recall import RecallWatch
+from services.retrieval.search.asking import RerankBy, Search, located, settled, with_query
+from services.retrieval.search.running import Answered, Outcome, Run, is_quick
 from services.rpc.call import Call
 from services.rpc.values import token_vectors_value, vector_value
 from services.store.collections import Collection

@@ -8,9 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from engine.errors import RagmeshError
-from services.retrieval.followed import Followed
-from services.retrieval.loading import Loader
-from services.retrieval.upkeep import PAUSE_S, Upkeep
+from services.retrieval.index.followed import Followed
+from services.retrieval.index.loading import Loader
+from services.retrieval.index.upkeep import PAUSE_S, Upkeep
 from services.rpc.machine import give_back
 
 _LOG = logging.getLogger(__name__)

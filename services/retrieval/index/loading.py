@@ -36,8 +36,8 @@ from engine.index.payloads import Mask
 from engine.index.sealed import Sealed
 from engine.index.storage import Storage
 from engine.types import Point
-from services.retrieval.objects import ObjectMissing, ObjectStore, ObjectStoreFailed
-from services.retrieval.own_writes import OwnWrite
+from services.retrieval.index.objects import ObjectMissing, ObjectStore, ObjectStoreFailed
+from services.retrieval.index.own_writes import OwnWrite
 from services.store import changes
 from services.store.changes import Feed, Gone, Rebuild
 from services.store.collections import Collection

@@ -18,28 +18,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import time
 import uuid
 from collections.abc import Iterator
 
 from redis.asyncio import Redis
 
-from engine.errors import CollectionNotFound, IndexUnavailable, RagmeshError
+from engine.errors import CollectionNotFound, RagmeshError
 from engine.index import view as views
 from engine.index.collection import CollectionIndex
 from engine.index.view import View
-from services.retrieval.followed import RETRY_S, Followed, not_built, not_reached
-from services.retrieval.loading import Advanced, Loader, SegmentLost, SettingsChanged
-from services.retrieval.own_writes import OwnWrite
-from services.retrieval.standing import Standing
-from services.retrieval.tending import Tender
-from services.retrieval.upkeep import Upkeep
+from services.retrieval.index.catching import Catcher
+from services.retrieval.index.followed import Followed, not_reached
+from services.retrieval.index.loading import Loader
+from services.retrieval.index.own_writes import OwnWrite
+from services.retrieval.index.standing import Standing
+from services.retrieval.index.tending import Tender
+from services.retrieval.index.upkeep import Upkeep
 from services.rpc import metrics
 from services.rpc.call import Call
 from services.store import changes
 from services.store import collections as rows
-from services.store.changes import Gone, Head
+from services.store.changes import Head
 from services.store.collections import Collection
 from services.store.store import Store
 
@@ -57,17 +57,6 @@ REFRESH_S = 2.0
 
 WATERMARK_WAIT_MAX_S = 30.0
 """How long a call without a deadline waits for a watermark."""
-
-GAP_S, GAP_LOOKS = 0.002, 5
-"""How long an index waits for a commit of its own node before it reads the log: that takes about as
-long."""
-
-RESETS_MAX = 3
-"""How often a node has the segments of a collection made anew while it is open. Nodes that do not
-share their objects would otherwise do so to each other for ever."""
-
-CATCH_UPS_MAX = 4
-"""Collections that are read from PostgreSQL at once."""
 
 
 class Indexes:
@@ -92,7 +81,9 @@ class Indexes:
         self._nudged = asyncio.Event()
         self._tender = Tender(loader, upkeep, self._nudged.set)
         self._refresh_due_s = 0.0
-        self._slots = asyncio.Semaphore(CATCH_UPS_MAX)
+        self._catcher = Catcher(
+            loader, self._standing, self.forget, lambda: self.nudge(changed=True)
+        )
         self._task: asyncio.Task[None] | None = None
         self.memory_bytes = 0
 
@@ -315,98 +306,11 @@ class Indexes:
             self._work(followed)
 
     def _work(self, followed: Followed) -> None:
-        followed.work = asyncio.create_task(
-            self._catch_up(followed), name=f"index {followed.collection.id}"
-        )
+        async def work() -> None:
+            await self._catcher.catch_up(followed)
+            self._tender.tend(followed)
 
-    async def _catch_up(self, followed: Followed) -> None:
-        async with self._slots:
-            try:
-                await self._advance(followed)
-                followed.error = None
-                followed.moved_s = time.monotonic()
-                followed.notify()
-                if followed.index is not None:
-                    self._standing.came(followed.collection.uid, followed.index.view.watermark)
-            except SettingsChanged:
-                self._refresh_due_s = 0.0
-                self._nudged.set()
-                await asyncio.sleep(POLL_S / 10)
-            except SegmentLost as error:
-                await self._lost(followed, error)
-            except RagmeshError as error:
-                await self._failed(followed, error, POLL_S)
-            except Exception:
-                _LOG.exception("index of %s failed", followed.collection.id)
-                await self._failed(followed, not_built(followed), RETRY_S)
-        self._tender.tend(followed)
-
-    async def _lost(self, followed: Followed, error: SegmentLost) -> None:
-        """Has the rows sealed again. Whoever waits goes on waiting: the next try reads the log."""
-        if followed.resets >= RESETS_MAX:
-            await self._failed(followed, _lost_again(followed, error), RETRY_S)
-            return
-        _LOG.warning("%s: %s", followed.collection.id, error.message)
-        followed.resets += 1
-        try:
-            await self._loader.reset(followed.collection, error.name)
-        except RagmeshError as refused:
-            await self._failed(followed, refused, POLL_S)
-
-    async def _took_over(self, followed: Followed, index: CollectionIndex) -> bool:
-        """Applies this node's own commits; whether the index stands at the head with them."""
-        looks = 0
-        while index.view.watermark < followed.head_seq:
-            write = followed.own.take(index.view.watermark + 1, followed.change_id)
-            if write is not None:
-                await self._loader.apply(index, write)
-                followed.change_id = write.change_id
-                followed.moved_s = time.monotonic()
-                followed.notify()
-            elif looks < GAP_LOOKS and (followed.writing or len(followed.own)):
-                # The commit before it is mostly this node's too, and about to be told.
-                looks += 1
-                await asyncio.sleep(GAP_S)
-            else:
-                return False
-        return True
-
-    async def _failed(self, followed: Followed, error: RagmeshError, pause_s: float) -> None:
-        _LOG.warning("index of %s is not up to date: %s", followed.collection.id, error.message)
-        followed.error = error
-        followed.notify()
-        await asyncio.sleep(pause_s)
-
-    async def _advance(self, followed: Followed) -> None:
-        collection, index, change_id = followed.collection, followed.index, followed.change_id
-        same = index is not None and index.settings == self._loader.settings(collection)
-        if index is not None and change_id is not None and same:
-            by_log = followed.strayed or followed.adopts()
-            if not by_log and await self._took_over(followed, index):
-                return
-            change_id = followed.change_id or change_id
-            outcome = await self._loader.advance(collection, index, change_id)
-            followed.strayed = False
-            if isinstance(outcome, Advanced):
-                followed.change_id = outcome.change_id
-                followed.adopt_due_s = math.inf
-                if outcome.refused is not None:
-                    _LOG.warning(
-                        "segments of %s are adopted later: %s", collection.id, outcome.refused
-                    )
-                    followed.adopt_due_s = time.monotonic() + RETRY_S
-                return
-            if isinstance(outcome, Gone):
-                self.forget(collection)
-                return
-            _LOG.warning("index of %s is loaded anew: %s", collection.id, outcome.reason)
-            metrics.INDEX_REBUILDS.inc()
-        loaded = await self._loader.load(collection)
-        if loaded is None:
-            self.forget(collection)
-        else:
-            followed.index, followed.change_id = loaded
-            followed.strayed, followed.adopt_due_s = False, math.inf
+        followed.work = asyncio.create_task(work(), name=f"index {followed.collection.id}")
 
     async def _close_unused(self) -> None:
         over = len(self._followed) - self._open_max
@@ -429,12 +333,3 @@ class Indexes:
         metrics.INDEX_OPEN.set(len(stats))
         lags = [self.lag_commits(f.collection) for f in self._followed.values()]
         metrics.INDEX_LAG_COMMITS.set(max(lags, default=0))
-
-
-def _lost_again(followed: Followed, error: SegmentLost) -> IndexUnavailable:
-    return IndexUnavailable(
-        f"Segments of {followed.collection.id} were lost {RESETS_MAX} times: {error.message}. Do "
-        "all nodes share the directory RAGMESH_INDEX__OBJECTS_DIR?",
-        metadata={"segment": error.name, "resets": RESETS_MAX},
-        retry_after_s=RETRY_S,
-    )

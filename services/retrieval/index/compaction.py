@@ -21,9 +21,9 @@ from engine.index.collection import CollectionIndex
 from engine.index.comparing import DEPTH, Comparison, compare, sample_queries
 from engine.index.maintenance import Work
 from engine.index.view import View
-from services.retrieval.indexes import Indexes
-from services.retrieval.joining import Joined
-from services.retrieval.upkeep import Candidate, Upkeep
+from services.retrieval.index.indexes import Indexes
+from services.retrieval.index.joining import Joined
+from services.retrieval.index.upkeep import Candidate, Upkeep
 from services.rpc import metrics
 from services.rpc.call import Call
 from services.store.collections import Collection

@@ -27,9 +27,9 @@ from engine.index.maintenance import Reason, Work
 from engine.index.sealed import Sealed
 from engine.index.storage import Storage
 from engine.index.view import View
-from services.retrieval.builder import Builder, BuiltFile
-from services.retrieval.loading import Loader
-from services.retrieval.objects import ObjectStore
+from services.retrieval.index.builder import Builder, BuiltFile
+from services.retrieval.index.loading import Loader
+from services.retrieval.index.objects import ObjectStore
 from services.rpc import metrics
 from services.store.collections import Collection
 from services.store.segments import Outdated, claim_build, publish, release_build

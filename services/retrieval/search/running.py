@@ -23,7 +23,7 @@ from engine.index.stages import Finished, Found, Staged
 from engine.index.view import View
 from engine.index.words import Analyzer
 from engine.types import Vector
-from services.retrieval.asking import Example, RerankBy, Search, with_query
+from services.retrieval.search.asking import Example, RerankBy, Search, with_query
 
 
 class Outcome(StrEnum):

@@ -1,0 +1,1 @@
+"""The indexes of a node: loaded, followed, sealed, merged, kept."""

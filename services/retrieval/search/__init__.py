@@ -1,0 +1,1 @@
+"""A search of a collection: from the request to the answer."""
