@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from services.config import Settings
 
 SWITCH_INTERVAL_S = 0.0005
+
+COLLECT_S = 600.0
+COLLECTIONS = (20_000, 50, 1_000_000)
+"""Collecting all garbage looks at each point of every buffer, which takes 100 ms for 100,000 of
+them and stops everything meanwhile. So only what is young is collected as it comes, and the rest
+every ten minutes."""
 
 
 def serve(
@@ -75,9 +82,7 @@ def serve(
     configure(settings.log_level)
     # A search waits at most so long for a thread that applies writes to let go of the interpreter.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    import gc
-
-    gc.set_threshold(20_000, 50, 1_000_000)
+    gc.set_threshold(*COLLECTIONS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(settings, ready_file))
 
@@ -100,6 +105,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
         await node.open()
         await node.serve()
 
+    collecting = asyncio.create_task(_collect(), name="garbage")
     try:
         if await finished_before(stop, open_and_serve()):
             if ready_file is not None:
@@ -107,7 +113,14 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
             await stop.wait()
             await node.drain()
     finally:
+        collecting.cancel()
         await node.close()
+
+
+async def _collect() -> None:
+    while True:
+        await asyncio.sleep(COLLECT_S)
+        gc.collect()
 
 
 def _announce(ready_file: Path, *addresses: str) -> None:

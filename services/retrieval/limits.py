@@ -120,9 +120,11 @@ class Limiter:
         if self._stored_max(collection) != (0, 0):
             await self._indexes.view(collection, 0, call)
 
-    def room(self, collection: Collection, ids: Iterable[str], size_bytes: int) -> None:
+    def room(
+        self, collection: Collection, ids: Iterable[str], size_bytes: Callable[[], int]
+    ) -> None:
         """Raises LimitReached, IndexMemoryFull or QueueFull where there is no room for points with
-        these ids, of so many bytes together."""
+        these ids, of `size_bytes` together, which is asked for where there is a bound."""
         taken, most = self._indexes.memory_bytes, self._memory_bytes_max
         if taken >= most:
             raise IndexMemoryFull(
@@ -141,7 +143,7 @@ class Limiter:
     def refusal_reason(self, collection: Collection) -> str:
         """With what `room` would refuse one more point; empty if it would not."""
         try:
-            self.room(collection, ("",), 0)
+            self.room(collection, ("",), lambda: 0)
         except Exhausted as error:
             return row_of(error).reason
         return ""
@@ -158,7 +160,7 @@ class Limiter:
             )
 
     def _stored(
-        self, collection: Collection, view: View, ids: Iterable[str], size_bytes: int
+        self, collection: Collection, view: View, ids: Iterable[str], size_bytes: Callable[[], int]
     ) -> None:
         points_max, bytes_max = self._stored_max(collection)
         if points_max:
@@ -170,7 +172,7 @@ class Limiter:
                     raise _beyond(collection, "points", after, "points_max", points_max)
         if bytes_max:
             stats = views.stats(view)
-            after = stats.heap_bytes + stats.mapped_bytes + size_bytes
+            after = stats.heap_bytes + stats.mapped_bytes + size_bytes()
             if after > bytes_max:
                 raise _beyond(collection, "points", after, "bytes_max", bytes_max)
 

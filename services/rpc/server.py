@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from engine.errors import Cancelled, MethodNotFound, RagmeshError
 from services.errors import row_of, to_status
 from services.rpc.call import REQUEST_ID, WATERMARK, Call, Identity, call_of, request_id_of
-from services.rpc.chain import Chain
+from services.rpc.chain import LARGE_BYTES, Chain
 from services.rpc.methods import Method, methods, services
 
 _TRANSCODED = "x-envoy-original-path"
@@ -108,8 +108,9 @@ class Server:
             headers = _headers(context)
             try:
                 call = call_of(headers, context.time_remaining(), self._identity)
-                request = self._chain.parse(method, data)
-                response = await self._chain.unary(method, handler, request, call)
+                request = await self._chain.parsed(method, data)
+                large = len(data) > LARGE_BYTES
+                response = await self._chain.unary(method, handler, request, call, large=large)
                 await _say(context, _reply_headers(call, response), headers)
                 return response.SerializeToString()
             except BaseException as error:

@@ -113,19 +113,25 @@ SELECT seq, change_id, (SELECT count(*) FROM gone) FROM head
 """
 
 
-async def apply_batch(
-    tx: Tx,
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit writes and deletes, as PostgreSQL takes it; see `prepared_batch`."""
+
+    params: Mapping[str, Any]
+
+
+def prepared_batch(
     collection: Collection,
     upserts: Sequence[PointRow] = (),
     deletes: Sequence[str] = (),
     *,
     unchanged_since: int | None = None,
-) -> Commit:
-    """Write and delete points as one commit. The last thing a transaction does, and once.
+) -> Batch:
+    """A batch ready to be written. Takes about 10 µs a point; needs no database.
 
     Of an id that is given twice, the last counts; one that is both written and deleted is refused.
-    With `unchanged_since`, only points that no later commit wrote are deleted.
-    Raises DimensionMismatch, InvalidField, and CollectionNotFound where it was deleted meanwhile.
+    With `unchanged_since`, only points that no later commit wrote are deleted. Raises
+    DimensionMismatch and InvalidField.
     """
     rows = sorted({row.id: row for row in upserts}.values(), key=lambda row: row.id.encode())
     _check(collection, rows, deletes)
@@ -145,6 +151,26 @@ async def apply_batch(
         "deletes": sorted(set(deletes)),
         "unchanged_since": unchanged_since,
     }
+    return Batch(params)
+
+
+async def apply_batch(
+    tx: Tx,
+    collection: Collection,
+    upserts: Sequence[PointRow] = (),
+    deletes: Sequence[str] = (),
+    *,
+    unchanged_since: int | None = None,
+    batch: Batch | None = None,
+) -> Commit:
+    """Write and delete points as one commit. The last thing a transaction does, and once.
+
+    As `prepared_batch` says, or the `batch` that it made. Raises what it does, and
+    CollectionNotFound where the collection was deleted meanwhile.
+    """
+    if batch is None:
+        batch = prepared_batch(collection, upserts, deletes, unchanged_since=unchanged_since)
+    params = batch.params
     async with tx.connection.pipeline():
         lock = await tx.connection.execute(_LOCK, params, binary=True)
         apply = await tx.connection.execute(_APPLY, params, binary=True)
@@ -154,7 +180,7 @@ async def apply_batch(
         raise collection_not_found(collection.id)
     if made is None:
         return Commit(present[0], present[1], 0, 0, present[1])
-    return Commit(made[0], made[1], len(rows), made[2], present[1])
+    return Commit(made[0], made[1], params["count"], made[2], present[1])
 
 
 async def document_point_ids(tx: Tx, collection: Collection, document: str) -> list[str]:

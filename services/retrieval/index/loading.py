@@ -37,7 +37,7 @@ from engine.index.sealed import Sealed
 from engine.index.storage import Storage
 from engine.types import Point
 from services.retrieval.index.objects import ObjectMissing, ObjectStore, ObjectStoreFailed
-from services.retrieval.index.own_writes import OwnWrite
+from services.retrieval.index.own_writes import OwnWrite, point_of
 from services.store import changes
 from services.store.changes import Feed, Gone, Rebuild
 from services.store.collections import Collection
@@ -169,12 +169,13 @@ class Loader:
 
     async def apply(self, index: CollectionIndex, write: OwnWrite) -> None:
         """Apply a commit of this node to an index that stands right before it."""
-        seqs = [write.seq] * len(write.upserts)
-        await self._run(
-            lambda: index.apply(
-                write.upserts, write.deletes, write.seq, str(write.change_id), seqs=seqs
-            )
-        )
+
+        def work() -> None:
+            points = [point_of(row) for row in write.upserts]
+            seqs = [write.seq] * len(points)
+            index.apply(points, write.deletes, write.seq, str(write.change_id), seqs=seqs)
+
+        await self._run(work)
 
     async def remember(self, collection: Collection, index: CollectionIndex) -> None:
         """Write what the next life of this node begins with, and drop files of other segments: an

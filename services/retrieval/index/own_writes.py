@@ -27,7 +27,7 @@ class OwnWrite:
     seq: int
     change_id: uuid.UUID
     after: uuid.UUID
-    upserts: tuple[Point, ...]
+    upserts: Sequence[PointRow]
     deletes: tuple[str, ...]
 
 
@@ -37,12 +37,13 @@ def own_write(commit: Commit, rows: Sequence[PointRow], deletes: Sequence[str]) 
         commit.seq,
         commit.change_id,
         commit.after,
-        tuple(map(_point, rows)),
+        rows,
         tuple(deletes),
     )
 
 
-def _point(row: PointRow) -> Point:
+def point_of(row: PointRow) -> Point:
+    """A row as an index takes it; as the log would give it back."""
     return Point(
         row.id,
         row.vector,

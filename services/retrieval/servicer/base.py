@@ -22,6 +22,7 @@ class Handlers:
     def __init__(self, store: Store, mesh: Mesh, threads: Executor, index: IndexRoom) -> None:
         self._store = store
         self._threads = threads
+        self._preparing = asyncio.Semaphore(1)
         self._index = index
         self._indexes = index.indexes
         self._core = RetrievalCore(self._indexes, mesh, threads)

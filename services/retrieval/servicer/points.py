@@ -19,10 +19,9 @@ from services.rpc.call import Call
 from services.rpc.values import payload_value, vector_value
 from services.store.collections import Collection
 from services.store.once import once
-from services.store.points import Commit, PointRow, apply_batch
+from services.store.points import Commit, PointRow, apply_batch, prepared_batch
 from services.store.store import Tx
 
-Request = TypeVar("Request")
 Value = TypeVar("Value")
 
 DELETE_BY_FILTER_MAX = 100_000
@@ -40,17 +39,20 @@ class PointHandlers(Handlers):
         collection = await self._collection(request.collection, call)
         sizes = (point.payload.ByteSize() for point in request.points)
         self._limiter.upsert(collection, len(request.points), sizes)
-        # In a thread: it takes milliseconds, in which the loop would answer nobody.
-        given = await self._in_thread(_rows, request)
-        batch = await self._core.complete(collection, given, request.fingerprint, call)
+        # In a thread: it takes milliseconds, in which the loop would answer nobody. One at a time:
+        # more threads would not be faster, and searches would wait for all of them.
+        async with self._preparing:
+            given = await self._in_thread(_rows, request)
+        points = await self._core.complete(collection, given, request.fingerprint, call)
+        async with self._preparing:
+            batch = await self._in_thread(lambda: prepared_batch(collection, points))
         await self._limiter.ready(collection, call)
-        size_bytes = request.ByteSize()
         made: list[Commit] = []
 
         async def work(tx: Tx) -> pb.UpsertPointsResponse:
             # Here, so that what was written before under its request_id is answered as before.
-            self._limiter.room(collection, (row.id for row in batch), size_bytes)
-            commit = await apply_batch(tx, collection, batch)
+            self._limiter.room(collection, (row.id for row in points), request.ByteSize)
+            commit = await apply_batch(tx, collection, batch=batch)
             made[:] = [commit]
             return pb.UpsertPointsResponse(watermark=str(commit.seq), upserted=commit.upserted)
 
@@ -64,7 +66,7 @@ class PointHandlers(Handlers):
                 work,
                 timeout_s=call.remaining_s(),
             )
-            own = own_write(made[0], batch, ()) if made else None
+            own = own_write(made[0], points, ()) if made else None
             self._indexes.wrote(collection, own)
         seq = int(response.watermark)
         response.lagging_nodes.extend(await self._waited(collection, seq, request.wait, call))
@@ -187,9 +189,9 @@ class PointHandlers(Handlers):
         await self._indexes.view(collection, seq, call)
         return await self._indexes.lagging(collection, seq, call)
 
-    async def _in_thread(self, function: Callable[[Request], Value], request: Request) -> Value:
+    async def _in_thread(self, function: Callable[..., Value], *given: object) -> Value:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, function, request)
+        return await loop.run_in_executor(self._threads, function, *given)
 
 
 def _rows(request: pb.UpsertPointsRequest) -> list[PointRow]:

@@ -97,11 +97,11 @@ def pass_all(made: Limiter, collection: Collection, limit: str, value: int) -> N
             made.room(
                 collection,
                 [f"p{n}" for n in range(3)] + [f"new{n}" for n in range(value - held)],
-                0,
+                lambda: 0,
             )
         case "bytes_max":
             taken = stats(Open().index(COLLECTION).view)  # type: ignore[union-attr]
-            made.room(collection, ["x"], value - taken.heap_bytes - taken.mapped_bytes)
+            made.room(collection, ["x"], lambda: value - taken.heap_bytes - taken.mapped_bytes)
 
 
 BOUNDED = [
@@ -147,24 +147,24 @@ def test_a_batch_names_the_search_at_fault() -> None:
 def test_points_that_are_replaced_need_no_room() -> None:
     own = replace(COLLECTION, points_max=len(ROWS))
     ids = [f"p{n}" for n in range(len(ROWS))]
-    limiter().room(own, [*ids, *ids], 0)
+    limiter().room(own, [*ids, *ids], lambda: 0)
     with pytest.raises(LimitReached):
-        limiter().room(own, [*ids, "new"], 0)
+        limiter().room(own, [*ids, "new"], lambda: 0)
 
 
 def test_memory_refuses_points_until_there_is_some_again() -> None:
     indexes = Open()
     made = limiter(indexes, memory_bytes_max=1_000)
-    made.room(COLLECTION, ["x"], 1)
+    made.room(COLLECTION, ["x"], lambda: 1)
     indexes.memory_bytes = 1_000
     with pytest.raises(IndexMemoryFull) as refused:
-        made.room(COLLECTION, ["x"], 1)
+        made.room(COLLECTION, ["x"], lambda: 1)
     assert refused.value.retry_after_s
     assert refused.value.metadata == {"memory_bytes": "1000", "memory_bytes_max": "1000"}
     made.delete(COLLECTION)
     made.searches(COLLECTION, [searched()])
     indexes.memory_bytes = 999
-    made.room(COLLECTION, ["x"], 1)
+    made.room(COLLECTION, ["x"], lambda: 1)
 
 
 def test_who_asks_beforehand_is_told_with_what_a_point_would_be_refused() -> None:
@@ -181,21 +181,21 @@ def test_who_asks_beforehand_is_told_with_what_a_point_would_be_refused() -> Non
 def test_the_budget_is_never_nothing_where_none_is_set() -> None:
     indexes = Open()
     indexes.memory_bytes = 1 << 20
-    limiter(indexes, memory_bytes_max=0).room(COLLECTION, ["x"], 1)
+    limiter(indexes, memory_bytes_max=0).room(COLLECTION, ["x"], lambda: 1)
 
 
 def test_too_many_rows_that_wait_to_be_sealed_hold_writers_up() -> None:
     indexes = Open()
     made = limiter(indexes, unsealed_rows_max=1_000)
-    made.room(COLLECTION, ["x"], 1)
+    made.room(COLLECTION, ["x"], lambda: 1)
     more = [Point(f"more{n}", ROWS[n % len(ROWS)]) for n in range(980)]
     index = indexes.index(COLLECTION)
     assert index is not None
     index.apply(more, [], 2, "b")
     with pytest.raises(QueueFull) as refused:
-        made.room(COLLECTION, ["x"], 1)
+        made.room(COLLECTION, ["x"], lambda: 1)
     assert refused.value.retry_after_s
-    made.room(replace(COLLECTION, uid=uuid.uuid4()), ["x"], 1)
+    made.room(replace(COLLECTION, uid=uuid.uuid4()), ["x"], lambda: 1)
 
 
 @given(
