@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -22,6 +23,10 @@ from services.commands import (
     up,
 )
 from services.commands.output import complain
+
+# gRPC reads this when it is first used. Its handler of forks starts threads in the child, which
+# crash before a program that we run (a parser, a build) gets to replace it: grpc issue 43055.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 app = typer.Typer(
     name="ragmesh",

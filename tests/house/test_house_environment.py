@@ -10,6 +10,7 @@ from tests.house.test_house_tidy import texts
 
 MAY: Final[Mapping[str, str]] = {
     "services/config.py": "the one reader",
+    "services/cli.py": "tells gRPC to leave forks alone, before it is first used",
     "services/local/process.py": "hands its own environment on to the programs it starts",
     "services/ray/replica.py": "hands it on to nodes, without what Ray set for its own workers",
     "services/documents/parser.py": "gives the confined parser PATH and nothing else",

@@ -27,9 +27,14 @@ REPORT_BYTES_MAX = 1 << 20
 ERROR_BYTES_MAX = 4096
 """What is kept of what a build says before it fails: its end."""
 _LAUNCH = Path(__file__).with_name("build_launch.py")
-_ENVIRONMENT = {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONFAULTHANDLER": "1",
+}
 """Nothing of ours, where URLs with passwords are. One thread builds, so that a build of the same
-rows gives the same bytes."""
+rows gives the same bytes. What dies in native code says where."""
 
 
 class BuildFailed(IndexUnavailable):

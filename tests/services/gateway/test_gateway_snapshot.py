@@ -134,7 +134,7 @@ def test_openapi_follows_the_json_mapping() -> None:
     inner = request["properties"]["allOf"]
     assert inner["$ref"] == "#/components/schemas/ragmesh.api.retrieval.v1.FilterList"
     assert inner["description"]
-    assert len(request["allOf"][0]["oneOf"]) == 8
+    assert len(request["allOf"][0]["oneOf"]) == 13
 
 
 def test_the_bootstrap_template_renders_to_what_envoy_knows(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from engine.index.building import Job
 from engine.types import JsonValue
 from services.config import IndexSettings
 from services.mesh.mesh import Mesh
-from services.retrieval.index import indexes, opening, tending, upkeep
+from services.retrieval.index import catching, indexes, opening, tending, upkeep
 from services.retrieval.index.builder import Builder, BuildFailed, BuiltFile
 from services.retrieval.index.opening import IndexRoom
 from services.retrieval.servicer import RetrievalServicer
@@ -56,7 +56,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tending, "PAUSE_S", 0.1)
     monkeypatch.setattr(upkeep, "LEASE_S", 0.6)
     monkeypatch.setattr(indexes, "REFRESH_S", 0.3)
-    monkeypatch.setattr(indexes, "RETRY_S", 0.2)
+    monkeypatch.setattr(catching, "RETRY_S", 0.2)
 
 
 class LivingNode:

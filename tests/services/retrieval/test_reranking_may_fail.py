@@ -108,6 +108,7 @@ def collection() -> Collection:
         ("fingerprint", ""),
         ("embedding_model", ""),
         ("rerank_model", ""),
+        ("token_store", False),
         ("recall_sample_share", 0.0),
         ("beams", [0] * 5),
     ):

@@ -212,7 +212,7 @@ def _kill_in_the_middle_of_a_put(root: Path, fifo: Path) -> None:
     os.mkfifo(fifo)  # it cannot be linked usefully, so it is copied, as far as it goes
     script = (
         "import asyncio, sys\nfrom pathlib import Path\n"
-        "from services.retrieval import objects\n"
+        "from services.retrieval.index import objects\n"
         "objects._link = lambda *_: None\n"
         "store = objects.DirectoryStore(Path(sys.argv[1]))\n"
         "asyncio.run(store.put('0' * 64, Path(sys.argv[2])))\n"

@@ -237,7 +237,7 @@ async def test_what_a_current_segment_names_is_there_while_all_sweep_and_publish
     await asyncio.gather(*(builder(seed) for seed in range(3)))
     done.set()
     await asyncio.gather(*others)
-    assert published > 20 and refused > 5
+    assert published > 3 and refused > 3
 
 
 async def test_a_publication_looks_for_its_object_before_it_locks_out_writers(
