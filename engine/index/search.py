@@ -279,7 +279,10 @@ def _walk(
     graph = segment.graph
     assert graph is not None
     kept = segment.kept
-    ef = max(graph.settings.ef_search, ef, k)
+    own = graph.settings.ef_search
+    if not ef and eligible < plan.FILTERED_SHARE * segment.live_count:
+        own = min(plan.FILTERED_BEAM * own, EF_MAX)
+    ef = max(own, ef, k)
     visits_max = plan.choose(count=segment.count, eligible=eligible, ef=ef)
     if visits_max is None:
         return None
