@@ -143,10 +143,10 @@ class CollectionIndex:
         DimensionMismatch or InvalidVector before anything has changed, and DataLoss, with nothing
         changed, where a retired segment has a living row that no adopted one has.
         """
-        chosen_settings = self.settings
+        settings = self.settings
         vectors = prepare_rows(
-            chosen_settings.metric,
-            chosen_settings.dimensions,
+            settings.metric,
+            settings.dimensions,
             [point.vector for point in upserts],
             "points",
         )

@@ -21,6 +21,7 @@ FILTERED_BEAM = 3
 width a walk among half of the rows, those that are far from the query, missed 7 of 100 hits."""
 
 FILTERED_SHARE = 0.9
+"""Of the living rows. Deleted ones alone do not make a beam wider."""
 
 SCAN_ROW_NS = 75.0
 """What a row costs in a scan of scattered rows, which are fetched ahead."""
