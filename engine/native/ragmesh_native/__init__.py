@@ -14,6 +14,7 @@ from ragmesh_native._native import (
     scan,
     score_rows,
     search_graph,
+    sparse_top,
     use_instructions,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "scan",
     "score_rows",
     "search_graph",
+    "sparse_top",
     "use_instructions",
 ]

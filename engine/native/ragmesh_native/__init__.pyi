@@ -1,4 +1,4 @@
-"""What ragmesh computes in C++: nearest neighbors by a graph, scans, and BM25.
+"""What ragmesh computes in C++: nearest neighbors by a graph, scans, sparse products and BM25.
 
 What takes long is computed without the GIL. Any number of threads may call any function. Arrays are
 shared, never copied or converted: they must be C-contiguous and aligned, may be read-only and
@@ -172,6 +172,20 @@ def bm25_top(
     A word is where it stands, how often, and its weight, above 0. A row's score is the sum over
     its words, in their order and in float64, of weight * tf * (k1 + 1) / (tf + k1 * (1 - b + b *
     length / mean_length)), rounded once to float32: it depends on no other row.
+    """
+
+def sparse_top(
+    postings: Sequence[tuple[NDArray[np.uint32], NDArray[np.float32], float]],
+    count: int,
+    allowed: Mask | None,
+    k: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The best `k` by inner product of the allowed rows (None: all `count`) that have one of the
+    dimensions, and all that tie with the last of them.
+
+    A dimension is where it stands, the values there, and the query's own. A row's score is the sum
+    over its dimensions, in their order and in float64, rounded once to float32: it depends on no
+    other row, and may be 0 or below.
     """
 
 def count_live(positions: NDArray[np.uint32], live: Mask) -> int:

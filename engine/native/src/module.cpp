@@ -5,6 +5,7 @@
 
 #include "binding.hpp"
 #include "bm25.hpp"
+#include "sparse.hpp"
 
 namespace ragmesh {
 namespace {
@@ -213,6 +214,34 @@ py::tuple bm25_top(const py::sequence& lists, const py::array& lengths, double m
     return as_arrays(std::move(scored));
 }
 
+py::tuple sparse_top(const py::sequence& lists, size_t count, const py::object& allowed,
+                     size_t k) {
+    if (count >= UINT32_MAX)
+        throw py::value_error(std::to_string(count) + " rows are too many, at most 4294967294");
+    const uint8_t* mask = mask_of(allowed, count, "allowed");
+    std::vector<Dimension> dimensions;
+    std::vector<py::array> held;
+    for (const auto& item : lists) {
+        const auto entry = item.cast<std::tuple<py::array, py::array, float>>();
+        const auto& [positions, values, weight] = entry;
+        const auto* at = checked<uint32_t>(positions, "positions", "u4", 1);
+        const auto* there = checked<float>(values, "values", "f4", 1);
+        if (positions.shape(0) != values.shape(0))
+            throw py::value_error("positions and values of a dimension differ in length");
+        dimensions.push_back({at, there, static_cast<size_t>(positions.shape(0)), weight});
+        held.push_back(positions);
+        held.push_back(values);
+    }
+    Scored scored;
+    {
+        size_t read = 0;
+        for (const Dimension& one : dimensions) read += one.count;
+        const LetGo released(read, 32);
+        scored = inner_products(dimensions, count, mask, k);
+    }
+    return as_arrays(std::move(scored));
+}
+
 int64_t count_live(const py::array& positions, const py::object& live) {
     const auto* at = checked<uint32_t>(positions, "positions", "u4", 1);
     if (!py::isinstance<py::array>(live)) throw py::value_error("live is not a numpy array");
@@ -278,6 +307,7 @@ PYBIND11_MODULE(_native, module) {
                arg("positions") = py::none());
     module.def("bm25_top", &bm25_top, arg("postings"), arg("lengths"), arg("mean_length"),
                arg("k1"), arg("b"), arg("allowed"), arg("k"));
+    module.def("sparse_top", &sparse_top, arg("postings"), arg("count"), arg("allowed"), arg("k"));
     module.def("count_live", &count_live, arg("positions"), arg("live"));
     module.def("instructions", &instructions);
     module.def("use_instructions", [](const std::string& name) {
