@@ -40,6 +40,11 @@ _LIMITS_MAX = MappingProxyType(
 )
 
 
+def _limits(limits: collection_pb2.CollectionLimits, field: str) -> None:
+    for name, bound in _LIMITS_MAX.items():
+        fields.number(getattr(limits, name), f"{field}.{name}", 0, bound)
+
+
 def _settings(collection: collection_pb2.Collection, field: str) -> None:
     fields.characters(collection.display_name, f"{field}.display_name", 200)
     fields.storable(collection.display_name, f"{field}.display_name")
@@ -55,8 +60,7 @@ def _settings(collection: collection_pb2.Collection, field: str) -> None:
         fields.number(hnsw.ef_construction, f"{field}.hnsw.ef_construction", 8, 2_000)
     if hnsw.ef_search:
         fields.number(hnsw.ef_search, f"{field}.hnsw.ef_search", 1, 4_096)
-    for name, bound in _LIMITS_MAX.items():
-        fields.number(getattr(collection.limits, name), f"{field}.limits.{name}", 0, bound)
+    _limits(collection.limits, f"{field}.limits")
     for name in ("sample_share", "target"):
         fields.number(getattr(collection.recall, name), f"{field}.recall.{name}", 0, 1)
     fields.enum(collection, "vector_storage")
@@ -172,6 +176,11 @@ def _count(request: pb.CountPointsRequest) -> None:
     fields.watermark(request.min_watermark)
 
 
+def _restore(request: pb.RestoreSnapshotRequest) -> None:
+    snapshot_checks.restore(request)
+    _limits(request.limits, "limits")
+
+
 CHECKS: Mapping[type[Message], Check] = MappingProxyType(
     {
         pb.CreateCollectionRequest: _create,
@@ -192,6 +201,6 @@ CHECKS: Mapping[type[Message], Check] = MappingProxyType(
         pb.GetSnapshotRequest: snapshot_checks.named,
         pb.ListSnapshotsRequest: snapshot_checks.listed,
         pb.DeleteSnapshotRequest: snapshot_checks.named,
-        pb.RestoreSnapshotRequest: snapshot_checks.restore,
+        pb.RestoreSnapshotRequest: _restore,
     }
 )

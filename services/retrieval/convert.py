@@ -117,13 +117,13 @@ def collection_spec(message: collection_pb2.Collection, model: PinnedModel) -> C
         rerank_model=message.rerank_model,
         token_store=message.token_store,
         vector_storage=STORAGES[message.vector_storage],
-        **asdict(limits(message)),
+        **asdict(limits(message.limits)),
     )
 
 
-def limits(message: collection_pb2.Collection) -> CollectionLimits:
+def limits(message: collection_pb2.CollectionLimits) -> CollectionLimits:
     """What a collection may be asked for."""
-    return CollectionLimits(**{name: getattr(message.limits, name) for name in LIMIT_NAMES})
+    return CollectionLimits(**{name: getattr(message, name) for name in LIMIT_NAMES})
 
 
 def sample_share(message: collection_pb2.Collection) -> float:

@@ -26,7 +26,7 @@ from services.retrieval.index.indexes import Indexes
 from services.retrieval.search.asking import Search
 from services.rpc.call import Call
 from services.rpc.machine import budget
-from services.store.collections import Collection
+from services.store.collections import Collection, CollectionLimits
 
 Rate = Literal["searches_per_second", "writes_per_second"]
 
@@ -127,18 +127,33 @@ class Limiter:
         these ids, of `size_bytes` together, which is asked for where there is a bound."""
         taken, most = self._indexes.memory_bytes, self._memory_bytes_max
         if taken >= most:
-            raise IndexMemoryFull(
-                f"The indexes of this node take {taken:,} bytes, and may take {most:,}. Delete "
-                "points, raise index.memory_bytes_max, or add nodes; deletes and searches still "
-                "pass.",
-                metadata={"memory_bytes": taken, "memory_bytes_max": most},
-                retry_after_s=MEMORY_RETRY_S,
-            )
+            raise _memory_full(taken, 0, most)
         index = self._indexes.index(collection)
         if index is None:
             return
         self._unsealed(collection, index.view)
         self._stored(collection, index.view, ids, size_bytes)
+
+    def brought(
+        self, limits: CollectionLimits, points: int, size_bytes: int, memory_bytes: int
+    ) -> None:
+        """Raises LimitReached or IndexMemoryFull where no collection with these limits is made of
+        so many points at once, whose index takes `size_bytes` on disk and in memory, of which
+        searches need `memory_bytes`."""
+        given = {"points_max": points, "bytes_max": size_bytes}
+        for limit, value in given.items():
+            bound = getattr(limits, limit) or getattr(self._node, limit)
+            if bound and value > bound:
+                raise LimitReached(
+                    f"The snapshot holds {value:,} {limit.removesuffix('_max')}, and its "
+                    f"collection may hold {bound:,} ({limit}). Nothing was made. Give a larger "
+                    f"limits.{limit} with the request.",
+                    field=f"limits.{limit}",
+                    metadata={"value": value, "limit": limit, "bound": bound},
+                )
+        taken, most = self._indexes.memory_bytes, self._memory_bytes_max
+        if taken + memory_bytes > most:
+            raise _memory_full(taken, memory_bytes, most)
 
     def refusal_reason(self, collection: Collection) -> str:
         """With what `room` would refuse one more point; empty if it would not."""
@@ -209,6 +224,16 @@ _STEPS = {
     "points_max": "Delete points",
     "bytes_max": "Delete points",
 }
+
+
+def _memory_full(taken: int, wanted: int, most: int) -> IndexMemoryFull:
+    more = f", and {wanted:,} more are asked for" if wanted else ""
+    return IndexMemoryFull(
+        f"The indexes of this node take {taken:,} bytes, and may take {most:,}{more}. Delete "
+        "points, raise index.memory_bytes_max, or add nodes; deletes and searches still pass.",
+        metadata={"memory_bytes": taken, "memory_bytes_max": most, "wanted_bytes": wanted},
+        retry_after_s=MEMORY_RETRY_S,
+    )
 
 
 def _beyond(collection: Collection, field: str, value: int, limit: str, bound: int) -> LimitReached:

@@ -15,7 +15,12 @@ from typing import Any
 
 from engine.errors import SnapshotExists, SnapshotNotFound
 from services.store.codec import pack_sentences, pack_tokens, pack_vector
-from services.store.collections import Collection, CollectionSpec, collection_not_found
+from services.store.collections import (
+    Collection,
+    CollectionSpec,
+    collection_not_found,
+    collections_of,
+)
 from services.store.points import PointRow, Watermark
 from services.store.segments import NAMES_LOCK, Outdated
 from services.store.store import Tx
@@ -122,7 +127,11 @@ async def add_snapshot(
     for one in objects:
         if not await exists(one.name):
             return Outdated(f"object {one.name} is not in the object store")
-    fields = CollectionSpec.__dataclass_fields__
+    # As they are by now: the caller may have read the collection a while ago. How its vectors are
+    # kept is as the segments have them.
+    present = (await collections_of(tx, [collection.uid]) or [collection])[0]
+    settings = {name: getattr(present, name) for name in CollectionSpec.__dataclass_fields__}
+    settings["vector_storage"] = collection.vector_storage
     made = await tx.one(
         Snapshot,
         _ADD,
@@ -135,7 +144,7 @@ async def add_snapshot(
             "change_id": at.change_id,
             "points": points,
             "size_bytes": sum(one.size_bytes for one in objects),
-            "settings": json.dumps({name: getattr(collection, name) for name in fields}),
+            "settings": json.dumps(settings),
             "names": names,
             "rows": [one.rows for one in objects],
             "sizes": [one.size_bytes for one in objects],

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from tests.behaviour.bad_requests import Bad, Table, World, identified, named, paged
@@ -58,6 +59,10 @@ def _restore(world: World) -> Iterator[Bad]:
     yield Bad("collection_id too long", make(collection_id="x" * 64))
     taken = make(collection_id=world.texts.partition("/")[2], request_id=str(uuid.uuid4()))
     yield Bad("id taken", taken, "COLLECTION_EXISTS")
+    limits = collection_pb2.CollectionLimits(points_max=-1)
+    yield Bad("limits below zero", make(limits=limits))
+    limits = collection_pb2.CollectionLimits(limit_max=1_001)
+    yield Bad("limits over the contract's", make(limits=limits))
 
 
 TABLE: Table = {

@@ -120,6 +120,34 @@ async def test_a_write_that_was_done_is_answered_again_although_it_is_full_now(
     assert (await rung.call("UpsertPoints", request)).watermark == first.watermark
 
 
+async def test_what_is_restored_is_held_to_limits_too(rung: Rung, given: Given) -> None:
+    name = await made(rung)
+    await rung.call("UpsertPoints", upsert(name, 20))
+    small = collection_pb2.CollectionLimits(points_max=10)
+    changed = collection_pb2.Collection(name=name, limits=small)
+    await rung.call("UpdateCollection", pb.UpdateCollectionRequest(collection=changed))
+    kept = await given.snapshot(name)
+    again = new_id()
+    request = pb.RestoreSnapshotRequest(name=kept, collection_id=again)
+    for limit, limits in (
+        ("points_max", None),
+        ("points_max", collection_pb2.CollectionLimits(points_max=19)),
+        ("bytes_max", collection_pb2.CollectionLimits(bytes_max=600)),
+    ):
+        if limits is not None:
+            request.limits.CopyFrom(limits)
+        found = await refused(rung, "RestoreSnapshot", request, limit)
+        assert found.fields == (f"limits.{limit}",)
+        with pytest.raises(Refused) as absent:
+            get = pb.GetCollectionRequest(name=f"collections/{again}")
+            await rung.call("GetCollection", get)
+        assert absent.value.reason == "COLLECTION_NOT_FOUND"
+    wide = collection_pb2.CollectionLimits(points_max=20, bytes_max=10_000_000, limit_max=7)
+    request.limits.CopyFrom(wide)
+    restored = await rung.call("RestoreSnapshot", request)
+    assert restored.collection.limits == wide and restored.points == 20
+
+
 async def test_rates_say_when_to_come_back(rung: Rung) -> None:
     rates = collection_pb2.CollectionLimits(searches_per_second=2.0, writes_per_second=2.0)
     name = await made(rung, limits=rates)

@@ -71,6 +71,19 @@ class Opened:
     kept: Kept
     segments: tuple[tuple[SnapshotObject, SegmentView], ...]
 
+    @property
+    def size_bytes(self) -> int:
+        """What an index of it takes, on disk and in memory."""
+        late = sum(array.nbytes for array in self.kept.late.values())
+        return late + sum(one.rows.nbytes for _, one in self.segments)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What of that searches by vector touch."""
+        vectors = sum(one.kept.nbytes for _, one in self.segments)
+        graphs = sum(one.graph.nbytes for _, one in self.segments if one.graph is not None)
+        return vectors + graphs + sum(array.nbytes for array in self.kept.late.values())
+
 
 class Snapshots:
     """Makes snapshots of this node's collections, and collections of snapshots."""
@@ -149,15 +162,24 @@ class Snapshots:
         it. Raises DeadlineExceeded."""
         return cast(R, await self._restores.run(key, work, call))
 
-    async def restore(self, tx: Tx, opened: Opened, collection_id: str, first_seq: int) -> int:
+    async def restore(
+        self,
+        tx: Tx,
+        opened: Opened,
+        collection_id: str,
+        first_seq: int,
+        spec: CollectionSpec | None = None,
+    ) -> int:
         """Make a collection of a snapshot in one transaction; its last commit.
 
-        `first_seq` is where its commits begin to count, if not above. Raises CollectionExists,
-        IndexUnavailable where the snapshot is being deleted.
+        `first_seq` is where its commits begin to count, if not above; `spec` replaces the settings
+        that the snapshot was kept with. Raises CollectionExists, IndexUnavailable where the
+        snapshot is being deleted.
         """
         snapshot = opened.snapshot
         first_seq = max(first_seq, snapshot.seq)
-        made = await create_collection(tx, collection_id, snapshot.spec, first_seq=first_seq)
+        spec = spec or snapshot.spec
+        made = await create_collection(tx, collection_id, spec, first_seq=first_seq)
         adopted: list[NewSegment] = []
         late: list[Iterator[list[Point]]] = [opened.kept.late_rows()]
         for found, segment in opened.segments:

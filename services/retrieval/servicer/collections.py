@@ -134,7 +134,7 @@ class CollectionHandlers(Handlers):
                 hnsw_m=(new.hnsw.m or 16) if hnsw else None,
                 hnsw_ef_construction=(new.hnsw.ef_construction or 100) if hnsw else None,
                 hnsw_ef_search=(new.hnsw.ef_search or 64) if hnsw else None,
-                limits=convert.limits(new) if "limits" in changed else None,
+                limits=convert.limits(new.limits) if "limits" in changed else None,
                 recall_sample_share=convert.sample_share(new) if recall else None,
                 recall_target=convert.recall_target(new) if recall else None,
                 rerank_model=new.rerank_model if "rerank_model" in changed else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
 
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from ragmesh.api.retrieval.v1 import snapshot_pb2
@@ -135,11 +136,16 @@ class SnapshotHandlers(Handlers):
         async with self._store.transaction(tenant) as tx:
             source = await rows.get_collection(tx, collection_id)
             snapshot = await kept.get_snapshot(tx, source, snapshot_id)
+        spec = snapshot.spec
+        if request.HasField("limits"):
+            spec = replace(spec, **asdict(convert.limits(request.limits)))
         async with self._index.snapshots.opened(source, snapshot) as opened:
 
             async def write(tx: Tx) -> pb.RestoreSnapshotResponse:
+                # Here, so that what was restored before under its request_id is answered as before.
+                self._limiter.brought(spec, snapshot.points, opened.size_bytes, opened.memory_bytes)
                 target = request.collection_id or names.new_id()
-                seq = await self._index.snapshots.restore(tx, opened, target, first_seq())
+                seq = await self._index.snapshots.restore(tx, opened, target, first_seq(), spec)
                 row = await rows.get_collection(tx, target)
                 return pb.RestoreSnapshotResponse(
                     collection=convert.collection_message(row),

@@ -270,3 +270,34 @@ def test_every_limit_is_checked_here() -> None:
     names = set(CollectionLimits.__dataclass_fields__)
     assert names == {limit for limit, _ in BOUNDED} | rates == set(LimitSettings.model_fields)
     assert issubclass(RateLimited, Exhausted)
+
+
+@pytest.mark.parametrize(("limit", "bound"), [("points_max", 25), ("bytes_max", 1_000)])
+def test_what_is_brought_at_once_is_held_to_the_limits_of_what_is_made(
+    limit: str, bound: int
+) -> None:
+    def bring(made: Limiter, own: CollectionLimits, value: int) -> None:
+        points, size_bytes = (value, 1) if limit == "points_max" else (1, value)
+        made.brought(own, points, size_bytes, 1)
+
+    own = CollectionLimits(**{limit: bound})
+    node = limiter(limits=LimitSettings(**{limit: bound}))
+    for made, limits in ((limiter(), own), (node, CollectionLimits())):
+        bring(made, limits, bound)
+        with pytest.raises(LimitReached) as caught:
+            bring(made, limits, bound + 1)
+        assert caught.value.metadata["limit"] == limit
+        assert caught.value.metadata["bound"] == str(bound)
+        assert caught.value.field == f"limits.{limit}"
+    wider = CollectionLimits(**{limit: 10 * bound})
+    bring(node, wider, 10 * bound)
+
+
+def test_what_is_brought_must_fit_into_the_memory_that_is_left() -> None:
+    indexes = Open()
+    indexes.memory_bytes = 600
+    made = limiter(indexes, memory_bytes_max=1_000)
+    made.brought(CollectionLimits(), 1, 10_000, 400)
+    with pytest.raises(IndexMemoryFull) as caught:
+        made.brought(CollectionLimits(), 1, 10_000, 401)
+    assert caught.value.metadata["wanted_bytes"] == "401" and caught.value.retry_after_s

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ragmesh import _rpcs as rpcs
 from ragmesh._convert import snapshots as convert
+from ragmesh._convert.retrieval import to_limits
 from ragmesh._names import collection as collection_name
 from ragmesh._names import plain_id
 from ragmesh._names import snapshot as snapshot_name
 from ragmesh._plan import Pages, Plan, paged, send
 from ragmesh._session import Session, write_id
 from ragmesh._types import snapshots as types
+from ragmesh._types.retrieval import CollectionLimits
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 
@@ -93,19 +95,22 @@ def restore_snapshot(
     collection_id: str = "",
     *,
     collection: str | None = None,
+    limits: CollectionLimits | None = None,
     request_id: str | None = None,
     timeout_s: float | None = None,
 ) -> Plan[types.Restored]:
     """Makes a new collection of a snapshot, all of it or nothing.
 
     The server makes up an id where `collection_id` is empty. Passages of documents come back as
-    plain points. If `timeout_s` ends first the work goes on, and a call with the same
-    `request_id` joins it. Raises CollectionNotFound, SnapshotNotFound, CollectionExists,
-    DataCorrupted, DeadlineExceeded or RequestIdReused.
+    plain points. `limits` replaces what the snapshot's collection could be asked for. If
+    `timeout_s` ends first the work goes on, and a call with the same `request_id` joins it. Raises
+    CollectionNotFound, SnapshotNotFound, CollectionExists, DataCorrupted, DeadlineExceeded or
+    RequestIdReused; for want of room LimitReached or IndexMemoryFull.
     """
     request = pb.RestoreSnapshotRequest(
         name=snapshot_name(name, collection),
         collection_id=plain_id("collections", collection_id, "collection_id"),
+        limits=to_limits(limits),
         request_id=write_id(request_id),
     )
     response = yield from send(session, rpcs.RESTORE_SNAPSHOT, request, timeout_s=timeout_s)

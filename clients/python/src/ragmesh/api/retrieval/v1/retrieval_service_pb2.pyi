@@ -1566,6 +1566,7 @@ class RestoreSnapshotRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     COLLECTION_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`collections/{id}/snapshots/{id}`."""
     collection_id: _builtins.str
@@ -1574,16 +1575,21 @@ class RestoreSnapshotRequest(_message.Message):
     """
     request_id: _builtins.str
     """A UUID; repeating it returns the first answer."""
+    @_builtins.property
+    def limits(self) -> _collection_pb2.CollectionLimits:
+        """What the new collection may be asked for, as a whole; unset for what the snapshot's could be."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         collection_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        limits: _collection_pb2.CollectionLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection_id", b"collection_id", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection_id", b"collection_id", "limits", b"limits", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -290,7 +290,8 @@ class RetrievalServiceServicer(object):
         at all. Its segments are taken as they are; nothing is built or embedded. Passages of documents
         come back as plain points: their documents do not. If the deadline ends first the work goes on,
         and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
-        COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED.
+        COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED; for
+        want of room with LIMIT_REACHED or INDEX_MEMORY_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

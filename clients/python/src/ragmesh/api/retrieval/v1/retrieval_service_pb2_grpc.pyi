@@ -104,7 +104,8 @@ class RetrievalServiceStub:
     at all. Its segments are taken as they are; nothing is built or embedded. Passages of documents
     come back as plain points: their documents do not. If the deadline ends first the work goes on,
     and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
-    COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED.
+    COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED; for
+    want of room with LIMIT_REACHED or INDEX_MEMORY_FULL.
     """
 
 @_typing.type_check_only
@@ -183,7 +184,8 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     at all. Its segments are taken as they are; nothing is built or embedded. Passages of documents
     come back as plain points: their documents do not. If the deadline ends first the work goes on,
     and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
-    COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED.
+    COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED; for
+    want of room with LIMIT_REACHED or INDEX_MEMORY_FULL.
     """
 
 class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -373,7 +375,8 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         at all. Its segments are taken as they are; nothing is built or embedded. Passages of documents
         come back as plain points: their documents do not. If the deadline ends first the work goes on,
         and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
-        COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED.
+        COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED; for
+        want of room with LIMIT_REACHED or INDEX_MEMORY_FULL.
         """
 
 def add_RetrievalServiceServicer_to_server(servicer: RetrievalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
