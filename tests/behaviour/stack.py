@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from services.mesh.registry import Registry
 from services.store.redis import connect
 from tests.behaviour.rungs import GrpcRung
 from tests.engine.models import families
+from tests.free_ports import free_port
 
 BOOTSTRAP = Path(__file__).parents[2] / "deploy" / "envoy" / "bootstrap.json"
 NODE_PROCESS = Path(__file__).with_name("node_process.py")
@@ -40,13 +40,6 @@ SPLIT = {
 """The nodes of the split mesh, and what each hosts."""
 
 READY_S = 30.0
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Stores:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,18 +28,13 @@ from services.gateway.control import run_control_plane
 from services.gateway.settings import GatewaySettings, committed_descriptor
 from services.local.envoy import envoy_argv
 from services.mesh.lease import NodeLease, RegistryView
+from tests.free_ports import free_port
 
 TEMPLATE = Path(__file__).parents[3] / "deploy" / "envoy" / "bootstrap.json"
 MIB = 1024 * 1024
 SERVICES = tuple((s.area, s.full_name) for s in read_contract(committed_descriptor()).services)
 AREAS = tuple(area for area, _ in SERVICES)
 EVENT_PAUSE_S = 0.15
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(

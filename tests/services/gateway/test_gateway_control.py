@@ -16,14 +16,8 @@ from services.gateway.control import ControlPlane
 from services.gateway.settings import GatewaySettings
 from services.gateway.xds import LISTENER, DiscoveryRequest, DiscoveryResponse
 from services.mesh.lease import NodeLease, RegistryView
-from tests.services.gateway.harness import (
-    ControlRun,
-    Envoy,
-    Gateway,
-    HandRegistry,
-    free_port,
-    until,
-)
+from tests.free_ports import free_port
+from tests.services.gateway.harness import ControlRun, Envoy, Gateway, HandRegistry, until
 
 MakeGateway = Callable[..., Awaitable[Gateway]]
 

@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from services.gateway.bootstrap import grpc_bootstrap
 from services.gateway.settings import GatewaySettings
-from tests.services.gateway.harness import ControlRun, HandRegistry, Node, free_port, until
+from tests.free_ports import free_port
+from tests.services.gateway.harness import ControlRun, HandRegistry, Node, until
 
 CLIENT = Path(__file__).parent / "proxyless_client.py"
 
