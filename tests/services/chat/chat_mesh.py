@@ -69,6 +69,8 @@ class Shelf:
 
     collections: dict[str, list[point_pb2.Point]] = field(default_factory=dict)
     pause_s: float = 0.0
+    together: asyncio.Barrier | None = None
+    """How many searches have to be there before any is answered."""
     asked: list[retrieval.SearchCollectionRequest] = field(default_factory=list)
     arrived: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     cancelled: int = 0
@@ -105,6 +107,8 @@ class Shelf:
             raise CollectionNotFound(f"No {name}.", metadata={"collection": name})
         try:
             await asyncio.sleep(self.pause_s)
+            if self.together is not None:
+                await self.together.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

@@ -47,6 +47,7 @@ async def _chat_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 def chat_node(_chat_node: ChatNode) -> Iterator[ChatNode]:
     """The node, with nothing left of the test before."""
     _chat_node.shelf.pause_s = 0.0
+    _chat_node.shelf.together = None
     _chat_node.shelf.cancelled = 0
     _chat_node.shelf.asked.clear()
     _chat_node.shelf.arrived = asyncio.Semaphore(0)

@@ -111,12 +111,11 @@ async def test_a_model_that_is_not_there_is_an_error_whatever_was_found(
 async def test_collections_are_searched_at_once_and_the_best_of_each_counts(
     chat_node: ChatNode,
 ) -> None:
-    chat_node.shelf.pause_s = 0.2
+    chat_node.shelf.together = asyncio.Barrier(2)
     both = ["collections/plants", "collections/towns"]
     for question, holds in ((RAILWAY, "1847"), (LIGHT, "chlorophyll")):
-        begin_s = time.monotonic()
-        answer = await chat_node.ask(ask(question, *both, *both))
-        assert time.monotonic() - begin_s < 0.38
+        async with asyncio.timeout(20):
+            answer = await chat_node.ask(ask(question, *both, *both))
         assert holds in answer.text
         assert answer.context_passages == len(TOWNS) + len(PLANTS)
     assert len(chat_node.shelf.asked) == 4
@@ -154,7 +153,7 @@ async def test_one_failing_search_stops_the_others_and_keeps_its_reason(
     begin_s = time.monotonic()
     with pytest.raises(CollectionNotFound) as caught:
         await chat_node.ask(ask(RAILWAY, "collections/towns", "collections/absent"))
-    assert time.monotonic() - begin_s < 2
+    assert time.monotonic() - begin_s < 15
     assert caught.value.metadata["collection"] == "absent"
     assert chat_node.shelf.cancelled == 1
 

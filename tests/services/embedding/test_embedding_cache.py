@@ -216,7 +216,7 @@ async def test_nodes_share_what_is_in_redis(
     async with serving(first, cache_dir, url) as one, serving(first, cache_dir, url) as other:
         made = await embed(one, "red", "blue")
         client = connect(url)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await client.dbsize() < 2:
                 await asyncio.sleep(0.01)
         await client.aclose()
@@ -235,7 +235,7 @@ async def test_a_redis_that_dies_or_hangs_costs_only_speed(
         begin_s = time.monotonic()
         for number in range(20):
             await embed(servicer, f"red {'blue ' * number}")
-        assert time.monotonic() - begin_s < 1.5
+        assert time.monotonic() - begin_s < 6.0  # and not 20 times as long as a command may take
         process.kill()
         process.wait()
         assert (await embed(servicer, "red")).embeddings == expected

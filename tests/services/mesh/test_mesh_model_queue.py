@@ -150,7 +150,7 @@ async def test_a_text_that_kills_every_thread_is_refused_and_the_others_answered
 async def test_a_model_that_gives_too_many_or_too_few_results_is_an_error(run: Run) -> None:
     async with queue(run) as model:
         for _ in range(2):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 with pytest.raises(RuntimeError, match="results for 3 texts"):
                     await model.submit([1, 2, 3], [10, 10, 10], call())
 
@@ -175,7 +175,7 @@ async def test_a_full_queue_says_when_there_will_be_room() -> None:
         assert run_s <= after_s <= 10 * run_s
         await asyncio.sleep(after_s * 2)
         assert (await model.submit([9], [100], call()))[0].result == 81
-        assert time.monotonic() - before_s < 5
+        assert time.monotonic() - before_s < 30
         await asyncio.gather(running, *waiting)
 
 
@@ -190,12 +190,12 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
             await model.submit([1], [100], call())
         begin_s = time.monotonic()
         with pytest.raises(DeadlineExceeded) as refused:
-            await model.submit(range(50), [100] * 50, call(within_s=0.2))
-        assert time.monotonic() - begin_s < 0.2
-        assert 600 < int(refused.value.metadata["estimate_ms"]) < 10_000
-        assert 0 < int(refused.value.metadata["remaining_ms"]) <= 200
-        assert metric("ragmesh_model_queue_unanswered_total", **late) == 50
-        assert len(await model.submit(range(5), [100] * 5, call(within_s=5.0))) == 5
+            await model.submit(range(200), [100] * 200, call(within_s=2.0))
+        assert time.monotonic() - begin_s < 1.5
+        assert 2_400 < int(refused.value.metadata["estimate_ms"]) < 40_000
+        assert 0 < int(refused.value.metadata["remaining_ms"]) <= 2_000
+        assert metric("ragmesh_model_queue_unanswered_total", **late) == 200
+        assert len(await model.submit(range(5), [100] * 5, call(within_s=20.0))) == 5
 
 
 async def test_ten_thousand_cancels_leave_an_empty_queue_and_right_answers() -> None:
@@ -297,7 +297,7 @@ async def test_who_waits_or_runs_when_the_queue_closes_is_told_to_go_elsewhere()
     waiting = asyncio.create_task(model.submit([1], [10], call()))
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_later(0.1, gate.opened.set)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await model.close()
         answers = await asyncio.gather(held, waiting, return_exceptions=True)
     assert [type(answer) for answer in answers] == [NodeDraining, NodeDraining]

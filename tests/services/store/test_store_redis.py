@@ -56,7 +56,7 @@ async def test_a_stopped_redis_is_a_value_not_an_error(
     start = time.monotonic()
     lost = await attempt(client.get("k"))
     assert isinstance(lost, Lost) and not lost and lost.reason
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 5.0
     with pytest.raises(RedisConnectionError):
         await client.get("k")
     with contextlib.suppress(RedisConnectionError):
@@ -69,7 +69,7 @@ async def test_a_redis_that_hangs_is_given_up_in_time(
     client = connect(redis_server[0])
     assert await attempt(client.ping())
     start = time.monotonic()
-    lost = await attempt(client.blpop(["nothing"], timeout=0.5), timeout_s=0.1)
-    assert isinstance(lost, Lost) and time.monotonic() - start < 0.4
-    await asyncio.sleep(0.6)
+    lost = await attempt(client.blpop(["nothing"], timeout=0.9), timeout_s=0.1)
+    assert isinstance(lost, Lost) and time.monotonic() - start < 0.8
+    await asyncio.sleep(0.9)
     await client.aclose()
