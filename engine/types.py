@@ -72,13 +72,32 @@ class Sentences:
         return len(self.spans)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseVector:
+    """Few numbers of a very long vector; all others are 0.
+
+    `indices` is uint32, ascending, each once; `values` float32, finite and not 0, as many.
+    """
+
+    indices: NDArray[np.uint32]
+    values: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes, in bytes."""
+        return self.indices.nbytes + self.values.nbytes
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One entry of a collection, as the index takes it.
 
-    `vector` may be None for a point that is only searched by words. `text` is what the lexical
-    side reads and what a hit returns. `document` and `passage_index` are set for passages;
-    `token_vectors`, those of `text`, in collections that keep them.
+    `vector` may be None for a point that is only searched by words or by its `sparse_vector`.
+    `text` is what the lexical side reads and what a hit returns. `document` and `passage_index` are
+    set for passages; `token_vectors`, those of `text`, in collections that keep them.
     """
 
     id: str
@@ -90,13 +109,14 @@ class Point:
     passage_index: int = 0
     span: Span | None = None
     token_vectors: TokenVectors | None = None
+    sparse_vector: SparseVector | None = None
 
 
 class Hit(NamedTuple):
     """A found point. `score` is higher for better, in the unit of the leg or the fusion.
 
-    `dense_score` and `lexical_score` are the legs' own scores, None where the leg did not find it.
-    `rerank_score` is what a reranking said, None where none looked.
+    `dense_score`, `lexical_score` and `sparse_score` are the legs' own scores, None where the leg
+    did not find it. `rerank_score` is what a reranking said, None where none looked.
     """
 
     point: Point
@@ -104,3 +124,4 @@ class Hit(NamedTuple):
     dense_score: float | None = None
     lexical_score: float | None = None
     rerank_score: float | None = None
+    sparse_score: float | None = None

@@ -25,6 +25,7 @@ from engine.index.conditions import Analyze
 from engine.index.filters import Filter
 from engine.index.payloads import Mask, PayloadIndex
 from engine.index.postings import WordBuffer
+from engine.index.sparse import SparseBuffer
 from engine.index.storage import Kept
 from engine.types import Matrix, Point, Vector
 
@@ -53,6 +54,7 @@ class Buffer:
         "words",
     )
 
+        "sparse",
     def __init__(self, dimensions: int, analyze: Analyze, capacity: int = 64) -> None:
         """Empty; vectors will have `dimensions`. `analyze` takes texts apart into words."""
         self.count = 0
@@ -67,6 +69,7 @@ class Buffer:
         self._sorted_ids: list[str] = []
         self._object_bytes = 0
         self.token_bytes = 0
+        self.sparse: SparseBuffer | None = None  # until a row has a sparse vector
 
     def append(
         self,
@@ -97,8 +100,26 @@ class Buffer:
 
     def _reserve(self, total: int) -> None:
         if total <= len(self.seqs):
+        self._append_sparse(first, points)
             return
         capacity = max(total, 2 * len(self.seqs))
+    def _append_vectors(self, first: int, vectors: Sequence[Vector | None] | Matrix) -> None:
+        if isinstance(vectors, np.ndarray) or all(vector is not None for vector in vectors):
+            self.vectors[first : first + len(vectors)] = vectors
+            self.dense[first : first + len(vectors)] = True
+            return
+        for position, vector in enumerate(vectors, first):
+            if vector is not None:
+                self.vectors[position] = vector
+                self.dense[position] = True
+
+    def _append_sparse(self, first: int, points: Sequence[Point]) -> None:
+        if self.sparse is None:
+            if all(point.sparse_vector is None for point in points):
+                return
+            self.sparse = SparseBuffer()
+        self.sparse.append(first, [point.sparse_vector for point in points])
+
         count = self.count
         seqs = np.empty(capacity, np.int64)
         seqs[:count] = self.seqs[:count]
@@ -154,12 +175,17 @@ class Buffer:
     @property
     def nbytes(self) -> int:
         """About how much memory the rows take, in bytes."""
-        arrays = self.seqs.nbytes + self.vectors.nbytes + self.dense.nbytes
+        arrays = self.seqs.nbytes + self.vectors.nbytes + self.dense.nbytes + self.sparse_bytes
         parts = self._object_bytes + self.token_bytes + self.payloads.nbytes + self.words.nbytes
         return int(arrays + parts)
 
 
 def _object_bytes(point: Point) -> int:
+    @property
+    def sparse_bytes(self) -> int:
+        """About how much memory the sparse vectors take, in bytes."""
+        return 0 if self.sparse is None else self.sparse.nbytes
+
     total = _POINT_BYTES + sys.getsizeof(point.text) + _PAYLOAD_ENTRY_BYTES * len(point.payload)
     if point.sentences is not None:
         total += point.sentences.spans.nbytes + point.sentences.vectors.nbytes + 300

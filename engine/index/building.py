@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ragmesh_native import Vectors
 
 from engine.errors import RagmeshError
+from engine.index import sparse
 from engine.index.columns import Rows, pack_rows, pack_tokens, token_starts
 from engine.index.exact import Metric
 from engine.index.files import Array, Arrays, ArrayWriter, Written, read_arrays, write_arrays
@@ -77,6 +78,7 @@ def dump_arrays(view: SegmentView) -> dict[str, Array]:
     return {
         **pack_rows(points, view.rows.seqs[positions]),
         **pack_tokens([point.token_vectors for point in points]),
+        **sparse.pack_rows([point.sparse_vector for point in points]),
         "vectors": view.vectors[positions],
         "dense": view.rows.dense[positions],
     }
@@ -98,6 +100,7 @@ def build_segment(
     with ArrayWriter(path) as writer:
         _write_rows(writer, sources)
         _write_tokens(writer, sources)
+        _write_sparse(writer, sources)
         for name, array in _words(sources, spec.language).items():
             writer.add(name, array)
         dense = np.concatenate(
@@ -168,6 +171,14 @@ def _token_chunks(sources: Sequence[Source]) -> Iterator[Array]:
             vectors = rows.token_vectors(position)
             if vectors is not None:
                 yield vectors
+
+
+def _write_sparse(writer: ArrayWriter, sources: Sequence[Source]) -> None:
+    rows = sparse.gathered([(source.arrays, source.kept) for source in sources])
+    for name, array in rows.items():
+        writer.add(name, array)
+    for name, array in sparse.by_dimension(rows):
+        writer.add(name, array)
 
 
 def _words(sources: Sequence[Source], language: str) -> dict[str, Array]:

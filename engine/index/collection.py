@@ -177,7 +177,8 @@ class CollectionIndex:
             maintenance = self.settings.maintenance
             if (
                 self._buffer.count >= maintenance.seal_rows
-                or self._buffer.token_bytes >= maintenance.seal_token_bytes
+                or self._buffer.token_bytes + self._buffer.sparse_bytes
+                >= maintenance.seal_token_bytes
             ):
                 self._freeze()
 

@@ -30,7 +30,8 @@ class MaintenanceSettings:
 
     `seal_rows`: rows at which the buffer is frozen and sealed; more of them make searches scan
     longer, fewer make more segments to merge. `quiet_seal_rows`: the same while nobody writes.
-    `seal_token_bytes`: token vectors of the buffer at which it is sealed, however few its rows are.
+    `seal_token_bytes`: token and sparse vectors of the buffer at which it is sealed, however few
+    its rows are.
     `segments_max`: segments above which some are merged. `merge_width`: how many at a time.
     `dead_share_max`: share of tombstones above which a segment is rebuilt. `segment_rows_max`: no
     merge makes a larger one.

@@ -6,7 +6,8 @@ business, as with the buffer.
 
 Arrays beside those of `columns`: `vectors` (n, d) and what `storage` keeps beside, prepared for
 the metric, zeros where `dense` bool (n) is False; `graph.` of `graph.Graph`; `words.` of
-`word_table.WordTable`; `payload.` of `bitmaps.BitmapIndex`.
+`word_table.WordTable`; `payload.` of `bitmaps.BitmapIndex`; where a row has a sparse vector,
+`sparse.` of `sparse.SparseTable`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from engine.index.files import Arrays, read_arrays
 from engine.index.filters import Filter
 from engine.index.graph import Graph, GraphSettings
 from engine.index.payloads import Mask
+from engine.index.sparse import SparseTable
 from engine.index.storage import Kept, Storage
 from engine.index.word_table import WordTable
 from engine.index.words import RECIPE
@@ -53,6 +55,7 @@ class Sealed:
         "payloads",
         "rows",
         "sealed_seq",
+        "sparse",
         "token_bytes",
         "words",
     )
@@ -78,10 +81,13 @@ class Sealed:
         self.graph = graph
         self.payloads = BitmapIndex(arrays, self.rows.payload, analyze)
         self.words = WordTable(arrays)
+        self.sparse = SparseTable(arrays) if "sparse.starts" in arrays else None
         self.token_bytes = bytes_of(arrays, "tokens.")
         self.nbytes = sum(array.nbytes for array in arrays.values())
         if not len(self._kept.precise) == len(self.dense) == self.count:
             raise ValueError("the vectors of a segment are not as many as its rows")
+        if self.sparse is not None and len(self.sparse.rows) != self.count:
+            raise ValueError("the sparse vectors of a segment are not as many as its rows")
 
     @property
     def seqs(self) -> NDArray[np.int64]:

@@ -1,105 +1,36 @@
-"""Search of one view: by vector, by words, or both fused; exact under any filter.
+"""Search of one view: by vector, by words, by sparse vector, or by several fused; exact under any
+filter.
 
 The legs choose candidates and score them; ties are broken by id, so the same view and query give
 the same answer. The dense leg is approximate in the segments that have a graph, unless `exact`
-is asked for or the plan chose to scan; the lexical leg and filters are always exact.
+is asked for or the plan chose to scan; the other legs and filters are always exact.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from ragmesh_native import score_rows
 
-from engine.errors import InvalidField
-from engine.index import exact, plan
-from engine.index.beams import EXACT, OWN_BEAMS, Band, Beams, band_of
+from engine.index import exact, plan, sparse
+from engine.index.beams import EXACT, band_of
 from engine.index.bm25 import Part, ranking
 from engine.index.exact import Positions
-from engine.index.filters import Filter, canonical
-from engine.index.fusion import RRF_K_DEFAULT, reciprocal_rank_fusion
+from engine.index.filters import canonical
+from engine.index.fusion import fuse
+from engine.index.laps import Laps, Stage
 from engine.index.payloads import Mask
+from engine.index.query import EF_MAX, LIMIT_MAX, Explain, Mode, Query, Results, check, legs_of
 from engine.index.segment import SegmentView
 from engine.index.view import View
 from engine.types import Hit, Point, Vector
 
-LIMIT_MAX = 1_000
-CANDIDATES_MAX = 10_000
-EF_MAX = 4_096
-
-
-class Mode(StrEnum):
-    """Which legs search."""
-
-    DENSE = "dense"
-    LEXICAL = "lexical"
-    HYBRID = "hybrid"
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What to find.
-
-    `mode` None follows from what is given: a vector, a text, or both. `candidates` is how many
-    each leg brings to the fusion, by default max(100, 4 x limit). A hit's `score` is the leg's
-    own in the dense and lexical modes (see `exact` for metrics; BM25), the fused one in hybrid;
-    hits below `score_threshold` are left out. `ef` widens the graph search over the collection's
-    own `ef_search`, never narrows it. `beams` do so by selectivity where `ef` is not given. `exact`
-    scans every row.
-    """
-
-    vector: Vector | None = None
-    text: str | None = None
-    filter: Filter | None = None
-    limit: int = 10
-    mode: Mode | None = None
-    candidates: int | None = None
-    rrf_k: float = RRF_K_DEFAULT
-    dense_weight: float = 1.0
-    lexical_weight: float = 1.0
-    ef: int | None = None
-    beams: Beams = OWN_BEAMS
-    exact: bool = False
-    score_threshold: float | None = None
-    with_vectors: bool = False
-
-
-@dataclass(slots=True)
-class Explain:
-    """How a search was done.
-
-    `matches` is how many points satisfy the filter, None without one. `scanned` and `walked` are
-    segments searched by scan and by graph; `widened` counts walks that were given up for a scan;
-    `visited` rows whose distance was computed; `dense_candidates` and `lexical_candidates` what
-    each leg brought. `band` is of the selectivity, `ef` the widest beam that walked.
-    """
-
-    mode: Mode
-    matches: int | None = None
-    segments: int = 0
-    scanned: int = 0
-    walked: int = 0
-    widened: int = 0
-    visited: int = 0
-    dense_candidates: int = 0
-    lexical_candidates: int = 0
-    band: Band = Band.ALL
-    ef: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """Hits, best first, of the view whose watermark this is."""
-
-    hits: tuple[Hit, ...]
-    explain: Explain
-    watermark: int
-
+__all__ = ["EF_MAX", "LIMIT_MAX", "Explain", "Mode", "Query", "Results", "goes_by_graph", "search"]
 
 Place = tuple[int, int]
 """Segment index and position: a row of a view."""
@@ -116,93 +47,80 @@ class _Search:
     masks: list[Mask] | None = field(default=None)
 
 
-def search(view: View, query: Query) -> Results:
-    """The best points of a view.
+def search(view: View, query: Query, laps: Laps | None = None) -> Results:
+    """The best points of a view. `laps` takes the time of its stages.
 
     Raises InvalidField, InvalidFilter, InvalidVector or DimensionMismatch; never anything about
     how many points there are: fewer hits than `limit` means that no more qualify.
     """
-    mode = _mode(query)
-    _check(query)
-    run = _Search(view, query, Explain(mode, segments=len(view.segments)))
+    mode, legs = legs_of(query)
+    check(query)
+    run = _Search(view, query, Explain(mode, segments=len(view.segments), legs=legs))
     if query.filter is not None:
         wanted = canonical(query.filter, view.analyzer.words)
         run.masks = [segment.matching(wanted) for segment in view.segments]
         run.explain.matches = sum(int(np.count_nonzero(mask)) for mask in run.masks)
         run.explain.band = band_of(run.explain.matches, view.points)
+        if laps is not None:
+            laps.end(Stage.FILTER)
     depth = query.limit
     if mode is Mode.HYBRID:
         depth = max(query.limit, query.candidates or max(100, 4 * query.limit))
-    dense = _dense_leg(run, depth) if mode is not Mode.LEXICAL else []
-    lexical = _lexical_leg(run, depth) if mode is not Mode.DENSE else []
-    run.explain.dense_candidates, run.explain.lexical_candidates = len(dense), len(lexical)
+    found = {}
+    for leg in legs:
+        found[leg] = _LEGS[leg](run, depth)
+        if laps is not None:
+            laps.end(Stage(leg.value))
+    _count(run.explain, found)
+    best = found[legs[0]]
     if mode is Mode.HYBRID:
-        hits = _fused(run, dense, lexical)
-    else:
-        point = _point_getter(run)
-        hits = [Hit(point(place), score, score, None) for place, score in dense]
-        hits += [Hit(point(place), score, None, score) for place, score in lexical]
+        best = _fused(run, found)
+        if laps is not None:
+            laps.end(Stage.FUSION)
     if query.score_threshold is not None:
-        hits = [hit for hit in hits if hit.score >= query.score_threshold]
-    return Results(tuple(hits), run.explain, view.watermark)
+        best = [one for one in best if one[1] >= query.score_threshold]
+    hits = tuple(_hits(run, best, found))
+    if laps is not None:
+        laps.end(Stage.DECODE)
+    return Results(hits, run.explain, view.watermark)
 
 
-def _mode(query: Query) -> Mode:
-    has_vector, has_text = query.vector is not None, bool(query.text)
-    mode = query.mode
-    if mode is None:
-        if not has_vector and not has_text:
-            raise InvalidField("the search has neither text nor vector; give one", field="query")
-        if has_vector and has_text:
-            return Mode.HYBRID
-        return Mode.DENSE if has_vector else Mode.LEXICAL
-    for missing, name in (
-        (mode is not Mode.LEXICAL and not has_vector, "vector"),
-        (mode is not Mode.DENSE and not has_text, "text"),
-    ):
-        if missing:
-            raise InvalidField(
-                f"a {mode} search needs a {name}; give one, or choose another mode",
-                field=name,
-                metadata={"mode": mode, "missing": name},
-            )
-    return mode
+def _count(explain: Explain, found: Mapping[Mode, Leg]) -> None:
+    explain.dense_candidates = len(found.get(Mode.DENSE, ()))
+    explain.lexical_candidates = len(found.get(Mode.LEXICAL, ()))
+    explain.sparse_candidates = len(found.get(Mode.SPARSE, ()))
 
 
-def _check(query: Query) -> None:
-    for name, value, least, most in (
-        ("limit", query.limit, 1, LIMIT_MAX),
-        ("candidates", query.candidates, 1, CANDIDATES_MAX),
-        ("ef", query.ef, 1, EF_MAX),
-        ("rrf_k", query.rrf_k, 0.001, 10_000),
-        ("dense_weight", query.dense_weight, 0, 1_000),
-        ("lexical_weight", query.lexical_weight, 0, 1_000),
-    ):
-        if value is not None and not least <= value <= most:
-            raise InvalidField(
-                f"{name} is {value}; give {least} to {most}",
-                field=name,
-                metadata={"name": name, "value": value, "least": least, "most": most},
-            )
-    if query.score_threshold is not None and math.isnan(query.score_threshold):
-        raise InvalidField("score_threshold is not a number; give one", field="score_threshold")
-
-
-def _fused(run: _Search, dense: Leg, lexical: Leg) -> list[Hit]:
+def _fused(run: _Search, found: Mapping[Mode, Leg]) -> Leg:
     query = run.query
-    fused = reciprocal_rank_fusion(
-        (
-            ([place for place, _ in dense], query.dense_weight),
-            ([place for place, _ in lexical], query.lexical_weight),
-        ),
-        query.rrf_k,
-    )
-    dense_scores, lexical_scores = dict(dense), dict(lexical)
+    weights = {
+        Mode.DENSE: query.dense_weight,
+        Mode.LEXICAL: query.lexical_weight,
+        Mode.SPARSE: query.sparse_weight,
+    }
+    legs = [(leg, weights[mode]) for mode, leg in found.items()]
+    fused = fuse(legs, query.fusion, query.rrf_k)
+    return _best(run.view, list(fused.items()), query.limit)
+
+
+def _hits(run: _Search, best: Leg, found: Mapping[Mode, Leg]) -> Iterator[Hit]:
+    """What was found, with the scores that each leg gave."""
     point = _point_getter(run)
-    return [
-        Hit(point(place), score, dense_scores.get(place), lexical_scores.get(place))
-        for place, score in _best(run.view, list(fused.items()), query.limit)
-    ]
+    if found.keys() == {Mode.DENSE}:
+        for place, score in best:
+            yield Hit(point(place), score, score)
+        return
+    dense, lexical, sparse = (
+        dict(found.get(mode, ())) for mode in (Mode.DENSE, Mode.LEXICAL, Mode.SPARSE)
+    )
+    for place, score in best:
+        yield Hit(
+            point(place),
+            score,
+            dense.get(place),
+            lexical.get(place),
+            sparse_score=sparse.get(place),
+        )
 
 
 def _point_getter(run: _Search) -> Callable[[Place], Point]:
@@ -338,9 +256,44 @@ def _lexical_leg(run: _Search, k: int) -> Leg:
         for index, segment in enumerate(view.segments)
     ]
     leg: Leg = []
-    for index, (positions, scores) in enumerate(ranking(parts, words).top(k)):
+    ranked = ranking(parts, words)
+    run.explain.lexical_postings = sum(
+        len(word.postings.positions) for words in ranked.lists for word in words
+    )
+    for index, (positions, scores) in enumerate(ranked.top(k)):
         leg.extend(
             ((index, position), score)
             for position, score in zip(positions.tolist(), scores.tolist(), strict=True)
         )
     return _best(view, leg, k)
+
+
+def _sparse_leg(run: _Search, k: int) -> Leg:
+    view, masks = run.view, run.masks
+    assert run.query.sparse is not None
+    if run.explain.matches == 0:
+        return []
+    places, parts = [], []
+    for index, segment in enumerate(view.segments):
+        rows = segment.rows.sparse
+        if rows is None:
+            continue
+        allowed = segment.live if segment.tombstones else None
+        places.append(index)
+        parts.append(sparse.Part(rows, segment.count, allowed if masks is None else masks[index]))
+    found = sparse.top(parts, run.query.sparse, k)
+    run.explain.sparse_postings = found.entries
+    leg: Leg = []
+    for index, (positions, scores) in zip(places, found.hits, strict=True):
+        leg.extend(
+            ((index, position), score)
+            for position, score in zip(positions.tolist(), scores.tolist(), strict=True)
+        )
+    return _best(view, leg, k)
+
+
+_LEGS: Final[Mapping[Mode, Callable[[_Search, int], Leg]]] = {
+    Mode.DENSE: _dense_leg,
+    Mode.LEXICAL: _lexical_leg,
+    Mode.SPARSE: _sparse_leg,
+}

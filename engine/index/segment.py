@@ -19,6 +19,7 @@ from engine.index.graph import Graph
 from engine.index.payloads import Mask
 from engine.index.postings import WordRows
 from engine.index.sealed import Sealed
+from engine.index.sparse import SparseRows
 from engine.index.storage import Kept
 from engine.types import Point, Vector
 
@@ -36,6 +37,8 @@ class Rows(Protocol):
     def seqs(self) -> NDArray[np.int64]: ...
     @property
     def words(self) -> WordRows: ...
+    @property
+    def sparse(self) -> SparseRows | None: ...
     @property
     def nbytes(self) -> int: ...
     @property
@@ -156,8 +159,14 @@ class SegmentView:
         return row
 
     def point(self, position: int, with_vector: bool = False) -> Point:
-        """The point at a position; its vector, as prepared and kept, only if asked for."""
+        """The point at a position; its vector, as prepared and kept, only if asked for. So is the
+        sparse one, which points of buffers have anyway."""
         point = self.rows.point(position)
-        if with_vector and self.rows.dense[position]:
-            return dataclasses.replace(point, vector=self.vector(position))
+        if not with_vector:
+            return point
+        if self.rows.dense[position]:
+            point = dataclasses.replace(point, vector=self.vector(position))
+        sealed = self.sealed
+        if sealed is not None and sealed.sparse is not None:
+            point = dataclasses.replace(point, sparse_vector=sealed.sparse.rows.vector(position))
         return point

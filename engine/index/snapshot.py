@@ -2,7 +2,7 @@
 
 It holds which rows of each segment lived, and whole the living rows that were in no segment yet.
 Arrays: `live.0`, `live.1` … bits of the segments in the order of the facts; `rows.` of `columns`,
-`vectors` and `dense` of the other rows.
+`vectors`, `dense` and the rows of `sparse` of the other rows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from engine.errors import DataLoss
+from engine.index import sparse
 from engine.index.columns import Rows, pack_rows, pack_tokens
 from engine.index.files import Arrays, Written, read_arrays, write_arrays
 from engine.index.payloads import Mask
@@ -37,11 +38,19 @@ class Kept:
     def late_rows(self) -> Iterator[list[Point]]:
         """The living rows that were in no segment, with their vectors, some at a time."""
         rows, vectors, dense = Rows(self.late), self.late["vectors"], self.late["dense"]
+        sparse_rows = sparse.PackedRows.of(self.late)
         for start in range(0, len(rows), STEP_ROWS):
-            yield [
+            step = range(start, min(start + STEP_ROWS, len(rows)))
+            points = [
                 rows.point(position, vectors[position] if dense[position] else None)
-                for position in range(start, min(start + STEP_ROWS, len(rows)))
+                for position in step
             ]
+            if sparse_rows is not None:
+                points = [
+                    dataclasses.replace(point, sparse_vector=sparse_rows.vector(position))
+                    for point, position in zip(points, step, strict=True)
+                ]
+            yield points
 
 
 def write_snapshot(view: View, path: Path) -> Written:
@@ -62,6 +71,7 @@ def write_snapshot(view: View, path: Path) -> Written:
         **{f"live.{number}": np.packbits(live) for number, (_, live) in enumerate(sealed)},
         **pack_rows([dataclasses.replace(point, vector=None) for point in points], seqs),
         **pack_tokens([point.token_vectors for point in points]),
+        **sparse.pack_rows([point.sparse_vector for point in points]),
         "vectors": vectors,
         "dense": np.array([point.vector is not None for point in points], np.bool_),
     }

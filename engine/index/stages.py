@@ -19,8 +19,8 @@ from engine.index.conditions import Analyze, plain_words
 from engine.index.diversity import diversify
 from engine.index.exact import prepare
 from engine.index.formula import Effect, Formula, canonical_formula, effect
-from engine.index.fusion import FusionMethod, fuse
 from engine.index.grouping import Group, Grouping, group, is_full
+from engine.index.laps import Laps, Stage
 from engine.index.reranking import Reranked, by_sentences, by_tokens
 from engine.index.search import LIMIT_MAX, Explain, Mode, Query, Results, search
 from engine.index.view import View
@@ -52,7 +52,6 @@ class Staged:
     """
 
     query: Query
-    fusion: FusionMethod = FusionMethod.RANK
     formula: Formula | None = None
     rerank: int = 0
     diversity: Diversity | None = None
@@ -86,15 +85,26 @@ class Finished:
     groups: tuple[Group, ...] = ()
 
 
-def find(view: View, staged: Staged, now_s: float, analyze: Analyze = plain_words) -> Found:
+def find(
+    view: View,
+    staged: Staged,
+    now_s: float,
+    analyze: Analyze = plain_words,
+    laps: Laps | None = None,
+) -> Found:
     """Candidates for the later stages, with the formula's scores, from the threshold up.
 
-    `now_s` counts from 1970. `analyze` gives words as the collection's language has them. Raises
-    as `search` does.
+    `now_s` counts from 1970. `analyze` gives words as the collection's language has them. `laps`
+    takes the time. Raises as `search` does.
     """
     depth = _depth(staged)
+    visited = 0
     while True:
-        found = _scored(_first(view, staged, depth), staged, now_s, analyze)
+        found = _scored(_first(view, staged, depth, laps), staged, now_s, analyze)
+        visited += found.explain.visited
+        found.explain.visited = visited
+        if laps is not None and staged.formula is not None:
+            laps.end(Stage.FORMULA)
         wanted = staged.grouping
         limit = staged.query.limit
         if wanted is None or depth >= LIMIT_MAX or found.explain.segments == 0:
@@ -186,7 +196,7 @@ def _diverse_depth(staged: Staged, diversity: Diversity) -> int:
     return max(limit, wanted)
 
 
-def _first(view: View, staged: Staged, depth: int) -> Results:
+def _first(view: View, staged: Staged, depth: int, laps: Laps | None) -> Results:
     """The `depth` best of the legs, without what is excluded."""
     asked = staged.query
     query = replace(
@@ -197,50 +207,14 @@ def _first(view: View, staged: Staged, depth: int) -> Results:
         with_vectors=asked.with_vectors or staged.diversity is not None,
     )
     if staged.positive:
-        results = _by_examples(view, staged, query)
-    elif query.mode is Mode.HYBRID and staged.fusion is FusionMethod.SCORE:
-        results = _by_scores(view, query)
+        results = _by_examples(view, staged, query, laps)
     else:
-        results = search(view, query)
+        results = search(view, query, laps)
     kept = tuple(hit for hit in results.hits if hit.point.id not in staged.exclude)
     return replace(results, hits=kept)
 
 
-def _by_scores(view: View, query: Query) -> Results:
-    """Both legs with their scores, fused."""
-    depth = min(LIMIT_MAX, max(query.limit, query.candidates or 0))
-    dense = search(view, replace(query, mode=Mode.DENSE, limit=depth))
-    lexical = search(view, replace(query, mode=Mode.LEXICAL, limit=depth))
-    scores = fuse(
-        [
-            ([(hit.point.id, hit.score) for hit in dense.hits], query.dense_weight),
-            ([(hit.point.id, hit.score) for hit in lexical.hits], query.lexical_weight),
-        ],
-        FusionMethod.SCORE,
-    )
-    by_words = {hit.point.id: hit for hit in lexical.hits}
-    by_meaning = {hit.point.id: hit for hit in dense.hits}
-    points = {id: hit.point for id, hit in (by_words | by_meaning).items()}
-    best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[: query.limit]
-    hits = tuple(
-        Hit(
-            points[id],
-            score,
-            by_meaning[id].score if id in by_meaning else None,
-            by_words[id].score if id in by_words else None,
-        )
-        for id, score in best
-    )
-    explain = replace(
-        dense.explain,
-        mode=Mode.HYBRID,
-        widened=dense.explain.widened + lexical.explain.widened,
-        lexical_candidates=lexical.explain.lexical_candidates,
-    )
-    return Results(hits, explain, dense.watermark)
-
-
-def _by_examples(view: View, staged: Staged, query: Query) -> Results:
+def _by_examples(view: View, staged: Staged, query: Query, laps: Laps | None) -> Results:
     """The best by their best score with any positive example."""
     metric = view.metric
 
@@ -249,7 +223,7 @@ def _by_examples(view: View, staged: Staged, query: Query) -> Results:
 
     positive, negative = prepared(staged.positive), prepared(staged.negative)
     near = [
-        search(view, replace(query, vector=one, mode=Mode.DENSE, with_vectors=True))
+        search(view, replace(query, vector=one, mode=Mode.DENSE, with_vectors=True), laps)
         for one in positive
     ]
     hits = {hit.point.id: hit for results in near for hit in results.hits}
@@ -266,7 +240,11 @@ def _by_examples(view: View, staged: Staged, query: Query) -> Results:
     scored.sort(key=lambda hit: -hit.score)
     explain = replace(
         near[0].explain,
+        scanned=sum(one.explain.scanned for one in near),
+        walked=sum(one.explain.walked for one in near),
         widened=sum(one.explain.widened for one in near),
+        visited=sum(one.explain.visited for one in near),
+        ef=max(one.explain.ef for one in near),
         dense_candidates=len(found),
     )
     return Results(tuple(scored[: query.limit]), explain, near[0].watermark)

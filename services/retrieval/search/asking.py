@@ -128,6 +128,7 @@ def search_value(request: pb.SearchCollectionRequest) -> Search:
     by_text = given == "text"
     # Looking at a message that is not there makes one: a fifth of this function.
     fusion = request.fusion if request.HasField("fusion") else _NO_FUSION
+    by_score = fusion.method == search_pb2.FUSION_METHOD_SCORE
     shown = request.examples if given == "examples" else _NO_EXAMPLES
     query = Query(
         vector=vector,
@@ -142,12 +143,11 @@ def search_value(request: pb.SearchCollectionRequest) -> Search:
         exact=request.exact,
         score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
         with_vectors=request.include_vectors,
+        fusion=FusionMethod.SCORE if by_score else FusionMethod.RANK,
     )
     rerank, count = _rerank(request)
-    by_score = fusion.method == search_pb2.FUSION_METHOD_SCORE
     staged = Staged(
         query,
-        fusion=FusionMethod.SCORE if by_score else FusionMethod.RANK,
         formula=_formula(request.boosts, request.decays),
         rerank=count,
         diversity=_diversity(request.diversity) if request.HasField("diversity") else None,
