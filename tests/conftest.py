@@ -6,6 +6,15 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Examples are the same in every run, and no clock of a busy machine decides. Others are looked for
+# with `--hypothesis-profile seeking`, as `poe soak` does.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("seeking", parent=settings.get_profile("steady"), derandomize=False)
+settings.load_profile("steady")
 
 # As `ragmesh` does: tests run nodes in their own process, which run programs.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
