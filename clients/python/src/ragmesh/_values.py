@@ -50,12 +50,13 @@ def to_struct(payload: Mapping[str, object], field: str = "payload") -> struct_p
 
 def from_value(value: struct_pb2.Value) -> Any:
     """Plain Python; whole numbers come back as `int`."""
-    match value.WhichOneof("kind"):
-        case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() else number
-        case "string_value":
-            return value.string_value
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        return value.string_value
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() else number
+    match kind:
         case "bool_value":
             return value.bool_value
         case "struct_value":

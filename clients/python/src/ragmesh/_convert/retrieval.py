@@ -100,11 +100,12 @@ def point(message: point_pb2.Point) -> types.Point:
         id=message.id,
         vector=vectors.vector(message.vector) if message.HasField("vector") else None,
         text=message.text,
-        payload=from_struct(message.payload),
+        # Looking at a message that is not there makes one.
+        payload=from_struct(message.payload) if message.HasField("payload") else {},
         document=message.document,
         passage_index=message.passage_index,
         span=vectors.span(message.span) if message.HasField("span") else None,
-        sentences=vectors.sentences(message.sentences),
+        sentences=vectors.sentences(message.sentences) if message.sentences else (),
     )
 
 

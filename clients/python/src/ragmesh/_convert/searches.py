@@ -59,7 +59,7 @@ def to_search(
 
 def search_result(message: pb.SearchCollectionResponse) -> types.SearchResult:
     timings = message.timings
-    hits = tuple(_hit(hit) for hit in message.hits)
+    hits = tuple(map(_hit, message.hits))
     outcomes = search_pb2.RerankOutcome.DESCRIPTOR
     return types.SearchResult(
         hits=hits,
