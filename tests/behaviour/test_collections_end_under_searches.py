@@ -45,7 +45,7 @@ async def test_searches_end_with_an_answer_or_with_the_reason(rung: Rung, given:
 
     await asyncio.gather(delete(), *(search(seed) for seed in range(8)))
     assert reasons <= {"COLLECTION_NOT_FOUND"}
-    for _ in range(100):  # a node that did not delete it hears of it within a moment
+    for _ in range(600):  # a node that did not delete it hears of it within a moment
         try:
             await rung.call("CountPoints", pb.CountPointsRequest(collection=name))
         except Refused as refused:

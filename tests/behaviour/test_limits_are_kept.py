@@ -165,7 +165,7 @@ async def test_rates_say_when_to_come_back(rung: Rung) -> None:
         assert reasons == {("RESOURCE_EXHAUSTED", "RATE_LIMITED")}
         assert all(one.retry_after_s is not None for one in caught)
         assert max(one.retry_after_s or 0 for one in caught) <= 0.5
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.51)  # on every node
         await rung.call(rpc, request)
 
 
@@ -181,7 +181,7 @@ async def test_limits_and_recall_change_as_wholes(rung: Rung) -> None:
     answer = await rung.call("UpdateCollection", pb.UpdateCollectionRequest(collection=changed))
     assert answer.collection.limits == collection_pb2.CollectionLimits(limit_max=9)
     assert answer.collection.recall == collection_pb2.RecallSettings(sample_share=0, target=0.95)
-    for _ in range(100):  # another node reads the row again within two seconds
+    for _ in range(300):  # another node reads the row again within two seconds
         try:
             for _ in range(4):
                 await rung.call("SearchCollection", search(name, limit=9))
@@ -197,7 +197,7 @@ async def test_recall_is_seen_in_the_figures_of_the_collection(rung: Rung, given
     name = await made(rung, recall=collection_pb2.RecallSettings(sample_share=1.0))
     await given.points(name, [point(f"p{n}", ROWS[n], n=n) for n in range(40)], wait=True)
     found: dict[float, pb.BandRecall] = {}
-    for _ in range(100):
+    for _ in range(500):
         await rung.call("SearchCollection", search(name))
         await rung.call("SearchCollection", search(name, filter=equals("n", 7)))
         stats = await rung.call("GetCollectionStats", pb.GetCollectionStatsRequest(name=name))
@@ -219,7 +219,7 @@ async def test_documents_wait_for_room(rung: Rung, given: Given) -> None:
     )
     await rung.call("UpdateCollection", pb.UpdateCollectionRequest(collection=full))
     await given.points(name, [point("here", text="Rain fell on the town.")], wait=True)
-    for _ in range(100):  # every node reads the row again within two seconds
+    for _ in range(300):  # every node reads the row again within two seconds
         asked = [
             await rung.call("GetCollectionStats", pb.GetCollectionStatsRequest(name=name))
             for _ in range(4)

@@ -16,8 +16,9 @@ from tests.behaviour.refusals import Refused
 from tests.behaviour.rungs import Rung
 
 MODEL = "embeddingModels/default"
-SLACK_S = 1.0
-"""How much later than its deadline an answer may come on a machine that does other things."""
+SLACK_S = 5.0
+"""How much later than its deadline an answer may come on a machine that does other things. What is
+given up would take several times as long."""
 
 _MADE: dict[str, tuple[str, str]] = {}
 
@@ -179,13 +180,13 @@ async def test_a_model_that_is_late_costs_the_order_and_not_the_hits(
     found = await search(
         rung,
         at,
-        timeout_s=1.5,
+        timeout_s=2.5,
         text="budget",
         limit=20,
         rerank=search_pb2.Rerank(model=MODEL),
         ids_only=True,
     )
-    assert time.monotonic() - begin_s < 1.5 + SLACK_S
+    assert time.monotonic() - begin_s < 2.5 + SLACK_S
     late = (search_pb2.RERANK_OUTCOME_LATE, search_pb2.RERANK_OUTCOME_PARTIAL)
     assert found.rerank_outcome in late
     check_order(found)

@@ -197,9 +197,10 @@ def test_segments_are_built_anew_one_by_one_once_their_collection_stores_otherwi
     storage: Storage,
 ) -> None:
     rows, _ = clustered()
+    points = points_of(rows[:1_200])
     before = CollectionIndex(IndexSettings(rows.shape[1], graph=WALKED))
-    for number, part in enumerate(np.array_split(np.arange(1_200), 3), 1):
-        before.apply([points_of(rows)[n] for n in part], [], number, str(number))
+    for number, part in enumerate(np.array_split(np.arange(len(points)), 3), 1):
+        before.apply([points[n] for n in part], [], number, str(number))
         before.freeze()
         work = before.seal_work()
         assert work is not None
@@ -215,7 +216,7 @@ def test_segments_are_built_anew_one_by_one_once_their_collection_stores_otherwi
         install(after, work)
     assert after.merge_work() is None
     assert {s.sealed.storage for s in after.view.segments if s.sealed} == {storage}
-    wanted = [p.id for p in points_of(rows)[:1_200]]
+    wanted = [point.id for point in points]
     old, new = (get(v, wanted, with_vectors=True) for v in (view, after.view))
     for one, other in zip(old, new, strict=True):
         assert one.vector is not None and other.vector is not None

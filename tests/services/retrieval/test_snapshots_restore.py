@@ -282,15 +282,16 @@ async def test_a_restore_that_breaks_off_leaves_nothing_and_can_be_done_again(
     log = await filled(store, collection, room)
     await keep(store, room, log, "monday")
     wanted = contents(await view_of(room, log))
-    exists = room._objects.exists
+    exists, there = room._objects.exists, asyncio.Event()
 
     async def stuck(name: str) -> bool:
+        there.set()
         await asyncio.sleep(3600)
         return True
 
     monkeypatch.setattr(room._objects, "exists", stuck)  # the last step of a restore
     working = asyncio.create_task(restore(store, room, log, "monday", "copy"))
-    await asyncio.sleep(1)
+    await asyncio.wait_for(there.wait(), 20)
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
     async with store.transaction("default") as tx:
