@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from engine.index.payloads import Mask, PayloadIndex
 from engine.index.postings import WordBuffer
 from engine.index.sparse import SparseBuffer
 from engine.index.storage import Kept
+from engine.index.written import WrittenPayload
 from engine.types import Matrix, Point, Vector
 
 _POINT_BYTES = 450
@@ -34,6 +35,9 @@ _POINT_BYTES = 450
 
 _PAYLOAD_ENTRY_BYTES = 150
 """A key and a scalar of a payload, roughly."""
+
+_WRITTEN_BYTES = 80
+"""A payload as its text, beside that."""
 
 
 class Buffer:
@@ -49,12 +53,12 @@ class Buffer:
         "points",
         "positions_by_id",
         "seqs",
+        "sparse",
         "token_bytes",
         "vectors",
         "words",
     )
 
-        "sparse",
     def __init__(self, dimensions: int, analyze: Analyze, capacity: int = 64) -> None:
         """Empty; vectors will have `dimensions`. `analyze` takes texts apart into words."""
         self.count = 0
@@ -64,45 +68,40 @@ class Buffer:
         self.dense: Mask = np.zeros(capacity, np.bool_)
         self.payloads = PayloadIndex(self.points, analyze)
         self.words = WordBuffer()
+        self.sparse: SparseBuffer | None = None  # until a row has a sparse vector
         self.positions_by_id: dict[str, int] = {}
         self._previous: list[int] = []
         self._sorted_ids: list[str] = []
         self._object_bytes = 0
         self.token_bytes = 0
-        self.sparse: SparseBuffer | None = None  # until a row has a sparse vector
 
     def append(
         self,
         points: Sequence[Point],
-        vectors: Sequence[Vector | None],
+        vectors: Sequence[Vector | None] | Matrix,
         words: Sequence[Sequence[str]],
         seqs: Sequence[int],
     ) -> None:
-        """Add rows; `vectors` are prepared for the metric, the points' own are dropped. `words`
-        are those of the texts, `seqs` the commits that wrote the rows."""
+        """Add rows; `vectors`, one a point or a matrix, are prepared for the metric, and the
+        points' own are dropped. `words` are those of the texts, `seqs` the commits that wrote the
+        rows."""
         first, total = self.count, self.count + len(points)
         self._reserve(total)
         self.seqs[first:total] = seqs
-        for position, (point, vector) in enumerate(zip(points, vectors, strict=True), first):
-            if vector is not None:
-                self.vectors[position] = vector
-                self.dense[position] = True
-            kept = dataclasses.replace(point, vector=None)
+        self._append_vectors(first, vectors)
+        known = self.positions_by_id
+        for position, point in enumerate(points, first):
+            kept = point if point.vector is None else dataclasses.replace(point, vector=None)
             self.points.append(kept)
-            self._previous.append(self.positions_by_id.get(point.id, -1))
-            self.positions_by_id[point.id] = position
+            self._previous.append(known.get(point.id, -1))
+            known[point.id] = position
             self._object_bytes += _object_bytes(kept)
             if kept.token_vectors is not None:
                 self.token_bytes += kept.token_vectors.nbytes
-        self.payloads.append(first, [point.payload for point in points])
         self.words.append(first, words)
+        self._append_sparse(first, points)
         self.count = total
 
-    def _reserve(self, total: int) -> None:
-        if total <= len(self.seqs):
-        self._append_sparse(first, points)
-            return
-        capacity = max(total, 2 * len(self.seqs))
     def _append_vectors(self, first: int, vectors: Sequence[Vector | None] | Matrix) -> None:
         if isinstance(vectors, np.ndarray) or all(vector is not None for vector in vectors):
             self.vectors[first : first + len(vectors)] = vectors
@@ -120,6 +119,10 @@ class Buffer:
             self.sparse = SparseBuffer()
         self.sparse.append(first, [point.sparse_vector for point in points])
 
+    def _reserve(self, total: int) -> None:
+        if total <= len(self.seqs):
+            return
+        capacity = max(total, 2 * len(self.seqs))
         count = self.count
         seqs = np.empty(capacity, np.int64)
         seqs[:count] = self.seqs[:count]
@@ -135,6 +138,11 @@ class Buffer:
         while position >= count:
             position = self._previous[position]
         return position
+
+    def found(self, ids: Set[str], count: int) -> list[int]:
+        """The newest of the first `count` positions of those of these ids that there are."""
+        places = [self.find(id, count) for id in self.positions_by_id.keys() & ids]
+        return [place for place in places if place >= 0]
 
     def id(self, position: int) -> str:
         """The id of a row."""
@@ -173,6 +181,11 @@ class Buffer:
                 yield candidate, position
 
     @property
+    def sparse_bytes(self) -> int:
+        """About how much memory the sparse vectors take, in bytes."""
+        return 0 if self.sparse is None else self.sparse.nbytes
+
+    @property
     def nbytes(self) -> int:
         """About how much memory the rows take, in bytes."""
         arrays = self.seqs.nbytes + self.vectors.nbytes + self.dense.nbytes + self.sparse_bytes
@@ -181,12 +194,11 @@ class Buffer:
 
 
 def _object_bytes(point: Point) -> int:
-    @property
-    def sparse_bytes(self) -> int:
-        """About how much memory the sparse vectors take, in bytes."""
-        return 0 if self.sparse is None else self.sparse.nbytes
-
-    total = _POINT_BYTES + sys.getsizeof(point.text) + _PAYLOAD_ENTRY_BYTES * len(point.payload)
+    payload = point.payload
+    if isinstance(payload, WrittenPayload):
+        total = _POINT_BYTES + sys.getsizeof(point.text) + _WRITTEN_BYTES + len(payload.text)
+    else:
+        total = _POINT_BYTES + sys.getsizeof(point.text) + _PAYLOAD_ENTRY_BYTES * len(payload)
     if point.sentences is not None:
         total += point.sentences.spans.nbytes + point.sentences.vectors.nbytes + 300
     return total

@@ -21,7 +21,7 @@ different threads; searches never take it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +45,7 @@ from engine.index.segment import SegmentView
 from engine.index.storage import Storage, precise_vectors
 from engine.index.view import View
 from engine.index.words import Analyzer
-from engine.types import Point
+from engine.types import Matrix, Point, Vector
 
 DIMENSIONS_MAX = 4_096
 
@@ -131,6 +131,7 @@ class CollectionIndex:
         change_id: str,
         *,
         seqs: Sequence[int] | None = None,
+        vectors: Matrix | None = None,
         adopted: Sequence[Sealed] = (),
         retired: Collection[str] = (),
         sealed_seq: int | None = None,
@@ -138,19 +139,18 @@ class CollectionIndex:
         """Make a batch of changes visible, all at once.
 
         Deletes come first, then upserts, of which the last of an id wins; deleting what does not
-        exist is nothing. `seqs` are the commits that wrote the upserts, `watermark` by default.
+        exist is nothing. `seqs` are the commits that wrote the upserts, `watermark` by default;
+        `vectors`, of `prepare_matrix`, what they have in place of vectors of their own.
         Then segments are adopted and retired. `watermark` must not fall (ValueError). Raises
         DimensionMismatch or InvalidVector before anything has changed, and DataLoss, with nothing
         changed, where a retired segment has a living row that no adopted one has.
         """
         settings = self.settings
-        vectors = prepare_rows(
-            settings.metric,
-            settings.dimensions,
-            [point.vector for point in upserts],
-            "points",
-        )
-        vectors = precise_vectors(self.settings.storage, vectors)
+        prepared: Sequence[Vector | None] | Matrix | None = vectors
+        if prepared is None:
+            given = [point.vector for point in upserts]
+            prepared = prepare_rows(settings.metric, settings.dimensions, given, "points")
+        prepared = precise_vectors(settings.storage, prepared)
         words = [self._analyzer.words(point.text) if point.text else [] for point in upserts]
         with self._lock:
             if watermark < self._view.watermark:
@@ -160,14 +160,18 @@ class CollectionIndex:
             last = {point.id: place for place, point in enumerate(upserts)}
             chosen = sorted(last.values())
             before = self._view.segments
-            segments = _without(before, list({*deletes, *last}))
-            if chosen:
+            segments = _without(before, {*deletes, *last})
+            written = [watermark] * len(upserts) if seqs is None else seqs
+            if len(chosen) == len(upserts) and chosen:
+                self._buffer.append(upserts, prepared, words, written)
+            elif chosen:
                 self._buffer.append(
                     [upserts[place] for place in chosen],
-                    [vectors[place] for place in chosen],
+                    [prepared[place] for place in chosen],
                     [words[place] for place in chosen],
-                    [watermark if seqs is None else seqs[place] for place in chosen],
+                    [written[place] for place in chosen],
                 )
+            if chosen:
                 segments = self._with_appended(segments, len(chosen))
             if adopted or retired:
                 segments = _adopted(segments, adopted, retired)
@@ -297,19 +301,21 @@ class CollectionIndex:
         return kept
 
 
-def _without(segments: Sequence[SegmentView], ids: Sequence[str]) -> list[SegmentView]:
+def _without(segments: Sequence[SegmentView], ids: Set[str]) -> list[SegmentView]:
     """With the living rows of these ids dead."""
     if not ids:
         return list(segments)
-    hashes = hash_ids(ids) if any(one.sealed is not None for one in segments) else None
+    listed = list(ids) if any(one.sealed is not None for one in segments) else []
+    hashes = hash_ids(listed)
     out = []
     for segment in segments:
-        if segment.sealed is None or hashes is None:
-            places = [place for place in map(segment.find, ids) if place >= 0]
-        else:
-            found = segment.sealed.rows.positions(ids, hashes)
+        found = np.zeros(0, np.int64)
+        if isinstance(segment.rows, Buffer):
+            found = np.array(segment.rows.found(ids, segment.count), np.int64)
+        elif segment.sealed is not None:
+            found = segment.sealed.rows.positions(listed, hashes)
             found = found[found >= 0]
-            places = found[segment.live[found]].tolist()
+        places = found[segment.live[found]].tolist()
         out.append(segment.without(places) if places else segment)
     return out
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.index.files import Array, Arrays
+from engine.index.written import WrittenPayload
 from engine.types import JsonValue, Payload, Point, Sentences, Span, TokenVectors, Vector
 
 Hashes = NDArray[np.uint64]
@@ -146,6 +147,8 @@ def _utf8(text: str) -> bytes:
 
 
 def _json(payload: Payload) -> bytes:
+    if isinstance(payload, WrittenPayload):
+        return payload.text
     return _utf8(json.dumps(payload, ensure_ascii=False, separators=(",", ":")))
 
 

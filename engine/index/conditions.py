@@ -237,7 +237,7 @@ def matches(filter: Filter, payload: Payload, analyze: Analyze = plain_words) ->
         case Not(part):
             return not matches(part, payload, analyze)
         case _:
-            return _leaf_matches(filter, list(_values(payload, filter.field)), analyze)
+            return _leaf_matches(filter, list(values_at(payload, filter.field)), analyze)
 
 
 def _leaf_matches(leaf: Leaf, values: list[JsonValue], analyze: Analyze) -> bool:
@@ -269,7 +269,7 @@ def _leaf_matches(leaf: Leaf, values: list[JsonValue], analyze: Analyze) -> bool
             return first <= sum(value is not None for value in values) <= last
 
 
-def _values(value: JsonValue, field: str) -> Iterator[JsonValue]:
+def values_at(value: JsonValue, field: str) -> Iterator[JsonValue]:
     """What a path leads to: scalars, nulls and objects, arrays taken apart."""
     if isinstance(value, Mapping):
         if field in value:
@@ -278,7 +278,7 @@ def _values(value: JsonValue, field: str) -> Iterator[JsonValue]:
             if field[:dot] in value:
                 for element in _elements(value[field[:dot]]):
                     if isinstance(element, Mapping):
-                        yield from _values(element, field[dot + 1 :])
+                        yield from values_at(element, field[dot + 1 :])
 
 
 def _elements(value: JsonValue) -> Iterator[JsonValue]:

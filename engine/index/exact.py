@@ -98,20 +98,28 @@ def prepare_rows(
     given = [vector for vector in vectors if vector is not None]
     plain = all(one.dtype == np.float32 and one.shape == (dimensions,) for one in given)
     if plain and len(given) > 1:
-        rows: Matrix = np.stack(given)
-        with np.errstate(over="ignore", invalid="ignore"):
-            squares = np.vecdot(rows, rows)
-        # Outside of this range, and for what is not a number, it takes more than one step.
-        if bool(np.all((squares > 1e-30) & (squares < 1e30))):
-            if metric is Metric.COSINE:
-                squares[np.abs(squares - 1.0) <= _UNIT] = 1.0
-                rows /= np.sqrt(squares)[:, None]
+        rows = prepare_matrix(metric, np.stack(given))
+        if rows is not None:
             prepared = iter(rows)
             return [None if vector is None else next(prepared) for vector in vectors]
     return [
         None if vector is None else prepare(metric, dimensions, vector, f"{path}[{index}].vector")
         for index, vector in enumerate(vectors)
     ]
+
+
+def prepare_matrix(metric: Metric, rows: Matrix) -> Matrix | None:
+    """Rows as `prepare` gives them, to the bit, in a matrix; None where one of them
+    takes more than one step, or is refused."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.vecdot(rows, rows)
+    if not bool(np.all((squares > 1e-30) & (squares < 1e30))):
+        return None
+    if metric is not Metric.COSINE:
+        return rows
+    squares[np.abs(squares - 1.0) <= _UNIT] = 1.0
+    prepared: Matrix = rows / np.sqrt(squares)[:, None]
+    return prepared
 
 
 def scores(metric: Metric, rows: Matrix, query: Vector) -> NDArray[np.float32]:

@@ -8,12 +8,14 @@ State, and what is always true of it:
   once and never sees half an append. Positions in it ascend.
 - Each distinct string of a column has an ordinal, in order of first appearance. It is listed
   before any row that uses it is published.
-- A path has a column from the first row that has it, or, past `PATHS_MAX` paths, never; paths
-  without a column are then evaluated row by row.
+- A path has a column once a condition looks at it, or, past `PATHS_MAX` paths, never: such paths
+  are evaluated row by row. A column is brought up to a view by the first reader who needs it so
+  far, one at a time: most payloads are sealed before anybody asks, and writers pay nothing.
 """
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
@@ -42,14 +44,15 @@ from engine.index.conditions import (
     Range,
     ValuesCount,
     closed,
-    flatten,
     key_of,
     matches,
     plain_words,
+    values_at,
     words_of,
 )
 from engine.index.instants import instant_of
-from engine.types import JsonValue, Payload, Point
+from engine.index.written import values_of
+from engine.types import JsonValue, Point
 
 _PRESENT, _INSTANT, _NULL = 3, 4, 5
 """Series beside those of the kinds BOOLEAN, NUMBER and STRING: once for each value that is not
@@ -106,11 +109,12 @@ class _Series:
 
 
 class _Column:
-    """All that one path holds."""
+    """All that one path holds in the first `rows` rows."""
 
-    __slots__ = ("_analyzed", "_sorted", "ordinals", "series", "words")
+    __slots__ = ("_analyzed", "_sorted", "ordinals", "rows", "series", "words")
 
     def __init__(self) -> None:
+        self.rows = 0
         self.series = tuple(_Series(dtype) for dtype in _DTYPES)
         self.ordinals: dict[str, int] = {}
         self.words: list[str] = []
@@ -171,41 +175,44 @@ class _Column:
 
 
 class PayloadIndex:
-    """The columns of one segment. `append` is for one writer, `mask` for any number of readers."""
+    """The columns of one segment, for any number of readers, while one writer appends points."""
 
     def __init__(self, points: Sequence[Point], analyze: Analyze = plain_words) -> None:
-        """Over the points of a segment, which the owner appends to before it calls `append`.
+        """Over the points of a segment, of which readers know how many there are.
 
         `analyze` takes the strings apart for conditions on words; always the same for one index.
         """
         self._points = points
         self._analyze = analyze
         self._columns: dict[str, _Column] = {}
-        self._overflowed = False
+        self._growing = threading.Lock()
 
-    def append(self, first_row: int, payloads: Sequence[Payload]) -> None:
-        """Take in the payloads of rows `first_row`, `first_row` + 1, …"""
-        batch: dict[tuple[str, int], tuple[list[float | int], list[int]]] = {}
-        for row, payload in enumerate(payloads, first_row):
-            for path, value in flatten(payload):
-                column = self._column(path)
-                if column is None:
-                    continue
-                for kind, code in _entries(column, value):
-                    values, rows = batch.setdefault((path, kind), ([], []))
-                    values.append(code)
-                    rows.append(row)
-        for (path, kind), (values, rows) in batch.items():
-            self._columns[path].series[kind].extend(values, rows)
-
-    def _column(self, path: str) -> _Column | None:
+    def _column(self, path: str, rows: int) -> _Column | None:
+        """What a path holds in the first `rows` rows, and maybe later ones; None past `PATHS_MAX`
+        paths."""
         column = self._columns.get(path)
-        if column is None:
-            if len(self._columns) >= PATHS_MAX:
-                self._overflowed = True
-                return None
-            column = self._columns[path] = _Column()
+        if column is not None and column.rows >= rows:
+            return column
+        with self._growing:
+            column = self._columns.get(path)
+            if column is None:
+                if len(self._columns) >= PATHS_MAX:
+                    return None
+                column = self._columns[path] = _Column()
+            self._grow(column, path, rows)
         return column
+
+    def _grow(self, column: _Column, path: str, rows: int) -> None:
+        batch: dict[int, tuple[list[float | int], list[int]]] = {}
+        for row in range(column.rows, rows):
+            for value in values_at(values_of(self._points[row].payload), path):
+                for kind, code in _entries(column, value):
+                    values, places = batch.setdefault(kind, ([], []))
+                    values.append(code)
+                    places.append(row)
+        for kind, (values, places) in batch.items():
+            column.series[kind].extend(values, places)
+        column.rows = max(column.rows, rows)
 
     def mask(self, filter: Filter, rows: int) -> Mask:
         """Which of the first `rows` rows satisfy a valid filter."""
@@ -228,16 +235,13 @@ class PayloadIndex:
                 return self._leaf(filter, rows)
 
     def _leaf(self, leaf: Leaf, rows: int) -> Mask:
-        overflowed = self._overflowed  # read before the lookup: columns only ever come to be
-        column = self._columns.get(leaf.field)
-        if column is None and overflowed:
-            payloads = (self._points[row].payload for row in range(rows))
+        column = self._column(leaf.field, rows)
+        if column is None:
+            payloads = (values_of(self._points[row].payload) for row in range(rows))
             return np.array([matches(leaf, one, self._analyze) for one in payloads], np.bool_)
         if isinstance(leaf, ValuesCount):
             return _counted(column, leaf, rows)
         out = np.zeros(rows, np.bool_)
-        if column is None:
-            return out
         if isinstance(leaf, HasAll):
             out[:] = True
             for value in leaf.values:
@@ -270,11 +274,9 @@ def _entries(column: _Column, value: JsonValue) -> list[tuple[int, float | int]]
     return entries
 
 
-def _counted(column: _Column | None, leaf: ValuesCount, rows: int) -> Mask:
+def _counted(column: _Column, leaf: ValuesCount, rows: int) -> Mask:
     first, last = closed(leaf)
-    counts: NDArray[np.intp] = np.zeros(rows, np.intp)
-    if column is not None:
-        counts = np.bincount(column.series[_PRESENT].upto(rows)[1], minlength=rows)
+    counts: NDArray[np.intp] = np.bincount(column.series[_PRESENT].upto(rows)[1], minlength=rows)
     hits: Mask = (counts >= first) & (counts <= last)
     return hits
 

@@ -56,16 +56,20 @@ def precise_rows(storage: Storage, rows: NDArray[Any]) -> NDArray[Any]:
     return rounded
 
 
-def precise_vectors(storage: Storage, vectors: Sequence[Vector | None]) -> Sequence[Vector | None]:
+def precise_vectors(
+    storage: Storage, vectors: Sequence[Vector | None] | Matrix
+) -> Sequence[Vector | None] | Matrix:
     """Float32 vectors that are compared in place of those that came; None stays None."""
     if storage is Storage.FLOAT32:
         return vectors
+    if isinstance(vectors, np.ndarray):
+        return precise_rows(storage, vectors).astype(np.float32)
     return [
         None if one is None else precise_rows(storage, one).astype(np.float32) for one in vectors
     ]
 
 
-def check_range(storage: Storage, vector: Vector, field: str) -> None:
+def check_range(storage: Storage, vector: Vector | Matrix, field: str) -> None:
     """Raises InvalidVector for a prepared vector with a value that its collection cannot hold."""
     if storage is Storage.FLOAT32:
         return

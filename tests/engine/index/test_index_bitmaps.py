@@ -67,7 +67,6 @@ def test_sealed_columns_agree_with_the_meaning_of_a_filter_and_with_the_buffer(
     assert list(index.matching(filter)) == expected
     assert list(index.matching(canonical(filter))) == expected
     buffer = PayloadIndex([Point(str(row), None, payload=one) for row, one in enumerate(payloads)])
-    buffer.append(0, payloads)
     assert np.flatnonzero(buffer.mask(filter, len(payloads))).tolist() == expected
 
 
