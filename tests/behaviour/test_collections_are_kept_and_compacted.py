@@ -122,8 +122,9 @@ async def test_a_compaction_says_what_it_gave_back(rung: Rung, given: Given) -> 
     assert receipt.recall_before == receipt.recall_after == 1.0
     assert receipt.after.disk_kib <= receipt.before.disk_kib
     assert receipt.after.resident_kib > 1_000 and receipt.compact_ms > 0
-    request = pb.GetCollectionStatsRequest(name=collection, min_watermark=receipt.watermark)
-    stats = await rung.call("GetCollectionStats", request)
+    request = pb.GetCollectionStatsRequest(name=collection)
+    headers = {"x-ragmesh-watermark": receipt.watermark}
+    stats = await rung.call("GetCollectionStats", request, headers=headers)
     assert (stats.tombstones, stats.buffered_points, stats.segments) == (0, 0, 1)
     assert stats.points == 38 and receipt.after.segments == 1
     assert await contents(rung, collection, receipt.watermark) == wanted[2:]

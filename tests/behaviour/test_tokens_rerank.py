@@ -139,8 +139,9 @@ async def test_token_stores_say_what_they_take(
         await search(rung, at, text="cells")
         collection = await rung.call("GetCollection", pb.GetCollectionRequest(name=at[0]))
         assert collection.collection.token_store is wanted
-        request = pb.GetCollectionStatsRequest(name=at[0], min_watermark=at[1])
-        stats = await rung.call("GetCollectionStats", request)
+        request = pb.GetCollectionStatsRequest(name=at[0])
+        headers = {"x-ragmesh-watermark": at[1]}
+        stats = await rung.call("GetCollectionStats", request, headers=headers)
         whole = sum(min(count, 254) for count in counted.tokens) * 384
         assert stats.token_bytes == (whole if wanted else 0)
 
@@ -155,8 +156,9 @@ async def test_passages_of_documents_bring_their_tokens_where_they_are_kept(
         collection = await given.text_collection(token_store=token_store)
         document, watermark = await given.ingested(collection, text, "abstracts.txt")
         await search(rung, (collection, watermark), text="cells")
-        request = pb.GetCollectionStatsRequest(name=collection, min_watermark=watermark)
-        stats = await rung.call("GetCollectionStats", request)
+        request = pb.GetCollectionStatsRequest(name=collection)
+        headers = {"x-ragmesh-watermark": watermark}
+        stats = await rung.call("GetCollectionStats", request, headers=headers)
         taken.append(stats.token_bytes)
         if token_store:
             by_tokens = search_pb2.Rerank(method=search_pb2.RERANK_METHOD_TOKENS)
