@@ -79,7 +79,7 @@ def measure(view: View, query: Query) -> Sampled | None:
     if query.vector is None:
         return None
     depth = query.limit
-    if query.mode is not Mode.DENSE and query.text:
+    if query.mode is not Mode.DENSE and (query.text or query.sparse is not None):
         # As deep as the leg of a hybrid search goes, which is part of how well it finds.
         depth = min(LIMIT_MAX, max(depth, query.candidates or max(100, 4 * depth)))
     again = replace(query, mode=Mode.DENSE, text=None, limit=depth, score_threshold=None)

@@ -125,9 +125,9 @@ def _point(point: point_pb2.Point, field: str) -> None:
     fields.characters(point.text, f"{field}.text", POINT_TEXT_CHARACTERS_MAX)
     fields.storable(point.text, f"{field}.text")
     fields.payload(point.payload, f"{field}.payload", PAYLOAD_BYTES_MAX)
-    if not point.HasField("vector") and not point.text:
+    if not point.HasField("vector") and not point.text and not point.HasField("sparse_vector"):
         raise InvalidField(
-            f"{field} has neither vector nor text; it could never be found.",
+            f"{field} has neither vector nor text nor sparse_vector; it could never be found.",
             field=field,
             metadata={"field": field},
         )

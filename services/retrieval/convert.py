@@ -8,13 +8,17 @@ from dataclasses import asdict, fields
 from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
-from engine.index.search import Explain, Mode
 from engine.types import Hit, Point
 from services.retrieval.core import PinnedModel
 from services.retrieval.filter_values import filter_value as filter_value
 from services.retrieval.index.recall import BandRecall
 from services.rpc import names
-from services.rpc.values import sentence_messages, timestamp, vector_message
+from services.rpc.values import (
+    sentence_messages,
+    sparse_vector_message,
+    timestamp,
+    vector_message,
+)
 from services.store.collections import (
     RECALL_TARGET_DEFAULT,
     SAMPLE_SHARE_DEFAULT,
@@ -174,6 +178,8 @@ def add_hits(
             message.dense_score = hit.dense_score
         if hit.lexical_score is not None:
             message.lexical_score = hit.lexical_score
+        if hit.sparse_score is not None:
+            message.sparse_score = hit.sparse_score
         if hit.rerank_score is not None:
             message.rerank_score = hit.rerank_score
         _fill_point(
@@ -205,27 +211,7 @@ def _fill_point(
         message.payload.update(dict(point.payload))
     if vectors and point.vector is not None:
         message.vector.CopyFrom(vector_message(point.vector))
+    if vectors and point.sparse_vector is not None:
+        message.sparse_vector.CopyFrom(sparse_vector_message(point.sparse_vector))
     if sentences:
         message.sentences.extend(sentence_messages(point.sentences))
-
-
-def plan_message(explain: Explain, points: int) -> pb.SearchPlan:
-    """How a search was done."""
-    legs = []
-    if explain.mode is not Mode.LEXICAL:
-        if explain.walked:
-            legs.append("hnsw")
-        if explain.scanned or not explain.walked:
-            legs.append("exact" if explain.matches is None else "filtered_exact")
-    if explain.mode is not Mode.DENSE:
-        legs.append("lexical")
-    matching = points if explain.matches is None else explain.matches
-    return pb.SearchPlan(
-        strategy="+".join(legs),
-        matching_points=matching,
-        selectivity=matching / points if points else 0.0,
-        visited_points=explain.visited,
-        dense_candidates=explain.dense_candidates,
-        lexical_candidates=explain.lexical_candidates,
-        segments=explain.segments,
-    )

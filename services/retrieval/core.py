@@ -75,7 +75,7 @@ class RetrievalCore:
         for index, vector in enumerate(prepared if storage is not Storage.FLOAT32 else ()):
             if vector is not None:
                 check_range(storage, vector, f"points[{index}].vector")
-        missing = [i for i, row in enumerate(rows) if row.vector is None]
+        missing = [i for i, row in enumerate(rows) if row.vector is None and row.text]
         if not missing or not collection.embedding_model:
             return list(rows)
         completed = list(rows)

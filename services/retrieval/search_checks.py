@@ -88,23 +88,76 @@ def _search(request: pb.SearchCollectionRequest) -> None:
 
 def _query(request: pb.SearchCollectionRequest) -> None:
     query = request.WhichOneof("query")
-    if query is None:
+    sparse = request.HasField("sparse_vector")
+    if sparse and request.mode in (pb.SEARCH_MODE_DENSE, pb.SEARCH_MODE_LEXICAL):
         raise InvalidField(
-            "The search has no query. Give text, vector, point_id or examples.", field="query"
+            "sparse_vector is for searches by it, and this mode is for another. Leave one of them "
+            "out, or search in hybrid mode.",
+            field="sparse_vector",
         )
+    if request.mode == pb.SEARCH_MODE_SPARSE:
+        _sparse(query, sparse)
+    if query is None:
+        _without_query(request, sparse)
+        return
     if query == "text":
         fields.characters(request.text, "text", QUERY_CHARACTERS_MAX, least=1)
         if not request.text.strip():
             raise InvalidField("text has nothing but white space.", field="text")
-    elif request.mode in (pb.SEARCH_MODE_LEXICAL, pb.SEARCH_MODE_HYBRID):
-        raise InvalidField("A lexical or hybrid search needs a text.", field="mode")
-    elif query == "point_id":
+        return
+    if request.mode == pb.SEARCH_MODE_LEXICAL:
+        raise InvalidField("A lexical search needs a text.", field="mode")
+    if request.mode == pb.SEARCH_MODE_HYBRID and not sparse:
+        raise InvalidField(
+            "A hybrid search needs a text, or a sparse_vector beside its query.", field="mode"
+        )
+    if query == "point_id":
         point_id(request.point_id, "point_id")
     elif query == "examples":
         examples = request.examples
         fields.enum(examples, "strategy")
+        if sparse and examples.strategy == search_pb2.EXAMPLE_STRATEGY_BEST_SCORE:
+            raise InvalidField(
+                "EXAMPLE_STRATEGY_BEST_SCORE is a search of its own for each example. Leave "
+                "sparse_vector out, or take the average.",
+                field="examples.strategy",
+            )
         _examples(examples.positive, "examples.positive", least=1)
         _examples(examples.negative, "examples.negative", least=0)
+
+
+def _without_query(request: pb.SearchCollectionRequest, sparse: bool) -> None:
+    if not sparse:
+        raise InvalidField(
+            "The search has no query. Give text, vector, point_id, examples or sparse_vector.",
+            field="query",
+        )
+    if request.mode == pb.SEARCH_MODE_HYBRID:
+        raise InvalidField(
+            "A hybrid search needs a text, a vector, a point_id or examples beside sparse_vector.",
+            field="mode",
+        )
+
+
+def _sparse(query: str | None, sparse: bool) -> None:
+    """A search by sparse vector alone."""
+    if query == "examples":
+        raise InvalidField(
+            "Examples are searched by vector. Give one point_id or sparse_vector to search by "
+            "sparse vector.",
+            field="mode",
+        )
+    if query == "point_id" and sparse:
+        raise InvalidField(
+            "point_id brings its own sparse vector. Leave one of them out, or search in hybrid "
+            "mode.",
+            field="sparse_vector",
+        )
+    if query != "point_id" and not sparse:
+        raise InvalidField(
+            "A sparse search needs a sparse_vector, or the point_id of a point with one.",
+            field="mode",
+        )
 
 
 def _examples(examples: Sequence[search_pb2.Example], field: str, least: int) -> None:
@@ -124,7 +177,7 @@ def _fusion(fusion: pb.RankFusion) -> None:
         fields.enum(fusion, "method")
     if fusion.k:
         fields.number(fusion.k, "fusion.k", 1, 10_000)
-    for leg in ("dense_weight", "lexical_weight"):
+    for leg in ("dense_weight", "lexical_weight", "sparse_weight"):
         if fusion.HasField(leg):
             fields.number(getattr(fusion, leg), f"fusion.{leg}", 1e-6, 1_000)
     fields.number(fusion.candidates, "fusion.candidates", 0, LIMIT_MAX)

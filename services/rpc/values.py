@@ -11,7 +11,8 @@ from google.protobuf import struct_pb2, timestamp_pb2
 from ragmesh.api.embedding.v1 import vector_pb2
 
 from engine.errors import InvalidVector
-from engine.types import JsonValue, Payload, Sentences, TokenVectors, Vector
+from engine.index import sparse
+from engine.types import JsonValue, Payload, Sentences, SparseVector, TokenVectors, Vector
 
 
 def vector_message(vector: Vector) -> vector_pb2.Vector:
@@ -40,6 +41,17 @@ def vector_value(message: vector_pb2.Vector, field: str) -> Vector:
         what = "is the zero vector" if norm == 0.0 else "has values that are not finite"
         raise InvalidVector(f"{field} {what}.", field=field, metadata={"field": field})
     return vector
+
+
+def sparse_vector_message(vector: SparseVector) -> vector_pb2.SparseVector:
+    """A sparse vector, its indices ascending."""
+    return vector_pb2.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+
+
+def sparse_vector_value(message: vector_pb2.SparseVector, field: str) -> SparseVector:
+    """A sparse vector with its indices in order. Raises InvalidVector as `sparse.prepare` does."""
+    indices = np.array(message.indices, np.uint32)
+    return sparse.prepare(indices, np.array(message.values, np.float32), field)
 
 
 def sentence_messages(sentences: Sentences | None) -> Iterable[vector_pb2.SentenceVector]:

@@ -1,6 +1,7 @@
-"""Vectors, sentences and token vectors as bytes.
+"""Vectors, sparse vectors, sentences and token vectors as bytes.
 
-A vector is its float32 values, little-endian. Sentences are a header of three little-endian
+A vector is its float32 values, little-endian. A sparse vector is its indices, as uint32, then as
+many values, as float32, both little-endian. Sentences are a header of three little-endian
 uint32 (layout version 1, sentences n, dimensions d), the spans as int32 of shape (n, 2), then the
 vectors as int8 of shape (n, d). Token vectors are a header of two (layout version 1, dimensions d)
 and int8 of shape (tokens, d).
@@ -13,7 +14,7 @@ import struct
 import numpy as np
 
 from engine.errors import DataLoss
-from engine.types import Sentences, TokenVectors, Vector
+from engine.types import Sentences, SparseVector, TokenVectors, Vector
 
 _HEADER = struct.Struct("<III")
 _TOKEN_HEADER = struct.Struct("<II")
@@ -28,6 +29,25 @@ def pack_vector(vector: Vector | None) -> bytes | None:
 def unpack_vector(data: bytes | None) -> Vector | None:
     """A read-only view on the bytes."""
     return None if data is None else np.frombuffer(data, dtype="<f4")
+
+
+def pack_sparse(vector: SparseVector | None) -> bytes | None:
+    """8 bytes an entry."""
+    if vector is None:
+        return None
+    indices = np.ascontiguousarray(vector.indices, dtype="<u4").tobytes()
+    return indices + np.ascontiguousarray(vector.values, dtype="<f4").tobytes()
+
+
+def unpack_sparse(data: bytes | None) -> SparseVector | None:
+    """Read-only views on the bytes. Raises DataLoss where they are no whole entries."""
+    if data is None:
+        return None
+    if not data or len(data) % 8:
+        raise DataLoss("a stored sparse vector is not a whole number of entries")
+    count = len(data) // 8
+    indices = np.frombuffer(data, dtype="<u4", count=count)
+    return SparseVector(indices, np.frombuffer(data, dtype="<f4", offset=4 * count))
 
 
 def pack_sentences(sentences: Sentences | None) -> bytes | None:

@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import DimensionMismatch, InvalidField
-from engine.types import Payload, Sentences, TokenVectors, Vector
-from services.store.codec import pack_sentences, pack_tokens, pack_vector
+from engine.index.written import WrittenPayload
+from engine.types import Payload, Sentences, SparseVector, TokenVectors, Vector
+from services.store.arrays import ByteaArray, TextArray, no_bytes, no_texts, zeros
+from services.store.codec import pack_sentences, pack_sparse, pack_tokens, pack_vector
 from services.store.collections import Collection, collection_not_found
 from services.store.store import Tx
 
@@ -61,6 +63,7 @@ class PointRow:
     passage_index: int = 0
     passage_set_key: bytes | None = None
     token_vectors: TokenVectors | None = None
+    sparse_vector: SparseVector | None = None
 
 
 _LOCK = (
@@ -72,8 +75,9 @@ WITH incoming AS (
     SELECT * FROM unnest(
         %(ids)b::text[], %(vectors)b::bytea[], %(texts)b::text[], %(payloads)b::text[],
         %(sentences)b::bytea[], %(documents)b::text[], %(indexes)b::int[], %(keys)b::bytea[],
-        %(tokens)b::bytea[]
-    ) AS t (id, vector, text, payload, sentences, document, passage_index, passage_set_key, tokens)
+        %(tokens)b::bytea[], %(sparse)b::bytea[]
+    ) AS t (id, vector, text, payload, sentences, document, passage_index, passage_set_key, tokens,
+        sparse)
 ), doomed AS MATERIALIZED (
     SELECT id FROM points
     WHERE tenant = %(tenant)s AND collection_uid = %(uid)s AND id = ANY(%(deletes)s::text[])
@@ -88,15 +92,15 @@ WITH incoming AS (
     SELECT %(tenant)s, %(uid)s, seq, change_id, clock_timestamp() FROM head
 ), written AS (
     INSERT INTO points (tenant, collection_uid, id, seq, vector, text, payload, sentences,
-        document, passage_index, passage_set_key, token_vectors)
+        document, passage_index, passage_set_key, token_vectors, sparse_vector)
     SELECT %(tenant)s, %(uid)s, i.id, head.seq, i.vector, i.text, i.payload::json, i.sentences,
-        i.document, i.passage_index, i.passage_set_key, i.tokens
+        i.document, i.passage_index, i.passage_set_key, i.tokens, i.sparse
     FROM incoming i, head
     ON CONFLICT (tenant, collection_uid, id) DO UPDATE SET
         seq = excluded.seq, vector = excluded.vector, text = excluded.text,
         payload = excluded.payload, sentences = excluded.sentences, document = excluded.document,
         passage_index = excluded.passage_index, passage_set_key = excluded.passage_set_key,
-        token_vectors = excluded.token_vectors
+        token_vectors = excluded.token_vectors, sparse_vector = excluded.sparse_vector
 ), gone AS (
     DELETE FROM points
     WHERE tenant = %(tenant)s AND collection_uid = %(uid)s
@@ -118,6 +122,42 @@ class Batch:
     """What one commit writes and deletes, as PostgreSQL takes it; see `prepared_batch`."""
 
     params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainPoints:
+    """Points with an id, a vector, a text and a payload, as columns: their ids ascend, as UTF-8,
+    and each is once. Checked; the vectors have the collection's dimensions."""
+
+    ids: TextArray
+    vectors: ByteaArray
+    texts: TextArray
+    payloads: TextArray
+    count: int
+
+
+def plain_batch(collection: Collection, points: PlainPoints) -> Batch:
+    """As `prepared_batch` makes it, without looking at each point."""
+    count = points.count
+    return Batch(
+        {
+            "tenant": collection.tenant,
+            "uid": collection.uid,
+            "ids": points.ids,
+            "vectors": points.vectors,
+            "texts": points.texts,
+            "payloads": points.payloads,
+            "sentences": no_bytes(count),
+            "documents": no_texts(count),
+            "indexes": zeros(count),
+            "keys": no_bytes(count),
+            "tokens": no_bytes(count),
+            "sparse": no_bytes(count),
+            "count": count,
+            "deletes": [],
+            "unchanged_since": None,
+        }
+    )
 
 
 def prepared_batch(
@@ -147,6 +187,7 @@ def prepared_batch(
         "indexes": [row.passage_index for row in rows],
         "keys": [row.passage_set_key for row in rows],
         "tokens": [pack_tokens(row.token_vectors) for row in rows],
+        "sparse": [pack_sparse(row.sparse_vector) for row in rows],
         "count": len(rows),
         "deletes": sorted(set(deletes)),
         "unchanged_since": unchanged_since,

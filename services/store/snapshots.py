@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from engine.errors import SnapshotExists, SnapshotNotFound
-from services.store.codec import pack_sentences, pack_tokens, pack_vector
+from services.store.codec import pack_sentences, pack_sparse, pack_tokens, pack_vector
 from services.store.collections import (
     Collection,
     CollectionSpec,
@@ -92,11 +92,12 @@ SELECT {_COLUMNS} FROM added
 """
 _RESTORE = """
 INSERT INTO points (tenant, collection_uid, id, seq, vector, text, payload, sentences,
-    token_vectors, passage_index)
-SELECT %(tenant)s, %(uid)s, t.id, t.seq, t.vector, t.text, t.payload::json, t.sentences, t.tokens, 0
+    token_vectors, sparse_vector, passage_index)
+SELECT %(tenant)s, %(uid)s, t.id, t.seq, t.vector, t.text, t.payload::json, t.sentences, t.tokens,
+    t.sparse, 0
 FROM unnest(%(ids)b::text[], %(seqs)s::bigint[], %(vectors)b::bytea[], %(texts)b::text[],
-    %(payloads)b::text[], %(sentences)b::bytea[], %(tokens)b::bytea[])
-    AS t (id, seq, vector, text, payload, sentences, tokens)
+    %(payloads)b::text[], %(sentences)b::bytea[], %(tokens)b::bytea[], %(sparse)b::bytea[])
+    AS t (id, seq, vector, text, payload, sentences, tokens, sparse)
 """
 
 
@@ -224,6 +225,7 @@ async def restore_points(
             "payloads": [json.dumps(row.payload, ensure_ascii=False) for row in rows],
             "sentences": [pack_sentences(row.sentences) for row in rows],
             "tokens": [pack_tokens(row.token_vectors) for row in rows],
+            "sparse": [pack_sparse(row.sparse_vector) for row in rows],
         },
     )
 

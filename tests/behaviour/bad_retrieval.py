@@ -135,6 +135,19 @@ def wrong_vectors(field: str) -> Iterator[tuple[str, vector_pb2.Vector, str]]:
     yield f"{field} of half a float", vector_pb2.Vector(packed=b"12345"), "INVALID_VECTOR"
 
 
+def wrong_sparse_vectors(field: str) -> Iterator[tuple[str, vector_pb2.SparseVector]]:
+    make = vector_pb2.SparseVector
+    yield f"{field} empty", make()
+    yield f"{field} with NaN", make(indices=[3, 1], values=[1.0, NAN])
+    yield f"{field} with Inf", make(indices=[3], values=[-INF])
+    yield f"{field} with a zero", make(indices=[3, 4], values=[1.0, 0.0])
+    yield f"{field} with a huge value", make(indices=[3], values=[1e16])
+    yield f"{field} with an index twice", make(indices=[3, 1, 3], values=[1.0, 2.0, 3.0])
+    yield f"{field} with more indices than values", make(indices=[1, 2], values=[1.0])
+    yield f"{field} with more values than indices", make(indices=[1], values=[1.0, 2.0])
+    yield f"{field} of 4,097 entries", make(indices=range(4_097), values=[1.0] * 4_097)
+
+
 def _upsert(world: World) -> Iterator[Bad]:
     def make(**fields: Any) -> pb.UpsertPointsRequest:
         given = {"collection": world.vectors, "points": [point_pb2.Point(id="a", vector=GOOD)]}
@@ -157,6 +170,8 @@ def _upsert(world: World) -> Iterator[Bad]:
     yield Bad("neither vector nor text", make(points=[point_pb2.Point(id="a")]))
     for what, vector, reason in wrong_vectors("vector"):
         yield Bad(what, one(vector=vector), reason)
+    for what, sparse in wrong_sparse_vectors("sparse_vector"):
+        yield Bad(what, one(sparse_vector=sparse), "INVALID_VECTOR")
     large = struct_pb2.Struct()
     large.update({"x": "y" * 70_000})
     yield Bad("payload too large", one(payload=large))

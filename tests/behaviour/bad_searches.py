@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from google.protobuf import duration_pb2
+from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from ragmesh.api.retrieval.v1 import search_pb2
 
 from tests.behaviour.bad_requests import NAN, Bad, Table, World, named
-from tests.behaviour.bad_retrieval import ABSENT, FOR_NAN, GOOD, wrong_filters, wrong_vectors
+from tests.behaviour.bad_retrieval import (
+    ABSENT,
+    FOR_NAN,
+    GOOD,
+    wrong_filters,
+    wrong_sparse_vectors,
+    wrong_vectors,
+)
 from tests.behaviour.given import equals, packed, vectors
 
 DEFAULT_MODEL = "embeddingModels/default"
@@ -19,9 +27,27 @@ DEFAULT_MODEL = "embeddingModels/default"
 
 def one(world: World, **fields: Any) -> pb.SearchCollectionRequest:
     """A search by vector, unless the fields say by what."""
-    queries = {"text", "vector", "point_id", "examples"}
+    queries = {"text", "vector", "point_id", "examples", "sparse_vector"}
     query = {} if queries & fields.keys() else {"vector": GOOD}
     return pb.SearchCollectionRequest(**{"collection": world.vectors, **query, **fields})
+
+
+def _sparse(world: World, make: Callable[..., pb.SearchCollectionRequest]) -> Iterator[Bad]:
+    for what, wrong in wrong_sparse_vectors("sparse_vector"):
+        yield Bad(what, make(sparse_vector=wrong), "INVALID_VECTOR")
+    given = vector_pb2.SparseVector(indices=[1], values=[1.0])
+    for mode in (pb.SEARCH_MODE_DENSE, pb.SEARCH_MODE_LEXICAL):
+        both = make(text="x", sparse_vector=given, mode=mode)
+        yield Bad(f"a sparse vector in mode {mode}", both)
+    yield Bad("hybrid of nothing but it", make(sparse_vector=given, mode=pb.SEARCH_MODE_HYBRID))
+    sparse = partial(make, mode=pb.SEARCH_MODE_SPARSE)
+    yield Bad("a sparse search without one", sparse(text="x"))
+    yield Bad("a sparse search by two", sparse(point_id="p", sparse_vector=given))
+    yield Bad("a sparse search from nowhere", sparse(point_id="absent"), "POINT_NOT_FOUND")
+    examples = search_pb2.Examples(positive=[search_pb2.Example(vector=GOOD)])
+    yield Bad("a sparse search by examples", sparse(examples=examples, sparse_vector=given))
+    examples.strategy = search_pb2.EXAMPLE_STRATEGY_BEST_SCORE
+    yield Bad("best scores beside it", make(examples=examples, sparse_vector=given))
 
 
 def _search(world: World) -> Iterator[Bad]:
@@ -44,6 +70,7 @@ def _search(world: World) -> Iterator[Bad]:
     yield Bad("mode unknown", make(mode=99))
     yield Bad("a lexical search without a text", make(mode=pb.SEARCH_MODE_LEXICAL))
     yield Bad("a hybrid search without a text", make(mode=pb.SEARCH_MODE_HYBRID))
+    yield from _sparse(world, make)
     yield Bad("score_threshold of NaN", make(score_threshold=NAN))
     yield Bad("min_watermark no watermark", make(min_watermark="x"))
     meaning = make(text="x", mode=pb.SEARCH_MODE_DENSE)
@@ -68,6 +95,7 @@ def _fusions(make: Any) -> Iterator[Bad]:
     yield Bad("fusion.k over 10,000", make(fusion=pb.RankFusion(k=10_001)))
     yield Bad("a weight of zero", make(fusion=pb.RankFusion(dense_weight=0)))
     yield Bad("a weight of NaN", make(fusion=pb.RankFusion(lexical_weight=NAN)))
+    yield Bad("a sparse weight of zero", make(fusion=pb.RankFusion(sparse_weight=0)))
     yield Bad("fusion.method unknown", make(fusion=pb.RankFusion(method=9)))  # type: ignore[arg-type]
     yield Bad("fusion.candidates below zero", make(fusion=pb.RankFusion(candidates=-1)))
     yield Bad("fusion.candidates over 1,000", make(fusion=pb.RankFusion(candidates=1_001)))

@@ -38,6 +38,7 @@ ALL_SAID: dict[str, Any] = {
         "lexical_weight": 0.5,
         "method": "FUSION_METHOD_SCORE",
         "candidates": 50,
+        "sparse_weight": 0.25,
     },
     "score_threshold": 0.0,
     "boosts": [
@@ -69,6 +70,7 @@ ALL_SAID: dict[str, Any] = {
     "ids_only": True,
     "explain": True,
     "fingerprint": "f",
+    "sparse_vector": {"indices": [7, 900], "values": [0.5, -1.0]},
     "min_watermark": "5",
 }
 
@@ -82,7 +84,7 @@ async def test_every_argument_goes_out(client: EitherClient, script: ScriptedSer
         examples=Examples(("a", [1.0, 2.0]), ("b",), "best_score"),
         filter=RECENT,
         limit=7,
-        fusion=ragmesh.RankFusion(5, 2.0, 0.5, "score", 50),
+        fusion=ragmesh.RankFusion(5, 2.0, 0.5, "score", 50, 0.25),
         score_threshold=0.0,
         boosts=[Boost(RECENT, 2.0), Boost(RECENT, addend=-0.5)],
         decays=(
@@ -100,6 +102,7 @@ async def test_every_argument_goes_out(client: EitherClient, script: ScriptedSer
         ids_only=True,
         explain=True,
         fingerprint="f",
+        sparse_vector={7: 0.5, 900: -1.0},
         min_watermark="5",
     )
     (request,) = script.requests("SearchCollection")
@@ -128,6 +131,11 @@ async def test_every_field_comes_back(client: EitherClient, script: ScriptedServ
     response.timings.rerank_ms = 1.5
     response.plan.strategy = "hnsw"
     response.plan.selectivity, response.plan.visited_points = 0.25, 70
+    response.hits[1].sparse_score = -0.5
+    response.hits[1].point.sparse_vector.indices[:] = [3]
+    response.hits[1].point.sparse_vector.values[:] = [1.5]
+    response.plan.legs.add(leg="SEARCH_LEG_SPARSE", strategy="postings", postings=4, weight=1.0)
+    response.plan.stages.add(stage="SEARCH_STAGE_SPARSE", took_ms=0.5)
     script.on("SearchCollection", response)
     found = await client.call("search_collection", "papers", "x")
     assert [hit.rerank_score for hit in found.hits] == [0.0, None, None]
@@ -135,6 +143,12 @@ async def test_every_field_comes_back(client: EitherClient, script: ScriptedServ
     assert found.rerank_outcome == "partial"
     assert found.timings.rerank_ms == 1.5
     assert (found.plan.selectivity, found.plan.visited_points) == (0.25, 70)
+    assert [hit.sparse_score for hit in found.hits] == [None, -0.5, None]
+    assert found.hits[0].point.sparse_vector is None
+    assert found.hits[1].point.sparse_vector == ragmesh.SparseVector({3: 1.5})
+    (leg,) = found.plan.legs
+    assert (leg.leg, leg.strategy, leg.postings, leg.weight) == ("sparse", "postings", 4, 1.0)
+    assert found.plan.stages_ms == {"sparse": 0.5}
     one, two = found.groups
     assert (one.key, one.document, one.span) == (
         "d",
@@ -150,6 +164,7 @@ async def test_every_field_comes_back(client: EitherClient, script: ScriptedServ
     [
         {},
         {"text": "x", "examples": Examples(("a",))},
+        {"text": "x", "vector": [1.0], "sparse_vector": {1: 1.0}},
         {"text": "x", "mode": "magic"},
         {"text": "x", "fusion": ragmesh.RankFusion(method="sum")},  # type: ignore[arg-type]
         {"text": "x", "rerank": ragmesh.Rerank("twice")},  # type: ignore[arg-type]

@@ -180,7 +180,8 @@ def test_payloads_that_json_cannot_hold_are_refused_with_their_place(value: Any)
 
 
 def test_a_point_comes_back_as_it_went() -> None:
-    point = Point("p", [0.5, 1.0], "text", {"a": [1, "x", None], "b": {"c": True}})
+    payload = {"a": [1, "x", None], "b": {"c": True}}
+    point = Point("p", [0.5, 1.0], "text", payload, sparse_vector={3: 1.5, 2: 1.0})
     assert convert.point(convert.to_point(point)) == point
     bare = Point("q")
     assert convert.point(convert.to_point(bare)) == bare
@@ -244,6 +245,33 @@ def test_names_are_taken_whole_or_as_ids_and_nothing_else() -> None:
         _names.document(whole, "b")
 
 
+@given(st.dictionaries(st.integers(0, 2**32 - 1), st.floats(width=32, allow_nan=False), max_size=20))
+def test_sparse_vectors_are_what_was_given(entries: dict[int, float]) -> None:
+    vector = ragmesh.SparseVector(entries)
+    assert dict(zip(vector.indices, vector.values, strict=True)) == entries
+    assert vector == ragmesh.SparseVector(list(entries), entries.values())
+    assert len(vector) == len(entries)
+    assert ragmesh.Point("p", sparse_vector=entries).sparse_vector == vector
+    assert pickle.loads(pickle.dumps(vector)) == vector
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: ragmesh.SparseVector({-1: 1.0}),
+        lambda: ragmesh.SparseVector({2**32: 1.0}),
+        lambda: ragmesh.SparseVector({1.5: 1.0}),  # type: ignore[dict-item]
+        lambda: ragmesh.SparseVector({1: "many"}),
+        lambda: ragmesh.SparseVector([1, 2], [1.0]),
+        lambda: ragmesh.SparseVector([1, 2]),
+        lambda: ragmesh.SparseVector({1: 1.0}, [1.0]),
+    ],
+)
+def test_what_is_no_sparse_vector_is_refused(wrong: Callable[[], object]) -> None:
+    with pytest.raises(ragmesh.InvalidVector, match="A sparse vector"):
+        wrong()
+
+
 @pytest.mark.parametrize(
     ("literal", "enum"),
     [
@@ -254,6 +282,8 @@ def test_names_are_taken_whole_or_as_ids_and_nothing_else() -> None:
         (search.ExampleStrategy, search_pb2.ExampleStrategy),
         (search.RerankMethod, search_pb2.RerankMethod),
         (search.RerankOutcome, search_pb2.RerankOutcome),
+        (search.SearchLeg, search_pb2.SearchLeg),
+        (search.SearchStage, search_pb2.SearchStage),
         (embedding.InputKind, embedding_service_pb2.InputKind),
         (embedding.ModelTask, embedding_model_pb2.ModelTask),
         (embedding.ServedLane, embedding_service_pb2.Lane),

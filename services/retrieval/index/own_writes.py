@@ -51,6 +51,7 @@ def point_of(row: PointRow) -> Point:
         row.payload,
         row.sentences,
         token_vectors=row.token_vectors,
+        sparse_vector=row.sparse_vector,
     )
 
 

@@ -96,7 +96,7 @@ class RecallWatch:
         share = collection.recall_sample_share
         if share <= 0 or query.vector is None or query.exact or query.ef is not None:
             return
-        if query.mode is Mode.LEXICAL or self._chance() >= share:
+        if query.mode in (Mode.LEXICAL, Mode.SPARSE) or self._chance() >= share:
             return
         try:
             self._waiting.put_nowait(_Sample(collection, view, query))

@@ -306,6 +306,7 @@ def _row(point: Point) -> PointRow:
         payload=point.payload,
         sentences=point.sentences,
         token_vectors=point.token_vectors,
+        sparse_vector=point.sparse_vector,
     )
 
 

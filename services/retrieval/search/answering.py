@@ -9,6 +9,7 @@ from ragmesh.api.retrieval.v1 import search_pb2
 
 from engine.index.grouping import Group
 from services.retrieval import convert
+from services.retrieval.search.planning import plan_message
 from services.retrieval.search.running import Answered, Outcome
 from services.rpc import names
 
@@ -43,7 +44,7 @@ def fill(
         timings.rerank_ms = answered.rerank_ms
         response.rerank_outcome = OUTCOMES[answered.outcome]
     if request.explain:
-        response.plan.CopyFrom(convert.plan_message(answered.explain, answered.points))
+        response.plan.CopyFrom(plan_message(answered))
 
 
 def _add_groups(

@@ -22,7 +22,7 @@ from engine.index.search import Mode, Query
 from engine.index.stages import Diversity, Staged
 from engine.types import TokenVectors, Vector
 from services.retrieval.filter_values import filter_value
-from services.rpc.values import vector_value
+from services.rpc.values import sparse_vector_value, vector_value
 
 LIMIT_DEFAULT = 10
 MODEL_CANDIDATES_DEFAULT = 20
@@ -35,6 +35,7 @@ MODES: Mapping[int, Mode | None] = {
     pb.SEARCH_MODE_DENSE: Mode.DENSE,
     pb.SEARCH_MODE_LEXICAL: Mode.LEXICAL,
     pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
+    pb.SEARCH_MODE_SPARSE: Mode.SPARSE,
 }
 DECAY_KINDS: Mapping[int, DecayKind] = {
     search_pb2.DECAY_KIND_UNSPECIFIED: DecayKind.EXPONENTIAL,
@@ -68,8 +69,11 @@ _NO_EXAMPLES = search_pb2.Examples()
 @dataclass(frozen=True, slots=True)
 class Search:
     """A search as asked: exactly one of `staged.query.vector`, `text`, `point_id` and `positive`
-    is set. `rerank_model` is for `RerankBy.MODEL`, `tokens` of the text for `RerankBy.TOKENS`;
-    `RerankBy.DEFAULT` is for `settled`."""
+    is set, or none where there is a `staged.query.sparse`.
+
+    With its mode decided, `embeds` says whether `text` is searched by vector. `explain` has the
+    time of its stages taken. `rerank_model` is for `RerankBy.MODEL`, `tokens` of the text for
+    `RerankBy.TOKENS`; `RerankBy.DEFAULT` is for `settled`."""
 
     staged: Staged
     text: str = ""
@@ -81,6 +85,8 @@ class Search:
     rerank_model: str = ""
     fingerprint: str = ""
     tokens: TokenVectors | None = None
+    embeds: bool = False
+    explain: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -126,19 +132,24 @@ def search_value(request: pb.SearchCollectionRequest) -> Search:
     given = request.WhichOneof("query")
     vector = vector_value(request.vector, "vector") if given == "vector" else None
     by_text = given == "text"
+    sparse = None
+    if request.HasField("sparse_vector"):
+        sparse = sparse_vector_value(request.sparse_vector, "sparse_vector")
     # Looking at a message that is not there makes one: a fifth of this function.
     fusion = request.fusion if request.HasField("fusion") else _NO_FUSION
     by_score = fusion.method == search_pb2.FUSION_METHOD_SCORE
     shown = request.examples if given == "examples" else _NO_EXAMPLES
     query = Query(
         vector=vector,
+        sparse=sparse,
         filter=filter_value(request.filter) if request.HasField("filter") else None,
         limit=request.limit or LIMIT_DEFAULT,
-        mode=MODES[request.mode] if by_text else Mode.DENSE,
+        mode=MODES[request.mode] if by_text else _mode(request, given, sparse is not None),
         candidates=fusion.candidates or None,
         rrf_k=fusion.k or RRF_K_DEFAULT,
         dense_weight=fusion.dense_weight if fusion.HasField("dense_weight") else 1.0,
         lexical_weight=fusion.lexical_weight if fusion.HasField("lexical_weight") else 1.0,
+        sparse_weight=fusion.sparse_weight if fusion.HasField("sparse_weight") else 1.0,
         ef=request.ef_search or None,
         exact=request.exact,
         score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
@@ -164,7 +175,15 @@ def search_value(request: pb.SearchCollectionRequest) -> Search:
         rerank=rerank,
         rerank_model=request.rerank.model if rerank is RerankBy.MODEL else "",
         fingerprint=request.fingerprint,
+        explain=request.explain,
     )
+
+
+def _mode(request: pb.SearchCollectionRequest, given: str | None, sparse: bool) -> Mode:
+    """Of a search without a text."""
+    if given is None or request.mode == pb.SEARCH_MODE_SPARSE:
+        return Mode.SPARSE
+    return Mode.HYBRID if sparse else Mode.DENSE
 
 
 def _rerank(request: pb.SearchCollectionRequest) -> tuple[RerankBy, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import cache
@@ -18,11 +18,12 @@ from engine.index.beams import EXACT, Band
 from engine.index.conditions import Analyze
 from engine.index.exact import prepare
 from engine.index.examples import Strategy
-from engine.index.search import Explain, Mode, goes_by_graph, search
+from engine.index.laps import Laps, Stage
+from engine.index.search import Explain, Mode, Query, goes_by_graph, search
 from engine.index.stages import Finished, Found, Staged
 from engine.index.view import View
 from engine.index.words import Analyzer
-from engine.types import Vector
+from engine.types import Point, SparseVector, Vector
 from services.retrieval.search.asking import Example, RerankBy, Search, with_query
 
 
@@ -38,7 +39,8 @@ class Outcome(StrEnum):
 
 
 class Answered(NamedTuple):
-    """A search's answer and where the time went, in milliseconds."""
+    """A search's answer and where the time went, in milliseconds; `spent_s` by stages, where that
+    was asked for. `query` is what was searched."""
 
     finished: Finished
     outcome: Outcome
@@ -49,6 +51,8 @@ class Answered(NamedTuple):
     watermark_wait_ms: float
     search_ms: float
     rerank_ms: float
+    query: Query
+    spent_s: Mapping[Stage, float]
 
 
 class Run:
@@ -62,13 +66,24 @@ class Run:
         self._view = view
         self._language = language
         self._embed_ms, self._wait_ms = embed_ms, wait_ms
+        self._laps: Laps | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """From now on it is this search that takes time, and not the way to its thread."""
         self._begin_s = time.perf_counter()
+        if self.asked.explain:
+            self._laps = Laps(time.perf_counter)
+
+    def _end(self, stage: Stage) -> None:
+        if self._laps is not None:
+            self._laps.end(stage)
 
     def answer(self) -> Answered:
         """The whole search, reranked by what is stored at most."""
-        self._begin_s = time.perf_counter()
+        self._begin()
         if self.asked.is_plain:
-            results = search(self._view, self.asked.staged.query)
+            results = search(self._view, self.asked.staged.query, self._laps)
             return self._answered(
                 Finished(results.hits),
                 Outcome.NOT_ASKED,
@@ -94,13 +109,20 @@ class Run:
 
     def find(self) -> Found:
         """The first stages, with points of the view in place of ids."""
-        self._begin_s = time.perf_counter()
-        self.asked = _with_points(self._view, self.asked)
-        return stages.find(self._view, self.asked.staged, time.time(), _words_of(self._language))
+        self._begin()
+        if self.asked.point_id or self.asked.positive:
+            self.asked = _with_points(self._view, self.asked)
+            self._end(Stage.EXAMPLES)
+        return stages.find(
+            self._view, self.asked.staged, time.time(), _words_of(self._language), self._laps
+        )
 
     def finish(self, found: Found, outcome: Outcome) -> Answered:
         """The last stages."""
+        if outcome is not Outcome.NOT_ASKED:
+            self._end(Stage.RERANK)
         finished = stages.finish(found.hits, self.asked.staged)
+        self._end(Stage.FINISH)
         return self._answered(finished, outcome, found.explain, found.watermark)
 
     def _answered(
@@ -117,7 +139,15 @@ class Run:
             self._wait_ms,
             spent_ms - self.rerank_ms,
             self.rerank_ms,
+            self.asked.staged.query,
+            {} if self._laps is None else self._spent_s(self._laps),
         )
+
+    def _spent_s(self, laps: Laps) -> dict[Stage, float]:
+        before = {Stage.WATERMARK: self._wait_ms / 1000}
+        if self.asked.embeds or self.asked.tokens is not None:
+            before[Stage.EMBED] = self._embed_ms / 1000
+        return before | laps.spent_s
 
 
 QUICK_LIMIT_MAX = 50
@@ -151,13 +181,12 @@ def _words_of(language: str) -> Analyze:
 def _with_points(view: View, asked: Search) -> Search:
     """The search with the vectors of the points it names, which it does not find."""
     if asked.point_id:
-        (vector,) = _vectors(view, [asked.point_id], ["point_id"])
-        named = replace(
-            with_query(asked, vector=vector).staged, exclude=frozenset((asked.point_id,))
-        )
+        if asked.staged.query.mode is Mode.SPARSE:
+            found = with_query(asked, sparse=_sparse_vector_of(view, asked.point_id, "point_id"))
+        else:
+            found = with_query(asked, vector=_vector_of(view, asked.point_id, "point_id"))
+        named = replace(found.staged, exclude=frozenset((asked.point_id,)))
         return replace(asked, staged=named)
-    if not asked.positive:
-        return asked
     positive = _vectors(view, asked.positive, _paths("positive", asked.positive))
     negative = _vectors(view, asked.negative, _paths("negative", asked.negative))
     ids = frozenset(one for one in (*asked.positive, *asked.negative) if isinstance(one, str))
@@ -186,12 +215,29 @@ def _vectors(view: View, given: Sequence[Example], paths: Sequence[str]) -> list
 
 
 def _vector_of(view: View, id: str, field: str) -> Vector:
+    vector = _point(view, id, field).vector
+    if vector is None:
+        raise _no_start(id, field, "has no vector")
+    return vector
+
+
+def _sparse_vector_of(view: View, id: str, field: str) -> SparseVector:
+    vector = _point(view, id, field).sparse_vector
+    if vector is None:
+        raise _no_start(id, field, "has no sparse vector")
+    return vector
+
+
+def _point(view: View, id: str, field: str) -> Point:
     found = views.get(view, [id], with_vectors=True)
-    if not found or found[0].vector is None:
-        what = "has no vector" if found else "does not exist"
-        raise PointNotFound(
-            f"Point {id!r} {what}; a search cannot start from it.",
-            field=field,
-            metadata={"point_id": id},
-        )
-    return found[0].vector
+    if not found:
+        raise _no_start(id, field, "does not exist")
+    return found[0]
+
+
+def _no_start(id: str, field: str, what: str) -> PointNotFound:
+    return PointNotFound(
+        f"Point {id!r} {what}; a search cannot start from it.",
+        field=field,
+        metadata={"point_id": id},
+    )

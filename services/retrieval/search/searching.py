@@ -242,28 +242,29 @@ def check_fingerprint(collection: Collection, fingerprint: str, field: str) -> N
 
 
 def _with_mode(collection: Collection, asked: Search) -> Search:
-    """Hybrid is what a text gets where the collection has a model."""
+    """Hybrid is what a text gets where the collection has a model, or a sparse vector is there."""
     if not asked.text:
         return asked
-    mode = asked.staged.query.mode
+    query = asked.staged.query
+    mode, by_model = query.mode, bool(collection.embedding_model)
+    embeds = by_model if mode is None else mode in (Mode.DENSE, Mode.HYBRID)
     if mode is None:
-        mode = Mode.HYBRID if collection.embedding_model else Mode.LEXICAL
-    return with_query(asked, mode=mode, text=None if mode is Mode.DENSE else asked.text)
+        mode = Mode.HYBRID if by_model or query.sparse is not None else Mode.LEXICAL
+    words = asked.text if mode in (Mode.LEXICAL, Mode.HYBRID) else None
+    return replace(with_query(asked, mode=mode, text=words), embeds=embeds)
 
 
 def _embeds(asked: Search) -> bool:
     """Whether a search with its mode needs vectors of its text."""
     by_tokens = asked.rerank is RerankBy.TOKENS
-    return bool(asked.text) and (by_tokens or asked.staged.query.mode is not Mode.LEXICAL)
+    return bool(asked.text) and (by_tokens or asked.embeds)
 
 
 def _with_embedded(asked: Search, vector: Vector, tokens: TokenVectors | None) -> Search:
     """The search with what it needs of its text's vectors."""
     if asked.rerank is RerankBy.TOKENS:
         asked = replace(asked, tokens=tokens)
-    if asked.staged.query.mode is Mode.LEXICAL:
-        return asked
-    return with_query(asked, vector=vector)
+    return with_query(asked, vector=vector) if asked.embeds else asked
 
 
 def _require_tokens(collection: Collection, asked: Search) -> None:

@@ -16,7 +16,7 @@ from services.retrieval.servicer.base import Handlers
 from services.retrieval.stale import renewed
 from services.rpc import fields, paging
 from services.rpc.call import Call
-from services.rpc.values import payload_value, vector_value
+from services.rpc.values import payload_value, sparse_vector_value, vector_value
 from services.store.collections import Collection
 from services.store.once import once
 from services.store.points import Commit, PointRow, apply_batch, prepared_batch
@@ -205,6 +205,11 @@ def _rows(request: pb.UpsertPointsRequest) -> list[PointRow]:
             ),
             text=point.text,
             payload=payload_value(point.payload),
+            sparse_vector=(
+                sparse_vector_value(point.sparse_vector, f"points[{index}].sparse_vector")
+                if point.HasField("sparse_vector")
+                else None
+            ),
         )
         for index, point in enumerate(request.points)
     ]

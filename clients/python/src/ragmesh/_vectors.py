@@ -1,10 +1,12 @@
-"""Vectors in and out, as packed little-endian float32, without a need for numpy."""
+"""Vectors in and out, packed as little-endian float32 or sparse, without a need for numpy."""
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import index as whole_number
 from typing import Any, Protocol, overload
 
 from ragmesh._errors import InvalidVector
@@ -63,6 +65,58 @@ class Vector(Sequence[float]):
     @property
     def __array_interface__(self) -> dict[str, Any]:
         return {"version": 3, "shape": (len(self),), "typestr": "<f4", "data": self.packed}
+
+
+INDEX_MAX = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class SparseVector:
+    """Few numbers of a very long vector; all others are 0.
+
+    `SparseVector({7: 0.5, 1024: 1.25})`, or the indices (0 to 4,294,967,295, each once, in any
+    order) and as many values (finite, not 0). What comes back has its indices ascending and its
+    values as float32. Raises InvalidVector for what is not that.
+    """
+
+    indices: tuple[int, ...]
+    values: tuple[float, ...]
+
+    def __init__(
+        self, indices: Mapping[int, float] | Iterable[int], values: Iterable[float] | None = None
+    ) -> None:
+        if isinstance(indices, Mapping):
+            if values is not None:
+                raise _no_sparse("has values twice: give a mapping, or indices and values")
+            values, indices = indices.values(), indices.keys()
+        if values is None:
+            raise _no_sparse("has no values: give a mapping, or indices and values")
+        try:
+            places, numbers = tuple(map(whole_number, indices)), tuple(map(float, values))
+        except (TypeError, ValueError) as error:
+            raise _no_sparse(f"is whole numbers and numbers ({error})") from error
+        if len(places) != len(numbers):
+            raise _no_sparse(f"has {len(places)} indices and {len(numbers)} values")
+        for place in places:
+            if not 0 <= place <= INDEX_MAX:
+                raise _no_sparse(f"has index {place}; give 0 to {INDEX_MAX:,}")
+        object.__setattr__(self, "indices", places)
+        object.__setattr__(self, "values", numbers)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+SparseVectorLike = SparseVector | Mapping[int, float]
+
+
+def to_sparse(value: SparseVectorLike | None) -> SparseVector | None:
+    """What was given as a SparseVector. Raises InvalidVector."""
+    return value if value is None or isinstance(value, SparseVector) else SparseVector(value)
+
+
+def _no_sparse(what: str) -> InvalidVector:
+    return InvalidVector(f"A sparse vector {what}.")
 
 
 VectorLike = Vector | Sequence[float] | ArrayLike | bytes

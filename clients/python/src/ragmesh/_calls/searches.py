@@ -13,7 +13,7 @@ from ragmesh._plan import Plan, send
 from ragmesh._session import Lane, Session
 from ragmesh._split import send_halving, split
 from ragmesh._types import search as types
-from ragmesh._vectors import VectorLike
+from ragmesh._vectors import SparseVectorLike, VectorLike
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 SEARCHES_MAX = 256
@@ -44,14 +44,16 @@ def search_collection(
     ids_only: bool = False,
     explain: bool = False,
     fingerprint: str = "",
+    sparse_vector: SparseVectorLike | None = None,
     min_watermark: str | None = None,
     timeout_s: float | None = None,
     lane: Lane | None = None,
 ) -> Plan[types.SearchResult]:
     """Finds the points that match a text, a vector, another point or examples best.
 
-    Give exactly one of `text` (1 to 10,000 characters), `vector`, `point_id` and `examples`. `mode`
-    is `dense`, `lexical` or `hybrid`; by default hybrid for texts where it is possible. `limit` is
+    Give exactly one of `text` (1 to 10,000 characters), `vector`, `point_id` and `examples`, and a
+    `sparse_vector` beside it or alone. `mode` is `dense`, `lexical`, `sparse` or `hybrid`; by
+    default all that is given counts: a text by meaning and by words where possible. `limit` is
     0 for 10, at most 1,000; with `group` it counts groups. Scores are fused, moved by `boosts` (at
     most 16) and `decays` (8), cut at `score_threshold`, reranked, made diverse and grouped, in this
     order. The search sees what this client wrote to the collection, unless `min_watermark` says
@@ -81,6 +83,7 @@ def search_collection(
         ids_only=ids_only,
         explain=explain,
         fingerprint=fingerprint,
+        sparse_vector=sparse_vector,
     )
     request = convert.to_search(asked, name, session.min_watermark(name, min_watermark))
     response = yield from send(

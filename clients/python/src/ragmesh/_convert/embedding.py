@@ -8,7 +8,7 @@ from typing import cast
 from ragmesh._errors import FingerprintMismatch
 from ragmesh._types import embedding as types
 from ragmesh._values import from_enum
-from ragmesh._vectors import Vector
+from ragmesh._vectors import SparseVector, Vector
 from ragmesh.api.embedding.v1 import embedding_model_pb2, embedding_service_pb2, vector_pb2
 
 
@@ -32,6 +32,16 @@ def vector(message: vector_pb2.Vector) -> Vector | None:
 
 def to_vector(value: Vector | None) -> vector_pb2.Vector | None:
     return None if value is None else vector_pb2.Vector(packed=value.packed)
+
+
+def sparse_vector(message: vector_pb2.SparseVector) -> SparseVector:
+    return SparseVector(message.indices, message.values)
+
+
+def to_sparse_vector(value: SparseVector | None) -> vector_pb2.SparseVector | None:
+    if value is None:
+        return None
+    return vector_pb2.SparseVector(indices=value.indices, values=value.values)
 
 
 def sentences(

@@ -106,6 +106,11 @@ def point(message: point_pb2.Point) -> types.Point:
         passage_index=message.passage_index,
         span=vectors.span(message.span) if message.HasField("span") else None,
         sentences=vectors.sentences(message.sentences) if message.sentences else (),
+        sparse_vector=(
+            vectors.sparse_vector(message.sparse_vector)
+            if message.HasField("sparse_vector")
+            else None
+        ),
     )
 
 
@@ -116,4 +121,5 @@ def to_point(value: types.Point) -> point_pb2.Point:
         vector=vectors.to_vector(value.vector),
         text=value.text,
         payload=to_struct(value.payload) if value.payload else None,
+        sparse_vector=vectors.to_sparse_vector(value.sparse_vector),
     )

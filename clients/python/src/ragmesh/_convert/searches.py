@@ -13,7 +13,7 @@ from ragmesh._filters import to_message
 from ragmesh._names import optional, refuse
 from ragmesh._types import search as types
 from ragmesh._values import from_enum, from_value, to_enum
-from ragmesh._vectors import Vector, VectorLike
+from ragmesh._vectors import Vector, VectorLike, to_sparse
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from ragmesh.api.retrieval.v1 import search_pb2
 
@@ -21,11 +21,15 @@ from ragmesh.api.retrieval.v1 import search_pb2
 def to_search(
     value: types.Search, collection: str = "", min_watermark: str = ""
 ) -> pb.SearchCollectionRequest:
-    """A search as the contract says it. Raises InvalidField unless it has exactly one query."""
+    """A search as the contract says it. Raises InvalidField unless it has exactly one query, or
+    none and a sparse vector."""
     queries = (value.text, value.vector, value.point_id, value.examples)
-    if sum(query is not None for query in queries) != 1:
+    given = sum(query is not None for query in queries)
+    if given > 1 or (not given and value.sparse_vector is None):
         raise refuse(
-            "query", "is not one thing: give exactly one of text, vector, point_id, examples."
+            "query",
+            "is not one thing: give exactly one of text, vector, point_id and examples, or "
+            "sparse_vector alone or beside it.",
         )
     request = pb.SearchCollectionRequest(
         collection=collection,
@@ -49,6 +53,7 @@ def to_search(
         explain=value.explain,
         fingerprint=value.fingerprint,
         ids_only=value.ids_only,
+        sparse_vector=vectors.to_sparse_vector(to_sparse(value.sparse_vector)),
     )
     if value.text is not None:
         request.text = value.text
@@ -78,6 +83,7 @@ def _fusion(value: types.RankFusion) -> pb.RankFusion:
         k=value.k,
         dense_weight=value.dense_weight,
         lexical_weight=value.lexical_weight,
+        sparse_weight=value.sparse_weight,
         method=to_enum(search_pb2.FusionMethod.DESCRIPTOR, value.method, "fusion.method"),
         candidates=value.candidates,
     )
@@ -156,6 +162,31 @@ def _plan(message: pb.SearchPlan) -> types.SearchPlan:
         segments=message.segments,
         selectivity=message.selectivity,
         visited_points=message.visited_points,
+        sparse_candidates=message.sparse_candidates,
+        band_selectivity_min=message.band_selectivity_min,
+        legs=tuple(map(_leg, message.legs)),
+        stages_ms={
+            cast(types.SearchStage, from_enum(search_pb2.SearchStage.DESCRIPTOR, one.stage)): (
+                one.took_ms
+            )
+            for one in message.stages
+        },
+    )
+
+
+def _leg(message: search_pb2.SearchLegPlan) -> types.SearchLegPlan:
+    return types.SearchLegPlan(
+        leg=cast(types.SearchLeg, from_enum(search_pb2.SearchLeg.DESCRIPTOR, message.leg)),
+        strategy=message.strategy,
+        candidates=message.candidates,
+        weight=message.weight,
+        took_ms=message.took_ms,
+        visited_points=message.visited_points,
+        walked_segments=message.walked_segments,
+        scanned_segments=message.scanned_segments,
+        abandoned_walks=message.abandoned_walks,
+        ef_search=message.ef_search,
+        postings=message.postings,
     )
 
 
@@ -185,4 +216,5 @@ def _hit(message: pb.SearchHit) -> types.SearchHit:
         lexical_score=message.lexical_score if message.HasField("lexical_score") else None,
         rerank_score=message.rerank_score if message.HasField("rerank_score") else None,
         group=message.group if message.HasField("group") else None,
+        sparse_score=message.sparse_score if message.HasField("sparse_score") else None,
     )

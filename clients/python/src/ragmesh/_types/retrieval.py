@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ragmesh._types.embedding import SentenceVector, TextSpan
-from ragmesh._vectors import Vector, VectorLike
+from ragmesh._vectors import SparseVector, SparseVectorLike, Vector, VectorLike, to_sparse
 
 Metric = Literal["unspecified", "cosine", "dot", "euclidean"]
 VectorStorage = Literal["unspecified", "float32", "float16", "int8"]
@@ -126,8 +126,8 @@ class Point:
     """One entry of a collection.
 
     To write one give `id` (1 to 256 characters), and `vector`, `text` (embedded by the server if
-    there is no vector) or both, and a JSON-like `payload`. The other fields are the server's.
-    Raises InvalidVector if `vector` is no flat row of numbers.
+    there is no vector), `sparse_vector` or several of them, and a JSON-like `payload`. The other
+    fields are the server's. Raises InvalidVector if `vector` is no flat row of numbers.
     """
 
     id: str
@@ -138,6 +138,7 @@ class Point:
     passage_index: int
     span: TextSpan | None
     sentences: tuple[SentenceVector, ...]
+    sparse_vector: SparseVector | None
 
     def __init__(
         self,
@@ -150,6 +151,7 @@ class Point:
         passage_index: int = 0,
         span: TextSpan | None = None,
         sentences: tuple[SentenceVector, ...] = (),
+        sparse_vector: SparseVectorLike | None = None,
     ) -> None:
         # Written out because it takes any vector and keeps one kind.
         put = object.__setattr__
@@ -162,6 +164,7 @@ class Point:
         put(self, "passage_index", passage_index)
         put(self, "span", span)
         put(self, "sentences", sentences)
+        put(self, "sparse_vector", to_sparse(sparse_vector))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
 from ragmesh._filters import Filter
 from ragmesh._types.embedding import TextSpan
 from ragmesh._types.retrieval import Point
-from ragmesh._vectors import VectorLike
+from ragmesh._vectors import SparseVectorLike, VectorLike
 
-SearchMode = Literal["dense", "lexical", "hybrid"]
+SearchMode = Literal["dense", "lexical", "hybrid", "sparse"]
+SearchLeg = Literal["unspecified", "dense", "lexical", "sparse"]
+SearchStage = Literal[
+    "unspecified",
+    "embed",
+    "watermark",
+    "examples",
+    "filter",
+    "dense",
+    "lexical",
+    "sparse",
+    "fusion",
+    "decode",
+    "formula",
+    "rerank",
+    "finish",
+]
 FusionMethod = Literal["rank", "score"]
 DecayKind = Literal["exponential", "gaussian", "linear"]
 ExampleStrategy = Literal["average", "best_score"]
@@ -33,6 +50,7 @@ class RankFusion:
     lexical_weight: float | None = None
     method: FusionMethod | Literal[""] = ""
     candidates: int = 0
+    sparse_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +163,16 @@ class Search:
     ids_only: bool = False
     explain: bool = False
     fingerprint: str = ""
+    sparse_vector: SparseVectorLike | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
     """A point that was found; a higher `score` is better.
 
-    `dense_score` and `lexical_score` are the legs' own, None where a leg did not find it;
-    `rerank_score` is the reranking's, None where it did not look. `group` is its place in the
-    result's groups.
+    `dense_score`, `lexical_score` and `sparse_score` are the legs' own, None where a leg did not
+    find it; `rerank_score` is the reranking's, None where it did not look. `group` is its place in
+    the result's groups.
     """
 
     point: Point
@@ -162,6 +181,7 @@ class SearchHit:
     lexical_score: float | None
     rerank_score: float | None = None
     group: int | None = None
+    sparse_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +209,33 @@ class SearchTimings:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchLegPlan:
+    """What one leg of a search did: how many points it brought, and what it weighs in a fusion.
+
+    `strategy` is `hnsw`, `exact` or `filtered_exact` of the dense leg, which compared the vectors
+    of `visited_points` points in graphs of `walked_segments` (with `ef_search` candidates) and by
+    looking at all of `scanned_segments`; `abandoned_walks` are those that were scanned instead. It
+    is `postings` of the others, whose query has so many `postings` under its words or indices.
+    """
+
+    leg: SearchLeg
+    strategy: str
+    candidates: int
+    weight: float
+    took_ms: float
+    visited_points: int = 0
+    walked_segments: int = 0
+    scanned_segments: int = 0
+    abandoned_walks: int = 0
+    ef_search: int = 0
+    postings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """How a search was done. `selectivity` is the share of points that the filter lets through."""
+    """How a search was done. `selectivity` is the share of points that the filter lets through,
+    `band_selectivity_min` the least of its band in `CollectionStats.recall`. `stages_ms` says where
+    the time went, in the order of what was done."""
 
     strategy: str
     matching_points: int
@@ -199,6 +244,10 @@ class SearchPlan:
     segments: int
     selectivity: float = 1.0
     visited_points: int = 0
+    sparse_candidates: int = 0
+    band_selectivity_min: float = 1.0
+    legs: tuple[SearchLegPlan, ...] = ()
+    stages_ms: Mapping[SearchStage, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%ragmesh/api/embedding/v1/vector.proto\x12\x18ragmesh.api.embedding.v1\"Z\n\x06Vector\x12\x10\n\x06packed\x18\x01 \x01(\x0cH\x00\x12\x36\n\x05\x64\x65nse\x18\x02 \x01(\x0b\x32%.ragmesh.api.embedding.v1.DenseVectorH\x00\x42\x06\n\x04\x66orm\"\x1d\n\x0b\x44\x65nseVector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"&\n\x08TextSpan\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"W\n\x0eSentenceVector\x12\x30\n\x04span\x18\x01 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12\x13\n\x0bint8_vector\x18\x02 \x01(\x0c\"8\n\x0cTokenVectors\x12\x12\n\ndimensions\x18\x01 \x01(\x05\x12\x14\n\x0cint8_vectors\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%ragmesh/api/embedding/v1/vector.proto\x12\x18ragmesh.api.embedding.v1\"Z\n\x06Vector\x12\x10\n\x06packed\x18\x01 \x01(\x0cH\x00\x12\x36\n\x05\x64\x65nse\x18\x02 \x01(\x0b\x32%.ragmesh.api.embedding.v1.DenseVectorH\x00\x42\x06\n\x04\x66orm\"\x1d\n\x0b\x44\x65nseVector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"/\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\"&\n\x08TextSpan\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"W\n\x0eSentenceVector\x12\x30\n\x04span\x18\x01 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12\x13\n\x0bint8_vector\x18\x02 \x01(\x0c\"8\n\x0cTokenVectors\x12\x12\n\ndimensions\x18\x01 \x01(\x05\x12\x14\n\x0cint8_vectors\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VECTOR']._serialized_end=157
   _globals['_DENSEVECTOR']._serialized_start=159
   _globals['_DENSEVECTOR']._serialized_end=188
-  _globals['_TEXTSPAN']._serialized_start=190
-  _globals['_TEXTSPAN']._serialized_end=228
-  _globals['_SENTENCEVECTOR']._serialized_start=230
-  _globals['_SENTENCEVECTOR']._serialized_end=317
-  _globals['_TOKENVECTORS']._serialized_start=319
-  _globals['_TOKENVECTORS']._serialized_end=375
+  _globals['_SPARSEVECTOR']._serialized_start=190
+  _globals['_SPARSEVECTOR']._serialized_end=237
+  _globals['_TEXTSPAN']._serialized_start=239
+  _globals['_TEXTSPAN']._serialized_end=277
+  _globals['_SENTENCEVECTOR']._serialized_start=279
+  _globals['_SENTENCEVECTOR']._serialized_end=366
+  _globals['_TOKENVECTORS']._serialized_start=368
+  _globals['_TOKENVECTORS']._serialized_end=424
 # @@protoc_insertion_point(module_scope)

@@ -20,7 +20,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Vector(_message.Message):
-    """A vector, in the form that suits the caller. Number 3 of the oneof is kept for sparse vectors."""
+    """A vector, in the form that suits the caller. A sparse one is no form of it, but a SparseVector
+    beside it: a point may have one of each.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -71,6 +73,36 @@ class DenseVector(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DenseVector: _TypeAlias = DenseVector  # noqa: Y015
+
+@_typing.final
+class SparseVector(_message.Message):
+    """Few numbers of a very long vector; all others are 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDICES_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where its values stand: 1 to 4,096 of them, each once, in any order. They come back ascending."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """As many values, in the same order: finite, not 0, at most 1e15 in magnitude."""
+
+    def __init__(
+        self,
+        *,
+        indices: _abc.Iterable[_builtins.int] | None = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["indices", b"indices", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SparseVector: _TypeAlias = SparseVector  # noqa: Y015
 
 @_typing.final
 class TextSpan(_message.Message):

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from ragmesh.api.embedding.v1 import vector_pb2 as ragmesh_dot_api_dot_embedding_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ragmesh/api/retrieval/v1/point.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a%ragmesh/api/embedding/v1/vector.proto\"\x95\x02\n\x05Point\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x06vector\x18\x02 \x01(\x0b\x32 .ragmesh.api.embedding.v1.Vector\x12\x0c\n\x04text\x18\x03 \x01(\t\x12(\n\x07payload\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x64ocument\x18\x05 \x01(\t\x12\x15\n\rpassage_index\x18\x06 \x01(\x05\x12\x30\n\x04span\x18\x07 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12;\n\tsentences\x18\x08 \x03(\x0b\x32(.ragmesh.api.embedding.v1.SentenceVectorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ragmesh/api/retrieval/v1/point.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a%ragmesh/api/embedding/v1/vector.proto\"\xd4\x02\n\x05Point\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x06vector\x18\x02 \x01(\x0b\x32 .ragmesh.api.embedding.v1.Vector\x12\x0c\n\x04text\x18\x03 \x01(\t\x12(\n\x07payload\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x64ocument\x18\x05 \x01(\t\x12\x15\n\rpassage_index\x18\x06 \x01(\x05\x12\x30\n\x04span\x18\x07 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12;\n\tsentences\x18\x08 \x03(\x0b\x32(.ragmesh.api.embedding.v1.SentenceVector\x12=\n\rsparse_vector\x18\t \x01(\x0b\x32&.ragmesh.api.embedding.v1.SparseVectorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ragmesh.api.retrieval.v1.po
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POINT']._serialized_start=136
-  _globals['_POINT']._serialized_end=413
+  _globals['_POINT']._serialized_end=476
 # @@protoc_insertion_point(module_scope)

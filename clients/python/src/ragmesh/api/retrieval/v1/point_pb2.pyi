@@ -34,6 +34,7 @@ class Point(_message.Message):
     PASSAGE_INDEX_FIELD_NUMBER: _builtins.int
     SPAN_FIELD_NUMBER: _builtins.int
     SENTENCES_FIELD_NUMBER: _builtins.int
+    SPARSE_VECTOR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """1 to 256 characters, no control characters; unique in its collection."""
     text: _builtins.str
@@ -60,6 +61,12 @@ class Point(_message.Message):
     def sentences(self) -> _containers.RepeatedCompositeFieldContainer[_vector_pb2.SentenceVector]:
         """The text's sentences, where asked for. Output only."""
 
+    @_builtins.property
+    def sparse_vector(self) -> _vector_pb2.SparseVector:
+        """Its sparse vector, of whatever makes them: searched by inner product, beside or instead of
+        `vector` and `text`. Kept as it is, whatever the collection's metric and `vector_storage`.
+        """
+
     def __init__(
         self,
         *,
@@ -71,10 +78,11 @@ class Point(_message.Message):
         passage_index: _builtins.int = ...,
         span: _vector_pb2.TextSpan | None = ...,
         sentences: _abc.Iterable[_vector_pb2.SentenceVector] | None = ...,
+        sparse_vector: _vector_pb2.SparseVector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "span", b"span", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "span", b"span", "sparse_vector", b"sparse_vector", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "id", b"id", "passage_index", b"passage_index", "payload", b"payload", "sentences", b"sentences", "span", b"span", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "id", b"id", "passage_index", b"passage_index", "payload", b"payload", "sentences", b"sentences", "span", b"span", "sparse_vector", b"sparse_vector", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

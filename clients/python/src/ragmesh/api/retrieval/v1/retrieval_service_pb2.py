@@ -24,15 +24,17 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from ragmesh.api.embedding.v1 import vector_pb2 as ragmesh_dot_api_dot_embedding_dot_v1_dot_vector__pb2
 from ragmesh.api.retrieval.v1 import collection_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_collection__pb2
 from ragmesh.api.retrieval.v1 import filter_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_filter__pb2
+from ragmesh.api.retrieval.v1 import migration_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_migration__pb2
 from ragmesh.api.retrieval.v1 import point_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_point__pb2
 from ragmesh.api.retrieval.v1 import search_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_search__pb2
 from ragmesh.api.retrieval.v1 import snapshot_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_snapshot__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ragmesh/api/retrieval/v1/retrieval_service.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a%ragmesh/api/embedding/v1/vector.proto\x1a)ragmesh/api/retrieval/v1/collection.proto\x1a%ragmesh/api/retrieval/v1/filter.proto\x1a$ragmesh/api/retrieval/v1/point.proto\x1a%ragmesh/api/retrieval/v1/search.proto\x1a\'ragmesh/api/retrieval/v1/snapshot.proto\"~\n\x17\x43reateCollectionRequest\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"T\n\x18\x43reateCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Q\n\x15GetCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x17ListCollectionsResponse\x12\x39\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x17UpdateCollectionRequest\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"T\n\x18UpdateCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCollectionResponse\")\n\x19GetCollectionStatsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x9c\x02\n\x1aGetCollectionStatsResponse\x12\x0e\n\x06points\x18\x01 \x01(\x05\x12\x10\n\x08passages\x18\x02 \x01(\x05\x12\x12\n\ntombstones\x18\x03 \x01(\x05\x12\x10\n\x08segments\x18\x04 \x01(\x05\x12\x17\n\x0f\x62uffered_points\x18\x05 \x01(\x05\x12\x12\n\nmemory_kib\x18\x06 \x01(\x05\x12\x11\n\twatermark\x18\x07 \x01(\t\x12\x13\n\x0blag_commits\x18\x08 \x01(\x05\x12\x34\n\x06recall\x18\t \x03(\x0b\x32$.ragmesh.api.retrieval.v1.BandRecall\x12\x16\n\x0erefusal_reason\x18\n \x01(\t\x12\x13\n\x0btoken_bytes\x18\x0b \x01(\x03\"\x83\x01\n\nBandRecall\x12\x17\n\x0fselectivity_min\x18\x01 \x01(\x01\x12\x0e\n\x06recall\x18\x02 \x01(\x01\x12\x12\n\nrecall_low\x18\x03 \x01(\x01\x12\x13\n\x0brecall_high\x18\x04 \x01(\x01\x12\x10\n\x08searches\x18\x05 \x01(\x05\x12\x11\n\tef_search\x18\x06 \x01(\x05\"\x91\x01\n\x13UpsertPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x06points\x18\x02 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x0c\n\x04wait\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\"R\n\x14UpsertPointsResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\x12\x10\n\x08upserted\x18\x02 \x01(\x05\x12\x15\n\rlagging_nodes\x18\x03 \x03(\t\"\x8a\x01\n\x13\x44\x65letePointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x0c\n\x04wait\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"k\n\x14\x44\x65letePointsResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x05\x12\x18\n\x10\x66ilter_watermark\x18\x03 \x01(\t\x12\x15\n\rlagging_nodes\x18\x04 \x03(\t\"c\n\x10GetPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x17\n\x0finclude_vectors\x18\x03 \x01(\x08\x12\x15\n\rmin_watermark\x18\x04 \x01(\t\"W\n\x11GetPointsResponse\x12/\n\x06points\x18\x01 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x11\n\twatermark\x18\x02 \x01(\t\"\xb0\x01\n\x11ListPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x30\n\x06\x66ilter\x18\x02 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x17\n\x0finclude_vectors\x18\x05 \x01(\x08\x12\x15\n\rmin_watermark\x18\x06 \x01(\t\"^\n\x12ListPointsResponse\x12/\n\x06points\x18\x01 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x12\x43ountPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x30\n\x06\x66ilter\x18\x02 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x15\n\rmin_watermark\x18\x03 \x01(\t\"7\n\x13\x43ountPointsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x11\n\twatermark\x18\x02 \x01(\t\"\xbf\x01\n\nRankFusion\x12\t\n\x01k\x18\x01 \x01(\x05\x12\x19\n\x0c\x64\x65nse_weight\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0elexical_weight\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x36\n\x06method\x18\x04 \x01(\x0e\x32&.ragmesh.api.retrieval.v1.FusionMethod\x12\x12\n\ncandidates\x18\x05 \x01(\x05\x42\x0f\n\r_dense_weightB\x11\n\x0f_lexical_weight\"\xc7\x06\n\x17SearchCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x32\n\x06vector\x18\x03 \x01(\x0b\x32 .ragmesh.api.embedding.v1.VectorH\x00\x12\x12\n\x08point_id\x18\x04 \x01(\tH\x00\x12\x36\n\x08\x65xamples\x18\x12 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.ExamplesH\x00\x12\x32\n\x04mode\x18\x05 \x01(\x0e\x32$.ragmesh.api.retrieval.v1.SearchMode\x12\x30\n\x06\x66ilter\x18\x06 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\r\n\x05limit\x18\x07 \x01(\x05\x12\x34\n\x06\x66usion\x18\x08 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.RankFusion\x12\x1c\n\x0fscore_threshold\x18\t \x01(\x02H\x01\x88\x01\x01\x12\x11\n\tef_search\x18\n \x01(\x05\x12\r\n\x05\x65xact\x18\x0b \x01(\x08\x12\x17\n\x0finclude_vectors\x18\x0c \x01(\x08\x12\x19\n\x11include_sentences\x18\r \x01(\x08\x12\x15\n\rmin_watermark\x18\x0e \x01(\t\x12\x0f\n\x07\x65xplain\x18\x0f \x01(\x08\x12\x13\n\x0b\x66ingerprint\x18\x10 \x01(\t\x12\x10\n\x08ids_only\x18\x11 \x01(\x08\x12/\n\x06\x62oosts\x18\x13 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Boost\x12/\n\x06\x64\x65\x63\x61ys\x18\x14 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Decay\x12\x30\n\x06rerank\x18\x15 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Rerank\x12\x36\n\tdiversity\x18\x16 \x01(\x0b\x32#.ragmesh.api.retrieval.v1.Diversity\x12\x31\n\x05group\x18\x17 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.GroupingB\x07\n\x05queryB\x12\n\x10_score_threshold\"\xc6\x02\n\x18SearchCollectionResponse\x12\x31\n\x04hits\x18\x01 \x03(\x0b\x32#.ragmesh.api.retrieval.v1.SearchHit\x12\x11\n\twatermark\x18\x02 \x01(\t\x12\x38\n\x07timings\x18\x03 \x01(\x0b\x32\'.ragmesh.api.retrieval.v1.SearchTimings\x12\x32\n\x04plan\x18\x04 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.SearchPlan\x12\x35\n\x06groups\x18\x05 \x03(\x0b\x32%.ragmesh.api.retrieval.v1.SearchGroup\x12?\n\x0ererank_outcome\x18\x06 \x01(\x0e\x32\'.ragmesh.api.retrieval.v1.RerankOutcome\"\xec\x01\n\tSearchHit\x12.\n\x05point\x18\x01 \x01(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x18\n\x0b\x64\x65nse_score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x1a\n\rlexical_score\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x19\n\x0crerank_score\x18\x05 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05group\x18\x06 \x01(\x05H\x03\x88\x01\x01\x42\x0e\n\x0c_dense_scoreB\x10\n\x0e_lexical_scoreB\x0f\n\r_rerank_scoreB\x08\n\x06_group\"b\n\rSearchTimings\x12\x10\n\x08\x65mbed_ms\x18\x01 \x01(\x02\x12\x19\n\x11watermark_wait_ms\x18\x02 \x01(\x02\x12\x11\n\tsearch_ms\x18\x03 \x01(\x02\x12\x11\n\trerank_ms\x18\x04 \x01(\x02\"\xac\x01\n\nSearchPlan\x12\x10\n\x08strategy\x18\x01 \x01(\t\x12\x17\n\x0fmatching_points\x18\x02 \x01(\x05\x12\x18\n\x10\x64\x65nse_candidates\x18\x03 \x01(\x05\x12\x1a\n\x12lexical_candidates\x18\x04 \x01(\x05\x12\x10\n\x08segments\x18\x05 \x01(\x05\x12\x13\n\x0bselectivity\x18\x06 \x01(\x02\x12\x16\n\x0evisited_points\x18\x07 \x01(\x05\"\x8e\x01\n\x1c\x42\x61tchSearchCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x43\n\x08searches\x18\x02 \x03(\x0b\x32\x31.ragmesh.api.retrieval.v1.SearchCollectionRequest\x12\x15\n\rmin_watermark\x18\x03 \x01(\t\"y\n\x1d\x42\x61tchSearchCollectionResponse\x12\x45\n\tresponses\x18\x01 \x03(\x0b\x32\x32.ragmesh.api.retrieval.v1.SearchCollectionResponse\x12\x11\n\twatermark\x18\x02 \x01(\t\"M\n\x18\x43ompactCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\x0f\n\x07queries\x18\x03 \x01(\x05\"\xc4\x02\n\x19\x43ompactCollectionResponse\x12\x38\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32(.ragmesh.api.retrieval.v1.IndexFootprint\x12\x37\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32(.ragmesh.api.retrieval.v1.IndexFootprint\x12\x0e\n\x06points\x18\x03 \x01(\x05\x12\x1a\n\x12tombstones_removed\x18\x04 \x01(\x05\x12\x13\n\x0brolled_back\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07queries\x18\x07 \x01(\x05\x12\x15\n\rrecall_before\x18\x08 \x01(\x01\x12\x14\n\x0crecall_after\x18\t \x01(\x01\x12\x12\n\ncompact_ms\x18\n \x01(\x01\x12\x11\n\twatermark\x18\x0b \x01(\t\"]\n\x0eIndexFootprint\x12\x10\n\x08segments\x18\x01 \x01(\x05\x12\x10\n\x08\x64isk_kib\x18\x02 \x01(\x03\x12\x11\n\tindex_kib\x18\x03 \x01(\x03\x12\x14\n\x0cresident_kib\x18\x04 \x01(\x03\"P\n\x15\x43reateSnapshotRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"N\n\x16\x43reateSnapshotResponse\x12\x34\n\x08snapshot\x18\x01 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.Snapshot\"\"\n\x12GetSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"K\n\x13GetSnapshotResponse\x12\x34\n\x08snapshot\x18\x01 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.Snapshot\"M\n\x14ListSnapshotsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x15ListSnapshotsResponse\x12\x35\n\tsnapshots\x18\x01 \x03(\x0b\x32\".ragmesh.api.retrieval.v1.Snapshot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15\x44\x65leteSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteSnapshotResponse\"\x8d\x01\n\x16RestoreSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12:\n\x06limits\x18\x04 \x01(\x0b\x32*.ragmesh.api.retrieval.v1.CollectionLimits\"v\n\x17RestoreSnapshotResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x0e\n\x06points\x18\x02 \x01(\x05\x12\x11\n\twatermark\x18\x03 \x01(\t*q\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x17\n\x13SEARCH_MODE_LEXICAL\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03\x32\xfc\x18\n\x10RetrievalService\x12\x95\x01\n\x10\x43reateCollection\x12\x31.ragmesh.api.retrieval.v1.CreateCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.CreateCollectionResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/collections:\x01*\x12\x95\x01\n\rGetCollection\x12..ragmesh.api.retrieval.v1.GetCollectionRequest\x1a/.ragmesh.api.retrieval.v1.GetCollectionResponse\"#\x90\x02\x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=collections/*}\x12\x92\x01\n\x0fListCollections\x12\x30.ragmesh.api.retrieval.v1.ListCollectionsRequest\x1a\x31.ragmesh.api.retrieval.v1.ListCollectionsResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/collections\x12\xb2\x01\n\x10UpdateCollection\x12\x31.ragmesh.api.retrieval.v1.UpdateCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.UpdateCollectionResponse\"7\x82\xd3\xe4\x93\x02\x31\x32#/v1/{collection.name=collections/*}:\ncollection\x12\x9b\x01\n\x10\x44\x65leteCollection\x12\x31.ragmesh.api.retrieval.v1.DeleteCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.DeleteCollectionResponse\" \x82\xd3\xe4\x93\x02\x1a*\x18/v1/{name=collections/*}\x12\xaa\x01\n\x12GetCollectionStats\x12\x33.ragmesh.api.retrieval.v1.GetCollectionStatsRequest\x1a\x34.ragmesh.api.retrieval.v1.GetCollectionStatsResponse\")\x90\x02\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=collections/*}:stats\x12\xa6\x01\n\x0cUpsertPoints\x12-.ragmesh.api.retrieval.v1.UpsertPointsRequest\x1a..ragmesh.api.retrieval.v1.UpsertPointsResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{collection=collections/*}/points:upsert:\x01*\x12\xa6\x01\n\x0c\x44\x65letePoints\x12-.ragmesh.api.retrieval.v1.DeletePointsRequest\x1a..ragmesh.api.retrieval.v1.DeletePointsResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{collection=collections/*}/points:delete:\x01*\x12\x9d\x01\n\tGetPoints\x12*.ragmesh.api.retrieval.v1.GetPointsRequest\x1a+.ragmesh.api.retrieval.v1.GetPointsResponse\"7\x90\x02\x01\x82\xd3\xe4\x93\x02.\")/v1/{collection=collections/*}/points:get:\x01*\x12\xa1\x01\n\nListPoints\x12+.ragmesh.api.retrieval.v1.ListPointsRequest\x1a,.ragmesh.api.retrieval.v1.ListPointsResponse\"8\x90\x02\x01\x82\xd3\xe4\x93\x02/\"*/v1/{collection=collections/*}/points:list:\x01*\x12\xa5\x01\n\x0b\x43ountPoints\x12,.ragmesh.api.retrieval.v1.CountPointsRequest\x1a-.ragmesh.api.retrieval.v1.CountPointsResponse\"9\x90\x02\x01\x82\xd3\xe4\x93\x02\x30\"+/v1/{collection=collections/*}/points:count:\x01*\x12\xae\x01\n\x10SearchCollection\x12\x31.ragmesh.api.retrieval.v1.SearchCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.SearchCollectionResponse\"3\x90\x02\x01\x82\xd3\xe4\x93\x02*\"%/v1/{collection=collections/*}:search:\x01*\x12\xc2\x01\n\x15\x42\x61tchSearchCollection\x12\x36.ragmesh.api.retrieval.v1.BatchSearchCollectionRequest\x1a\x37.ragmesh.api.retrieval.v1.BatchSearchCollectionResponse\"8\x90\x02\x01\x82\xd3\xe4\x93\x02/\"*/v1/{collection=collections/*}:batchSearch:\x01*\x12\xaf\x01\n\x11\x43ompactCollection\x12\x32.ragmesh.api.retrieval.v1.CompactCollectionRequest\x1a\x33.ragmesh.api.retrieval.v1.CompactCollectionResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/{collection=collections/*}:compact:\x01*\x12\xa4\x01\n\x0e\x43reateSnapshot\x12/.ragmesh.api.retrieval.v1.CreateSnapshotRequest\x1a\x30.ragmesh.api.retrieval.v1.CreateSnapshotResponse\"/\x82\xd3\xe4\x93\x02)\"$/v1/{parent=collections/*}/snapshots:\x01*\x12\x9b\x01\n\x0bGetSnapshot\x12,.ragmesh.api.retrieval.v1.GetSnapshotRequest\x1a-.ragmesh.api.retrieval.v1.GetSnapshotResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{name=collections/*/snapshots/*}\x12\xa1\x01\n\rListSnapshots\x12..ragmesh.api.retrieval.v1.ListSnapshotsRequest\x1a/.ragmesh.api.retrieval.v1.ListSnapshotsResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=collections/*}/snapshots\x12\xa1\x01\n\x0e\x44\x65leteSnapshot\x12/.ragmesh.api.retrieval.v1.DeleteSnapshotRequest\x1a\x30.ragmesh.api.retrieval.v1.DeleteSnapshotResponse\",\x82\xd3\xe4\x93\x02&*$/v1/{name=collections/*/snapshots/*}\x12\xaf\x01\n\x0fRestoreSnapshot\x12\x30.ragmesh.api.retrieval.v1.RestoreSnapshotRequest\x1a\x31.ragmesh.api.retrieval.v1.RestoreSnapshotResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{name=collections/*/snapshots/*}:restore:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ragmesh/api/retrieval/v1/retrieval_service.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x17google/rpc/status.proto\x1a%ragmesh/api/embedding/v1/vector.proto\x1a)ragmesh/api/retrieval/v1/collection.proto\x1a%ragmesh/api/retrieval/v1/filter.proto\x1a(ragmesh/api/retrieval/v1/migration.proto\x1a$ragmesh/api/retrieval/v1/point.proto\x1a%ragmesh/api/retrieval/v1/search.proto\x1a\'ragmesh/api/retrieval/v1/snapshot.proto\"~\n\x17\x43reateCollectionRequest\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"T\n\x18\x43reateCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Q\n\x15GetCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x17ListCollectionsResponse\x12\x39\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x17UpdateCollectionRequest\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"T\n\x18UpdateCollectionResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCollectionResponse\")\n\x19GetCollectionStatsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x9c\x02\n\x1aGetCollectionStatsResponse\x12\x0e\n\x06points\x18\x01 \x01(\x05\x12\x10\n\x08passages\x18\x02 \x01(\x05\x12\x12\n\ntombstones\x18\x03 \x01(\x05\x12\x10\n\x08segments\x18\x04 \x01(\x05\x12\x17\n\x0f\x62uffered_points\x18\x05 \x01(\x05\x12\x12\n\nmemory_kib\x18\x06 \x01(\x05\x12\x11\n\twatermark\x18\x07 \x01(\t\x12\x13\n\x0blag_commits\x18\x08 \x01(\x05\x12\x34\n\x06recall\x18\t \x03(\x0b\x32$.ragmesh.api.retrieval.v1.BandRecall\x12\x16\n\x0erefusal_reason\x18\n \x01(\t\x12\x13\n\x0btoken_bytes\x18\x0b \x01(\x03\"\x83\x01\n\nBandRecall\x12\x17\n\x0fselectivity_min\x18\x01 \x01(\x01\x12\x0e\n\x06recall\x18\x02 \x01(\x01\x12\x12\n\nrecall_low\x18\x03 \x01(\x01\x12\x13\n\x0brecall_high\x18\x04 \x01(\x01\x12\x10\n\x08searches\x18\x05 \x01(\x05\x12\x11\n\tef_search\x18\x06 \x01(\x05\"\x91\x01\n\x13UpsertPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x06points\x18\x02 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x0c\n\x04wait\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\"R\n\x14UpsertPointsResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\x12\x10\n\x08upserted\x18\x02 \x01(\x05\x12\x15\n\rlagging_nodes\x18\x03 \x03(\t\"\x8a\x01\n\x13\x44\x65letePointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x0c\n\x04wait\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"k\n\x14\x44\x65letePointsResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x05\x12\x18\n\x10\x66ilter_watermark\x18\x03 \x01(\t\x12\x15\n\rlagging_nodes\x18\x04 \x03(\t\"c\n\x10GetPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x17\n\x0finclude_vectors\x18\x03 \x01(\x08\x12\x15\n\rmin_watermark\x18\x04 \x01(\t\"W\n\x11GetPointsResponse\x12/\n\x06points\x18\x01 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x11\n\twatermark\x18\x02 \x01(\t\"\xb0\x01\n\x11ListPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x30\n\x06\x66ilter\x18\x02 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x17\n\x0finclude_vectors\x18\x05 \x01(\x08\x12\x15\n\rmin_watermark\x18\x06 \x01(\t\"^\n\x12ListPointsResponse\x12/\n\x06points\x18\x01 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x12\x43ountPointsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x30\n\x06\x66ilter\x18\x02 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x15\n\rmin_watermark\x18\x03 \x01(\t\"7\n\x13\x43ountPointsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x11\n\twatermark\x18\x02 \x01(\t\"\xed\x01\n\nRankFusion\x12\t\n\x01k\x18\x01 \x01(\x05\x12\x19\n\x0c\x64\x65nse_weight\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0elexical_weight\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x36\n\x06method\x18\x04 \x01(\x0e\x32&.ragmesh.api.retrieval.v1.FusionMethod\x12\x12\n\ncandidates\x18\x05 \x01(\x05\x12\x1a\n\rsparse_weight\x18\x06 \x01(\x02H\x02\x88\x01\x01\x42\x0f\n\r_dense_weightB\x11\n\x0f_lexical_weightB\x10\n\x0e_sparse_weight\"\x86\x07\n\x17SearchCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x32\n\x06vector\x18\x03 \x01(\x0b\x32 .ragmesh.api.embedding.v1.VectorH\x00\x12\x12\n\x08point_id\x18\x04 \x01(\tH\x00\x12\x36\n\x08\x65xamples\x18\x12 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.ExamplesH\x00\x12\x32\n\x04mode\x18\x05 \x01(\x0e\x32$.ragmesh.api.retrieval.v1.SearchMode\x12\x30\n\x06\x66ilter\x18\x06 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\r\n\x05limit\x18\x07 \x01(\x05\x12\x34\n\x06\x66usion\x18\x08 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.RankFusion\x12\x1c\n\x0fscore_threshold\x18\t \x01(\x02H\x01\x88\x01\x01\x12\x11\n\tef_search\x18\n \x01(\x05\x12\r\n\x05\x65xact\x18\x0b \x01(\x08\x12\x17\n\x0finclude_vectors\x18\x0c \x01(\x08\x12\x19\n\x11include_sentences\x18\r \x01(\x08\x12\x15\n\rmin_watermark\x18\x0e \x01(\t\x12\x0f\n\x07\x65xplain\x18\x0f \x01(\x08\x12\x13\n\x0b\x66ingerprint\x18\x10 \x01(\t\x12\x10\n\x08ids_only\x18\x11 \x01(\x08\x12/\n\x06\x62oosts\x18\x13 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Boost\x12/\n\x06\x64\x65\x63\x61ys\x18\x14 \x03(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Decay\x12\x30\n\x06rerank\x18\x15 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Rerank\x12\x36\n\tdiversity\x18\x16 \x01(\x0b\x32#.ragmesh.api.retrieval.v1.Diversity\x12\x31\n\x05group\x18\x17 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.Grouping\x12=\n\rsparse_vector\x18\x18 \x01(\x0b\x32&.ragmesh.api.embedding.v1.SparseVectorB\x07\n\x05queryB\x12\n\x10_score_threshold\"\xc6\x02\n\x18SearchCollectionResponse\x12\x31\n\x04hits\x18\x01 \x03(\x0b\x32#.ragmesh.api.retrieval.v1.SearchHit\x12\x11\n\twatermark\x18\x02 \x01(\t\x12\x38\n\x07timings\x18\x03 \x01(\x0b\x32\'.ragmesh.api.retrieval.v1.SearchTimings\x12\x32\n\x04plan\x18\x04 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.SearchPlan\x12\x35\n\x06groups\x18\x05 \x03(\x0b\x32%.ragmesh.api.retrieval.v1.SearchGroup\x12?\n\x0ererank_outcome\x18\x06 \x01(\x0e\x32\'.ragmesh.api.retrieval.v1.RerankOutcome\"\x98\x02\n\tSearchHit\x12.\n\x05point\x18\x01 \x01(\x0b\x32\x1f.ragmesh.api.retrieval.v1.Point\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x18\n\x0b\x64\x65nse_score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x1a\n\rlexical_score\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x19\n\x0crerank_score\x18\x05 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05group\x18\x06 \x01(\x05H\x03\x88\x01\x01\x12\x19\n\x0csparse_score\x18\x07 \x01(\x02H\x04\x88\x01\x01\x42\x0e\n\x0c_dense_scoreB\x10\n\x0e_lexical_scoreB\x0f\n\r_rerank_scoreB\x08\n\x06_groupB\x0f\n\r_sparse_score\"b\n\rSearchTimings\x12\x10\n\x08\x65mbed_ms\x18\x01 \x01(\x02\x12\x19\n\x11watermark_wait_ms\x18\x02 \x01(\x02\x12\x11\n\tsearch_ms\x18\x03 \x01(\x02\x12\x11\n\trerank_ms\x18\x04 \x01(\x02\"\xd9\x02\n\nSearchPlan\x12\x10\n\x08strategy\x18\x01 \x01(\t\x12\x17\n\x0fmatching_points\x18\x02 \x01(\x05\x12\x18\n\x10\x64\x65nse_candidates\x18\x03 \x01(\x05\x12\x1a\n\x12lexical_candidates\x18\x04 \x01(\x05\x12\x10\n\x08segments\x18\x05 \x01(\x05\x12\x13\n\x0bselectivity\x18\x06 \x01(\x02\x12\x16\n\x0evisited_points\x18\x07 \x01(\x05\x12\x19\n\x11sparse_candidates\x18\x08 \x01(\x05\x12\x1c\n\x14\x62\x61nd_selectivity_min\x18\t \x01(\x01\x12\x35\n\x04legs\x18\n \x03(\x0b\x32\'.ragmesh.api.retrieval.v1.SearchLegPlan\x12;\n\x06stages\x18\x0b \x03(\x0b\x32+.ragmesh.api.retrieval.v1.SearchStageTiming\"\x8e\x01\n\x1c\x42\x61tchSearchCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x43\n\x08searches\x18\x02 \x03(\x0b\x32\x31.ragmesh.api.retrieval.v1.SearchCollectionRequest\x12\x15\n\rmin_watermark\x18\x03 \x01(\t\"y\n\x1d\x42\x61tchSearchCollectionResponse\x12\x45\n\tresponses\x18\x01 \x03(\x0b\x32\x32.ragmesh.api.retrieval.v1.SearchCollectionResponse\x12\x11\n\twatermark\x18\x02 \x01(\t\"M\n\x18\x43ompactCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\x0f\n\x07queries\x18\x03 \x01(\x05\"\xc4\x02\n\x19\x43ompactCollectionResponse\x12\x38\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32(.ragmesh.api.retrieval.v1.IndexFootprint\x12\x37\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32(.ragmesh.api.retrieval.v1.IndexFootprint\x12\x0e\n\x06points\x18\x03 \x01(\x05\x12\x1a\n\x12tombstones_removed\x18\x04 \x01(\x05\x12\x13\n\x0brolled_back\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07queries\x18\x07 \x01(\x05\x12\x15\n\rrecall_before\x18\x08 \x01(\x01\x12\x14\n\x0crecall_after\x18\t \x01(\x01\x12\x12\n\ncompact_ms\x18\n \x01(\x01\x12\x11\n\twatermark\x18\x0b \x01(\t\"]\n\x0eIndexFootprint\x12\x10\n\x08segments\x18\x01 \x01(\x05\x12\x10\n\x08\x64isk_kib\x18\x02 \x01(\x03\x12\x11\n\tindex_kib\x18\x03 \x01(\x03\x12\x14\n\x0cresident_kib\x18\x04 \x01(\x03\"P\n\x15\x43reateSnapshotRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"N\n\x16\x43reateSnapshotResponse\x12\x34\n\x08snapshot\x18\x01 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.Snapshot\"\"\n\x12GetSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"K\n\x13GetSnapshotResponse\x12\x34\n\x08snapshot\x18\x01 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.Snapshot\"M\n\x14ListSnapshotsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x15ListSnapshotsResponse\x12\x35\n\tsnapshots\x18\x01 \x03(\x0b\x32\".ragmesh.api.retrieval.v1.Snapshot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15\x44\x65leteSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteSnapshotResponse\"\x8d\x01\n\x16RestoreSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12:\n\x06limits\x18\x04 \x01(\x0b\x32*.ragmesh.api.retrieval.v1.CollectionLimits\"v\n\x17RestoreSnapshotResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x0e\n\x06points\x18\x02 \x01(\x05\x12\x11\n\twatermark\x18\x03 \x01(\t\";\n\x15\x45xportSnapshotRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\"\xe3\x01\n\x16\x45xportSnapshotResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12:\n\x07started\x18\x02 \x01(\x0b\x32\'.ragmesh.api.retrieval.v1.ExportStartedH\x00\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12<\n\x08\x66inished\x18\x04 \x01(\x0b\x32(.ragmesh.api.retrieval.v1.ExportFinishedH\x00\x12$\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x07\n\x05\x65vent\"Y\n\rExportStarted\x12\x34\n\x08snapshot\x18\x01 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.Snapshot\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"(\n\x0e\x45xportFinished\x12\x16\n\x0e\x63ontent_sha256\x18\x01 \x01(\t\"j\n\x15ImportSnapshotRequest\x12\x38\n\x06header\x18\x01 \x01(\x0b\x32&.ragmesh.api.retrieval.v1.ImportHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05piece\"u\n\x0cImportHeader\x12\x15\n\rcollection_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12:\n\x06limits\x18\x03 \x01(\x0b\x32*.ragmesh.api.retrieval.v1.CollectionLimits\"u\n\x16ImportSnapshotResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection\x12\x0e\n\x06points\x18\x02 \x01(\x05\x12\x11\n\twatermark\x18\x03 \x01(\t\"z\n\x15StartMigrationRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x17\n\x0f\x65mbedding_model\x18\x02 \x01(\t\x12\x34\n\x04hnsw\x18\x03 \x01(\x0b\x32&.ragmesh.api.retrieval.v1.HnswSettings\"P\n\x16StartMigrationResponse\x12\x36\n\tmigration\x18\x01 \x01(\x0b\x32#.ragmesh.api.retrieval.v1.Migration\")\n\x13GetMigrationRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"N\n\x14GetMigrationResponse\x12\x36\n\tmigration\x18\x01 \x01(\x0b\x32#.ragmesh.api.retrieval.v1.Migration\"R\n\x14\x46lipMigrationRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x11\n\troll_back\x18\x02 \x01(\x08\x12\x13\n\x0boverlap_min\x18\x03 \x01(\x01\"O\n\x15\x46lipMigrationResponse\x12\x36\n\tmigration\x18\x01 \x01(\x0b\x32#.ragmesh.api.retrieval.v1.Migration\")\n\x13\x45ndMigrationRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"P\n\x14\x45ndMigrationResponse\x12\x38\n\ncollection\x18\x01 \x01(\x0b\x32$.ragmesh.api.retrieval.v1.Collection*\x89\x01\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x17\n\x13SEARCH_MODE_LEXICAL\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03\x12\x16\n\x12SEARCH_MODE_SPARSE\x10\x04\x32\xcf \n\x10RetrievalService\x12\x95\x01\n\x10\x43reateCollection\x12\x31.ragmesh.api.retrieval.v1.CreateCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.CreateCollectionResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/collections:\x01*\x12\x95\x01\n\rGetCollection\x12..ragmesh.api.retrieval.v1.GetCollectionRequest\x1a/.ragmesh.api.retrieval.v1.GetCollectionResponse\"#\x90\x02\x01\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/{name=collections/*}\x12\x92\x01\n\x0fListCollections\x12\x30.ragmesh.api.retrieval.v1.ListCollectionsRequest\x1a\x31.ragmesh.api.retrieval.v1.ListCollectionsResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/collections\x12\xb2\x01\n\x10UpdateCollection\x12\x31.ragmesh.api.retrieval.v1.UpdateCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.UpdateCollectionResponse\"7\x82\xd3\xe4\x93\x02\x31\x32#/v1/{collection.name=collections/*}:\ncollection\x12\x9b\x01\n\x10\x44\x65leteCollection\x12\x31.ragmesh.api.retrieval.v1.DeleteCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.DeleteCollectionResponse\" \x82\xd3\xe4\x93\x02\x1a*\x18/v1/{name=collections/*}\x12\xaa\x01\n\x12GetCollectionStats\x12\x33.ragmesh.api.retrieval.v1.GetCollectionStatsRequest\x1a\x34.ragmesh.api.retrieval.v1.GetCollectionStatsResponse\")\x90\x02\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=collections/*}:stats\x12\xa6\x01\n\x0cUpsertPoints\x12-.ragmesh.api.retrieval.v1.UpsertPointsRequest\x1a..ragmesh.api.retrieval.v1.UpsertPointsResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{collection=collections/*}/points:upsert:\x01*\x12\xa6\x01\n\x0c\x44\x65letePoints\x12-.ragmesh.api.retrieval.v1.DeletePointsRequest\x1a..ragmesh.api.retrieval.v1.DeletePointsResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{collection=collections/*}/points:delete:\x01*\x12\x9d\x01\n\tGetPoints\x12*.ragmesh.api.retrieval.v1.GetPointsRequest\x1a+.ragmesh.api.retrieval.v1.GetPointsResponse\"7\x90\x02\x01\x82\xd3\xe4\x93\x02.\")/v1/{collection=collections/*}/points:get:\x01*\x12\xa1\x01\n\nListPoints\x12+.ragmesh.api.retrieval.v1.ListPointsRequest\x1a,.ragmesh.api.retrieval.v1.ListPointsResponse\"8\x90\x02\x01\x82\xd3\xe4\x93\x02/\"*/v1/{collection=collections/*}/points:list:\x01*\x12\xa5\x01\n\x0b\x43ountPoints\x12,.ragmesh.api.retrieval.v1.CountPointsRequest\x1a-.ragmesh.api.retrieval.v1.CountPointsResponse\"9\x90\x02\x01\x82\xd3\xe4\x93\x02\x30\"+/v1/{collection=collections/*}/points:count:\x01*\x12\xae\x01\n\x10SearchCollection\x12\x31.ragmesh.api.retrieval.v1.SearchCollectionRequest\x1a\x32.ragmesh.api.retrieval.v1.SearchCollectionResponse\"3\x90\x02\x01\x82\xd3\xe4\x93\x02*\"%/v1/{collection=collections/*}:search:\x01*\x12\xc2\x01\n\x15\x42\x61tchSearchCollection\x12\x36.ragmesh.api.retrieval.v1.BatchSearchCollectionRequest\x1a\x37.ragmesh.api.retrieval.v1.BatchSearchCollectionResponse\"8\x90\x02\x01\x82\xd3\xe4\x93\x02/\"*/v1/{collection=collections/*}:batchSearch:\x01*\x12\xaf\x01\n\x11\x43ompactCollection\x12\x32.ragmesh.api.retrieval.v1.CompactCollectionRequest\x1a\x33.ragmesh.api.retrieval.v1.CompactCollectionResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/{collection=collections/*}:compact:\x01*\x12\xa4\x01\n\x0e\x43reateSnapshot\x12/.ragmesh.api.retrieval.v1.CreateSnapshotRequest\x1a\x30.ragmesh.api.retrieval.v1.CreateSnapshotResponse\"/\x82\xd3\xe4\x93\x02)\"$/v1/{parent=collections/*}/snapshots:\x01*\x12\x9b\x01\n\x0bGetSnapshot\x12,.ragmesh.api.retrieval.v1.GetSnapshotRequest\x1a-.ragmesh.api.retrieval.v1.GetSnapshotResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{name=collections/*/snapshots/*}\x12\xa1\x01\n\rListSnapshots\x12..ragmesh.api.retrieval.v1.ListSnapshotsRequest\x1a/.ragmesh.api.retrieval.v1.ListSnapshotsResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=collections/*}/snapshots\x12\xa1\x01\n\x0e\x44\x65leteSnapshot\x12/.ragmesh.api.retrieval.v1.DeleteSnapshotRequest\x1a\x30.ragmesh.api.retrieval.v1.DeleteSnapshotResponse\",\x82\xd3\xe4\x93\x02&*$/v1/{name=collections/*/snapshots/*}\x12\xaf\x01\n\x0fRestoreSnapshot\x12\x30.ragmesh.api.retrieval.v1.RestoreSnapshotRequest\x1a\x31.ragmesh.api.retrieval.v1.RestoreSnapshotResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{name=collections/*/snapshots/*}:restore:\x01*\x12\xad\x01\n\x0e\x45xportSnapshot\x12/.ragmesh.api.retrieval.v1.ExportSnapshotRequest\x1a\x30.ragmesh.api.retrieval.v1.ExportSnapshotResponse\"6\x90\x02\x01\x82\xd3\xe4\x93\x02-\x12+/v1/{name=collections/*/snapshots/*}:export0\x01\x12u\n\x0eImportSnapshot\x12/.ragmesh.api.retrieval.v1.ImportSnapshotRequest\x1a\x30.ragmesh.api.retrieval.v1.ImportSnapshotResponse(\x01\x12\xae\x01\n\x0eStartMigration\x12/.ragmesh.api.retrieval.v1.StartMigrationRequest\x1a\x30.ragmesh.api.retrieval.v1.StartMigrationResponse\"9\x82\xd3\xe4\x93\x02\x33\"./v1/{collection=collections/*}/migration:start:\x01*\x12\xa2\x01\n\x0cGetMigration\x12-.ragmesh.api.retrieval.v1.GetMigrationRequest\x1a..ragmesh.api.retrieval.v1.GetMigrationResponse\"3\x90\x02\x01\x82\xd3\xe4\x93\x02*\x12(/v1/{collection=collections/*}/migration\x12\xaa\x01\n\rFlipMigration\x12..ragmesh.api.retrieval.v1.FlipMigrationRequest\x1a/.ragmesh.api.retrieval.v1.FlipMigrationResponse\"8\x82\xd3\xe4\x93\x02\x32\"-/v1/{collection=collections/*}/migration:flip:\x01*\x12\xa6\x01\n\x0c\x45ndMigration\x12-.ragmesh.api.retrieval.v1.EndMigrationRequest\x1a..ragmesh.api.retrieval.v1.EndMigrationResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{collection=collections/*}/migration:end:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -77,96 +79,136 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRIEVALSERVICE'].methods_by_name['DeleteSnapshot']._serialized_options = b'\202\323\344\223\002&*$/v1/{name=collections/*/snapshots/*}'
   _globals['_RETRIEVALSERVICE'].methods_by_name['RestoreSnapshot']._loaded_options = None
   _globals['_RETRIEVALSERVICE'].methods_by_name['RestoreSnapshot']._serialized_options = b'\202\323\344\223\0021\",/v1/{name=collections/*/snapshots/*}:restore:\001*'
-  _globals['_SEARCHMODE']._serialized_start=6201
-  _globals['_SEARCHMODE']._serialized_end=6314
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=381
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=507
-  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=509
-  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=593
-  _globals['_GETCOLLECTIONREQUEST']._serialized_start=595
-  _globals['_GETCOLLECTIONREQUEST']._serialized_end=631
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=633
-  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=714
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=716
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=779
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=781
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=890
-  _globals['_UPDATECOLLECTIONREQUEST']._serialized_start=893
-  _globals['_UPDATECOLLECTIONREQUEST']._serialized_end=1025
-  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_start=1027
-  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_end=1111
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=1113
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=1152
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=1154
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=1180
-  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_start=1182
-  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_end=1223
-  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_start=1226
-  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_end=1510
-  _globals['_BANDRECALL']._serialized_start=1513
-  _globals['_BANDRECALL']._serialized_end=1644
-  _globals['_UPSERTPOINTSREQUEST']._serialized_start=1647
-  _globals['_UPSERTPOINTSREQUEST']._serialized_end=1792
-  _globals['_UPSERTPOINTSRESPONSE']._serialized_start=1794
-  _globals['_UPSERTPOINTSRESPONSE']._serialized_end=1876
-  _globals['_DELETEPOINTSREQUEST']._serialized_start=1879
-  _globals['_DELETEPOINTSREQUEST']._serialized_end=2017
-  _globals['_DELETEPOINTSRESPONSE']._serialized_start=2019
-  _globals['_DELETEPOINTSRESPONSE']._serialized_end=2126
-  _globals['_GETPOINTSREQUEST']._serialized_start=2128
-  _globals['_GETPOINTSREQUEST']._serialized_end=2227
-  _globals['_GETPOINTSRESPONSE']._serialized_start=2229
-  _globals['_GETPOINTSRESPONSE']._serialized_end=2316
-  _globals['_LISTPOINTSREQUEST']._serialized_start=2319
-  _globals['_LISTPOINTSREQUEST']._serialized_end=2495
-  _globals['_LISTPOINTSRESPONSE']._serialized_start=2497
-  _globals['_LISTPOINTSRESPONSE']._serialized_end=2591
-  _globals['_COUNTPOINTSREQUEST']._serialized_start=2593
-  _globals['_COUNTPOINTSREQUEST']._serialized_end=2706
-  _globals['_COUNTPOINTSRESPONSE']._serialized_start=2708
-  _globals['_COUNTPOINTSRESPONSE']._serialized_end=2763
-  _globals['_RANKFUSION']._serialized_start=2766
-  _globals['_RANKFUSION']._serialized_end=2957
-  _globals['_SEARCHCOLLECTIONREQUEST']._serialized_start=2960
-  _globals['_SEARCHCOLLECTIONREQUEST']._serialized_end=3799
-  _globals['_SEARCHCOLLECTIONRESPONSE']._serialized_start=3802
-  _globals['_SEARCHCOLLECTIONRESPONSE']._serialized_end=4128
-  _globals['_SEARCHHIT']._serialized_start=4131
-  _globals['_SEARCHHIT']._serialized_end=4367
-  _globals['_SEARCHTIMINGS']._serialized_start=4369
-  _globals['_SEARCHTIMINGS']._serialized_end=4467
-  _globals['_SEARCHPLAN']._serialized_start=4470
-  _globals['_SEARCHPLAN']._serialized_end=4642
-  _globals['_BATCHSEARCHCOLLECTIONREQUEST']._serialized_start=4645
-  _globals['_BATCHSEARCHCOLLECTIONREQUEST']._serialized_end=4787
-  _globals['_BATCHSEARCHCOLLECTIONRESPONSE']._serialized_start=4789
-  _globals['_BATCHSEARCHCOLLECTIONRESPONSE']._serialized_end=4910
-  _globals['_COMPACTCOLLECTIONREQUEST']._serialized_start=4912
-  _globals['_COMPACTCOLLECTIONREQUEST']._serialized_end=4989
-  _globals['_COMPACTCOLLECTIONRESPONSE']._serialized_start=4992
-  _globals['_COMPACTCOLLECTIONRESPONSE']._serialized_end=5316
-  _globals['_INDEXFOOTPRINT']._serialized_start=5318
-  _globals['_INDEXFOOTPRINT']._serialized_end=5411
-  _globals['_CREATESNAPSHOTREQUEST']._serialized_start=5413
-  _globals['_CREATESNAPSHOTREQUEST']._serialized_end=5493
-  _globals['_CREATESNAPSHOTRESPONSE']._serialized_start=5495
-  _globals['_CREATESNAPSHOTRESPONSE']._serialized_end=5573
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=5575
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=5609
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=5611
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=5686
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=5688
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=5765
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=5767
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=5870
-  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=5872
-  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=5909
-  _globals['_DELETESNAPSHOTRESPONSE']._serialized_start=5911
-  _globals['_DELETESNAPSHOTRESPONSE']._serialized_end=5935
-  _globals['_RESTORESNAPSHOTREQUEST']._serialized_start=5938
-  _globals['_RESTORESNAPSHOTREQUEST']._serialized_end=6079
-  _globals['_RESTORESNAPSHOTRESPONSE']._serialized_start=6081
-  _globals['_RESTORESNAPSHOTRESPONSE']._serialized_end=6199
-  _globals['_RETRIEVALSERVICE']._serialized_start=6317
-  _globals['_RETRIEVALSERVICE']._serialized_end=9513
+  _globals['_RETRIEVALSERVICE'].methods_by_name['ExportSnapshot']._loaded_options = None
+  _globals['_RETRIEVALSERVICE'].methods_by_name['ExportSnapshot']._serialized_options = b'\220\002\001\202\323\344\223\002-\022+/v1/{name=collections/*/snapshots/*}:export'
+  _globals['_RETRIEVALSERVICE'].methods_by_name['StartMigration']._loaded_options = None
+  _globals['_RETRIEVALSERVICE'].methods_by_name['StartMigration']._serialized_options = b'\202\323\344\223\0023\"./v1/{collection=collections/*}/migration:start:\001*'
+  _globals['_RETRIEVALSERVICE'].methods_by_name['GetMigration']._loaded_options = None
+  _globals['_RETRIEVALSERVICE'].methods_by_name['GetMigration']._serialized_options = b'\220\002\001\202\323\344\223\002*\022(/v1/{collection=collections/*}/migration'
+  _globals['_RETRIEVALSERVICE'].methods_by_name['FlipMigration']._loaded_options = None
+  _globals['_RETRIEVALSERVICE'].methods_by_name['FlipMigration']._serialized_options = b'\202\323\344\223\0022\"-/v1/{collection=collections/*}/migration:flip:\001*'
+  _globals['_RETRIEVALSERVICE'].methods_by_name['EndMigration']._loaded_options = None
+  _globals['_RETRIEVALSERVICE'].methods_by_name['EndMigration']._serialized_options = b'\202\323\344\223\0021\",/v1/{collection=collections/*}/migration:end:\001*'
+  _globals['_SEARCHMODE']._serialized_start=7984
+  _globals['_SEARCHMODE']._serialized_end=8121
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=448
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=574
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=576
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=660
+  _globals['_GETCOLLECTIONREQUEST']._serialized_start=662
+  _globals['_GETCOLLECTIONREQUEST']._serialized_end=698
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_start=700
+  _globals['_GETCOLLECTIONRESPONSE']._serialized_end=781
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=783
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=846
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=848
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=957
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_start=960
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_end=1092
+  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_start=1094
+  _globals['_UPDATECOLLECTIONRESPONSE']._serialized_end=1178
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=1180
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=1219
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=1221
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=1247
+  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_start=1249
+  _globals['_GETCOLLECTIONSTATSREQUEST']._serialized_end=1290
+  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_start=1293
+  _globals['_GETCOLLECTIONSTATSRESPONSE']._serialized_end=1577
+  _globals['_BANDRECALL']._serialized_start=1580
+  _globals['_BANDRECALL']._serialized_end=1711
+  _globals['_UPSERTPOINTSREQUEST']._serialized_start=1714
+  _globals['_UPSERTPOINTSREQUEST']._serialized_end=1859
+  _globals['_UPSERTPOINTSRESPONSE']._serialized_start=1861
+  _globals['_UPSERTPOINTSRESPONSE']._serialized_end=1943
+  _globals['_DELETEPOINTSREQUEST']._serialized_start=1946
+  _globals['_DELETEPOINTSREQUEST']._serialized_end=2084
+  _globals['_DELETEPOINTSRESPONSE']._serialized_start=2086
+  _globals['_DELETEPOINTSRESPONSE']._serialized_end=2193
+  _globals['_GETPOINTSREQUEST']._serialized_start=2195
+  _globals['_GETPOINTSREQUEST']._serialized_end=2294
+  _globals['_GETPOINTSRESPONSE']._serialized_start=2296
+  _globals['_GETPOINTSRESPONSE']._serialized_end=2383
+  _globals['_LISTPOINTSREQUEST']._serialized_start=2386
+  _globals['_LISTPOINTSREQUEST']._serialized_end=2562
+  _globals['_LISTPOINTSRESPONSE']._serialized_start=2564
+  _globals['_LISTPOINTSRESPONSE']._serialized_end=2658
+  _globals['_COUNTPOINTSREQUEST']._serialized_start=2660
+  _globals['_COUNTPOINTSREQUEST']._serialized_end=2773
+  _globals['_COUNTPOINTSRESPONSE']._serialized_start=2775
+  _globals['_COUNTPOINTSRESPONSE']._serialized_end=2830
+  _globals['_RANKFUSION']._serialized_start=2833
+  _globals['_RANKFUSION']._serialized_end=3070
+  _globals['_SEARCHCOLLECTIONREQUEST']._serialized_start=3073
+  _globals['_SEARCHCOLLECTIONREQUEST']._serialized_end=3975
+  _globals['_SEARCHCOLLECTIONRESPONSE']._serialized_start=3978
+  _globals['_SEARCHCOLLECTIONRESPONSE']._serialized_end=4304
+  _globals['_SEARCHHIT']._serialized_start=4307
+  _globals['_SEARCHHIT']._serialized_end=4587
+  _globals['_SEARCHTIMINGS']._serialized_start=4589
+  _globals['_SEARCHTIMINGS']._serialized_end=4687
+  _globals['_SEARCHPLAN']._serialized_start=4690
+  _globals['_SEARCHPLAN']._serialized_end=5035
+  _globals['_BATCHSEARCHCOLLECTIONREQUEST']._serialized_start=5038
+  _globals['_BATCHSEARCHCOLLECTIONREQUEST']._serialized_end=5180
+  _globals['_BATCHSEARCHCOLLECTIONRESPONSE']._serialized_start=5182
+  _globals['_BATCHSEARCHCOLLECTIONRESPONSE']._serialized_end=5303
+  _globals['_COMPACTCOLLECTIONREQUEST']._serialized_start=5305
+  _globals['_COMPACTCOLLECTIONREQUEST']._serialized_end=5382
+  _globals['_COMPACTCOLLECTIONRESPONSE']._serialized_start=5385
+  _globals['_COMPACTCOLLECTIONRESPONSE']._serialized_end=5709
+  _globals['_INDEXFOOTPRINT']._serialized_start=5711
+  _globals['_INDEXFOOTPRINT']._serialized_end=5804
+  _globals['_CREATESNAPSHOTREQUEST']._serialized_start=5806
+  _globals['_CREATESNAPSHOTREQUEST']._serialized_end=5886
+  _globals['_CREATESNAPSHOTRESPONSE']._serialized_start=5888
+  _globals['_CREATESNAPSHOTRESPONSE']._serialized_end=5966
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=5968
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=6002
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=6004
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=6079
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=6081
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=6158
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=6160
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=6263
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=6265
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=6302
+  _globals['_DELETESNAPSHOTRESPONSE']._serialized_start=6304
+  _globals['_DELETESNAPSHOTRESPONSE']._serialized_end=6328
+  _globals['_RESTORESNAPSHOTREQUEST']._serialized_start=6331
+  _globals['_RESTORESNAPSHOTREQUEST']._serialized_end=6472
+  _globals['_RESTORESNAPSHOTRESPONSE']._serialized_start=6474
+  _globals['_RESTORESNAPSHOTRESPONSE']._serialized_end=6592
+  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_start=6594
+  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_end=6653
+  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_start=6656
+  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_end=6883
+  _globals['_EXPORTSTARTED']._serialized_start=6885
+  _globals['_EXPORTSTARTED']._serialized_end=6974
+  _globals['_EXPORTFINISHED']._serialized_start=6976
+  _globals['_EXPORTFINISHED']._serialized_end=7016
+  _globals['_IMPORTSNAPSHOTREQUEST']._serialized_start=7018
+  _globals['_IMPORTSNAPSHOTREQUEST']._serialized_end=7124
+  _globals['_IMPORTHEADER']._serialized_start=7126
+  _globals['_IMPORTHEADER']._serialized_end=7243
+  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_start=7245
+  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_end=7362
+  _globals['_STARTMIGRATIONREQUEST']._serialized_start=7364
+  _globals['_STARTMIGRATIONREQUEST']._serialized_end=7486
+  _globals['_STARTMIGRATIONRESPONSE']._serialized_start=7488
+  _globals['_STARTMIGRATIONRESPONSE']._serialized_end=7568
+  _globals['_GETMIGRATIONREQUEST']._serialized_start=7570
+  _globals['_GETMIGRATIONREQUEST']._serialized_end=7611
+  _globals['_GETMIGRATIONRESPONSE']._serialized_start=7613
+  _globals['_GETMIGRATIONRESPONSE']._serialized_end=7691
+  _globals['_FLIPMIGRATIONREQUEST']._serialized_start=7693
+  _globals['_FLIPMIGRATIONREQUEST']._serialized_end=7775
+  _globals['_FLIPMIGRATIONRESPONSE']._serialized_start=7777
+  _globals['_FLIPMIGRATIONRESPONSE']._serialized_end=7856
+  _globals['_ENDMIGRATIONREQUEST']._serialized_start=7858
+  _globals['_ENDMIGRATIONREQUEST']._serialized_end=7899
+  _globals['_ENDMIGRATIONRESPONSE']._serialized_start=7901
+  _globals['_ENDMIGRATIONRESPONSE']._serialized_end=7981
+  _globals['_RETRIEVALSERVICE']._serialized_start=8124
+  _globals['_RETRIEVALSERVICE']._serialized_end=12299
 # @@protoc_insertion_point(module_scope)

@@ -9,9 +9,11 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from ragmesh.api.embedding.v1 import vector_pb2 as _vector_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2 as _collection_pb2
 from ragmesh.api.retrieval.v1 import filter_pb2 as _filter_pb2
+from ragmesh.api.retrieval.v1 import migration_pb2 as _migration_pb2
 from ragmesh.api.retrieval.v1 import point_pb2 as _point_pb2
 from ragmesh.api.retrieval.v1 import search_pb2 as _search_pb2
 from ragmesh.api.retrieval.v1 import snapshot_pb2 as _snapshot_pb2
@@ -33,25 +35,37 @@ class _SearchMode:
 class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SEARCH_MODE_UNSPECIFIED: _SearchMode.ValueType  # 0
-    """Hybrid where the query is a text and the collection has a model, else the one that is possible."""
+    """By all that the request brings: a text is searched by words, and by vector where the collection
+    has a model; a vector, a point and examples by vector; `sparse_vector` by that.
+    """
     SEARCH_MODE_DENSE: _SearchMode.ValueType  # 1
     """By vector."""
     SEARCH_MODE_LEXICAL: _SearchMode.ValueType  # 2
     """By words (BM25)."""
     SEARCH_MODE_HYBRID: _SearchMode.ValueType  # 3
-    """By both, fused."""
+    """By vector and by words, or by one of them and `sparse_vector`, or by all three; fused."""
+    SEARCH_MODE_SPARSE: _SearchMode.ValueType  # 4
+    """By sparse vector alone: `sparse_vector`, or that of `point_id`. A text or vector beside it is
+    what a reranking looks at.
+    """
 
 class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
     """How a search finds."""
 
 SEARCH_MODE_UNSPECIFIED: SearchMode.ValueType  # 0
-"""Hybrid where the query is a text and the collection has a model, else the one that is possible."""
+"""By all that the request brings: a text is searched by words, and by vector where the collection
+has a model; a vector, a point and examples by vector; `sparse_vector` by that.
+"""
 SEARCH_MODE_DENSE: SearchMode.ValueType  # 1
 """By vector."""
 SEARCH_MODE_LEXICAL: SearchMode.ValueType  # 2
 """By words (BM25)."""
 SEARCH_MODE_HYBRID: SearchMode.ValueType  # 3
-"""By both, fused."""
+"""By vector and by words, or by one of them and `sparse_vector`, or by all three; fused."""
+SEARCH_MODE_SPARSE: SearchMode.ValueType  # 4
+"""By sparse vector alone: `sparse_vector`, or that of `point_id`. A text or vector beside it is
+what a reranking looks at.
+"""
 Global___SearchMode: _TypeAlias = SearchMode  # noqa: Y015
 
 @_typing.final
@@ -791,7 +805,7 @@ Global___CountPointsResponse: _TypeAlias = CountPointsResponse  # noqa: Y015
 
 @_typing.final
 class RankFusion(_message.Message):
-    """How the two legs of a hybrid search become one list."""
+    """How the legs of a hybrid search become one list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -800,6 +814,7 @@ class RankFusion(_message.Message):
     LEXICAL_WEIGHT_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    SPARSE_WEIGHT_FIELD_NUMBER: _builtins.int
     k: _builtins.int
     """Of FUSION_METHOD_RANK: 1 to 10,000; 0 for 10."""
     dense_weight: _builtins.float
@@ -810,6 +825,8 @@ class RankFusion(_message.Message):
     """What of the legs counts."""
     candidates: _builtins.int
     """How many points each leg brings, at most 1,000; 0 for four times `limit`, at least 100."""
+    sparse_weight: _builtins.float
+    """The sparse leg's weight, above 0; unset for 1."""
     def __init__(
         self,
         *,
@@ -818,19 +835,24 @@ class RankFusion(_message.Message):
         lexical_weight: _builtins.float | None = ...,
         method: _search_pb2.FusionMethod.ValueType = ...,
         candidates: _builtins.int = ...,
+        sparse_weight: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_lexical_weight", b"_lexical_weight", "dense_weight", b"dense_weight", "lexical_weight", b"lexical_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_lexical_weight", b"_lexical_weight", "_sparse_weight", b"_sparse_weight", "dense_weight", b"dense_weight", "lexical_weight", b"lexical_weight", "sparse_weight", b"sparse_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_lexical_weight", b"_lexical_weight", "candidates", b"candidates", "dense_weight", b"dense_weight", "k", b"k", "lexical_weight", b"lexical_weight", "method", b"method"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_lexical_weight", b"_lexical_weight", "_sparse_weight", b"_sparse_weight", "candidates", b"candidates", "dense_weight", b"dense_weight", "k", b"k", "lexical_weight", b"lexical_weight", "method", b"method", "sparse_weight", b"sparse_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
     _WhichOneofReturnType__lexical_weight: _TypeAlias = _typing.Literal["lexical_weight"]  # noqa: Y015
     _WhichOneofArgType__lexical_weight: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight"]  # noqa: Y015
+    _WhichOneofReturnType__sparse_weight: _TypeAlias = _typing.Literal["sparse_weight"]  # noqa: Y015
+    _WhichOneofArgType__sparse_weight: _TypeAlias = _typing.Literal["_sparse_weight", b"_sparse_weight"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_weight) -> _WhichOneofReturnType__dense_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_weight) -> _WhichOneofReturnType__lexical_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sparse_weight) -> _WhichOneofReturnType__sparse_weight | None: ...
 
 Global___RankFusion: _TypeAlias = RankFusion  # noqa: Y015
 
@@ -863,6 +885,7 @@ class SearchCollectionRequest(_message.Message):
     RERANK_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
+    SPARSE_VECTOR_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """`collections/{id}`."""
     text: _builtins.str
@@ -929,6 +952,13 @@ class SearchCollectionRequest(_message.Message):
     def group(self) -> _search_pb2.Grouping:
         """Hits by document or field, found among the best 1,000 points."""
 
+    @_builtins.property
+    def sparse_vector(self) -> _vector_pb2.SparseVector:
+        """What to look for by sparse vectors, exactly: points with one of its indices, by the inner
+        product. Alone, or a leg of a hybrid search beside `query`; without it there is no such leg.
+        Not in the modes DENSE and LEXICAL, and not with EXAMPLE_STRATEGY_BEST_SCORE.
+        """
+
     def __init__(
         self,
         *,
@@ -955,10 +985,11 @@ class SearchCollectionRequest(_message.Message):
         rerank: _search_pb2.Rerank | None = ...,
         diversity: _search_pb2.Diversity | None = ...,
         group: _search_pb2.Grouping | None = ...,
+        sparse_vector: _vector_pb2.SparseVector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "diversity", b"diversity", "examples", b"examples", "filter", b"filter", "fusion", b"fusion", "group", b"group", "point_id", b"point_id", "query", b"query", "rerank", b"rerank", "score_threshold", b"score_threshold", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "diversity", b"diversity", "examples", b"examples", "filter", b"filter", "fusion", b"fusion", "group", b"group", "point_id", b"point_id", "query", b"query", "rerank", b"rerank", "score_threshold", b"score_threshold", "sparse_vector", b"sparse_vector", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "boosts", b"boosts", "collection", b"collection", "decays", b"decays", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "explain", b"explain", "filter", b"filter", "fingerprint", b"fingerprint", "fusion", b"fusion", "group", b"group", "ids_only", b"ids_only", "include_sentences", b"include_sentences", "include_vectors", b"include_vectors", "limit", b"limit", "min_watermark", b"min_watermark", "mode", b"mode", "point_id", b"point_id", "query", b"query", "rerank", b"rerank", "score_threshold", b"score_threshold", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "boosts", b"boosts", "collection", b"collection", "decays", b"decays", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "explain", b"explain", "filter", b"filter", "fingerprint", b"fingerprint", "fusion", b"fusion", "group", b"group", "ids_only", b"ids_only", "include_sentences", b"include_sentences", "include_vectors", b"include_vectors", "limit", b"limit", "min_watermark", b"min_watermark", "mode", b"mode", "point_id", b"point_id", "query", b"query", "rerank", b"rerank", "score_threshold", b"score_threshold", "sparse_vector", b"sparse_vector", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
     _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
@@ -1035,6 +1066,7 @@ class SearchHit(_message.Message):
     LEXICAL_SCORE_FIELD_NUMBER: _builtins.int
     RERANK_SCORE_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
+    SPARSE_SCORE_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """Higher is better: the fused score of a hybrid search, else the leg's own, with boosts and
     decays.
@@ -1049,6 +1081,8 @@ class SearchHit(_message.Message):
     """
     group: _builtins.int
     """Its place in `groups`, from 0, if there are groups."""
+    sparse_score: _builtins.float
+    """The sparse leg's score (the inner product), if it found the point."""
     @_builtins.property
     def point(self) -> _point_pb2.Point:
         """The point."""
@@ -1062,10 +1096,11 @@ class SearchHit(_message.Message):
         lexical_score: _builtins.float | None = ...,
         rerank_score: _builtins.float | None = ...,
         group: _builtins.int | None = ...,
+        sparse_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "point", b"point", "rerank_score", b"rerank_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "point", b"point", "rerank_score", b"rerank_score", "sparse_score", b"sparse_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "point", b"point", "rerank_score", b"rerank_score", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "point", b"point", "rerank_score", b"rerank_score", "score", b"score", "sparse_score", b"sparse_score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_score: _TypeAlias = _typing.Literal["dense_score"]  # noqa: Y015
     _WhichOneofArgType__dense_score: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score"]  # noqa: Y015
@@ -1075,6 +1110,8 @@ class SearchHit(_message.Message):
     _WhichOneofArgType__lexical_score: _TypeAlias = _typing.Literal["_lexical_score", b"_lexical_score"]  # noqa: Y015
     _WhichOneofReturnType__rerank_score: _TypeAlias = _typing.Literal["rerank_score"]  # noqa: Y015
     _WhichOneofArgType__rerank_score: _TypeAlias = _typing.Literal["_rerank_score", b"_rerank_score"]  # noqa: Y015
+    _WhichOneofReturnType__sparse_score: _TypeAlias = _typing.Literal["sparse_score"]  # noqa: Y015
+    _WhichOneofArgType__sparse_score: _TypeAlias = _typing.Literal["_sparse_score", b"_sparse_score"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_score) -> _WhichOneofReturnType__dense_score | None: ...
     @_typing.overload
@@ -1083,6 +1120,8 @@ class SearchHit(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_score) -> _WhichOneofReturnType__lexical_score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank_score) -> _WhichOneofReturnType__rerank_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sparse_score) -> _WhichOneofReturnType__sparse_score | None: ...
 
 Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
 
@@ -1101,7 +1140,7 @@ class SearchTimings(_message.Message):
     watermark_wait_ms: _builtins.float
     """Waiting for `min_watermark`."""
     search_ms: _builtins.float
-    """In the index, both legs and fusion."""
+    """In the index: the legs, fusion, and what comes after but reranking."""
     rerank_ms: _builtins.float
     """Reranking."""
     def __init__(
@@ -1133,8 +1172,12 @@ class SearchPlan(_message.Message):
     SEGMENTS_FIELD_NUMBER: _builtins.int
     SELECTIVITY_FIELD_NUMBER: _builtins.int
     VISITED_POINTS_FIELD_NUMBER: _builtins.int
+    SPARSE_CANDIDATES_FIELD_NUMBER: _builtins.int
+    BAND_SELECTIVITY_MIN_FIELD_NUMBER: _builtins.int
+    LEGS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
-    """`hnsw`, `exact`, `filtered_exact`, `lexical`, or two of them joined by `+`."""
+    """`hnsw`, `exact`, `filtered_exact`, `lexical`, `sparse`, or several of them joined by `+`."""
     matching_points: _builtins.int
     """Live points that the filter lets through; all of them without one."""
     dense_candidates: _builtins.int
@@ -1147,6 +1190,18 @@ class SearchPlan(_message.Message):
     """`matching_points` over all live points, 0 to 1."""
     visited_points: _builtins.int
     """Points whose vectors were compared with the query's."""
+    sparse_candidates: _builtins.int
+    """Candidates that were scored by the sparse leg."""
+    band_selectivity_min: _builtins.float
+    """The band that the selectivity is in, by its `selectivity_min` in GetCollectionStats."""
+    @_builtins.property
+    def legs(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.SearchLegPlan]:
+        """What each leg did, in the order in which they searched."""
+
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.SearchStageTiming]:
+        """Where the time went, in the order of what was done; what was not done is left out."""
+
     def __init__(
         self,
         *,
@@ -1157,10 +1212,14 @@ class SearchPlan(_message.Message):
         segments: _builtins.int = ...,
         selectivity: _builtins.float = ...,
         visited_points: _builtins.int = ...,
+        sparse_candidates: _builtins.int = ...,
+        band_selectivity_min: _builtins.float = ...,
+        legs: _abc.Iterable[_search_pb2.SearchLegPlan] | None = ...,
+        stages: _abc.Iterable[_search_pb2.SearchStageTiming] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dense_candidates", b"dense_candidates", "lexical_candidates", b"lexical_candidates", "matching_points", b"matching_points", "segments", b"segments", "selectivity", b"selectivity", "strategy", b"strategy", "visited_points", b"visited_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_selectivity_min", b"band_selectivity_min", "dense_candidates", b"dense_candidates", "legs", b"legs", "lexical_candidates", b"lexical_candidates", "matching_points", b"matching_points", "segments", b"segments", "selectivity", b"selectivity", "sparse_candidates", b"sparse_candidates", "stages", b"stages", "strategy", b"strategy", "visited_points", b"visited_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1626,3 +1685,423 @@ class RestoreSnapshotResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RestoreSnapshotResponse: _TypeAlias = RestoreSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class ExportSnapshotRequest(_message.Message):
+    """Which snapshot, and from where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`collections/{id}/snapshots/{id}`."""
+    offset_bytes: _builtins.int
+    """The first byte to give: what is there of a copy that broke off. At most the file's size."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSnapshotRequest: _TypeAlias = ExportSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class ExportSnapshotResponse(_message.Message):
+    """An event: `started`, then data, then `finished` or `failed`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.int
+    """1, 2, 3 …"""
+    data: _builtins.bytes
+    """The next bytes, at most 1 MiB."""
+    @_builtins.property
+    def started(self) -> Global___ExportStarted:
+        """What comes."""
+
+    @_builtins.property
+    def finished(self) -> Global___ExportFinished:
+        """Last: all of it was given."""
+
+    @_builtins.property
+    def failed(self) -> _status_pb2.Status:
+        """Last: why it ended."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.int = ...,
+        started: Global___ExportStarted | None = ...,
+        data: _builtins.bytes = ...,
+        finished: Global___ExportFinished | None = ...,
+        failed: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "event", b"event", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "event", b"event", "event_id", b"event_id", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "data", "finished", "failed"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___ExportSnapshotResponse: _TypeAlias = ExportSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class ExportStarted(_message.Message):
+    """What an export is of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    size_bytes: _builtins.int
+    """The whole file, whatever `offset_bytes` is."""
+    @_builtins.property
+    def snapshot(self) -> _snapshot_pb2.Snapshot:
+        """The snapshot."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: _snapshot_pb2.Snapshot | None = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size_bytes", b"size_bytes", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportStarted: _TypeAlias = ExportStarted  # noqa: Y015
+
+@_typing.final
+class ExportFinished(_message.Message):
+    """What was given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_SHA256_FIELD_NUMBER: _builtins.int
+    content_sha256: _builtins.str
+    """SHA-256 of the whole file, in hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        content_sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_sha256", b"content_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportFinished: _TypeAlias = ExportFinished  # noqa: Y015
+
+@_typing.final
+class ImportSnapshotRequest(_message.Message):
+    """A piece of an import: the header first, then data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The next bytes of the file, at most 1 MiB. The file says itself where it ends."""
+    @_builtins.property
+    def header(self) -> Global___ImportHeader:
+        """First: what to make."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___ImportHeader | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "header", b"header", "piece", b"piece"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "header", b"header", "piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_piece: _TypeAlias = _typing.Literal["header", "data"]  # noqa: Y015
+    _WhichOneofArgType_piece: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_piece) -> _WhichOneofReturnType_piece | None: ...
+
+Global___ImportSnapshotRequest: _TypeAlias = ImportSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class ImportHeader(_message.Message):
+    """What to make of a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    collection_id: _builtins.str
+    """The new collection's id: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`. The server makes one where it is
+    empty.
+    """
+    request_id: _builtins.str
+    """A UUID; repeating it with the same file returns the first answer."""
+    @_builtins.property
+    def limits(self) -> _collection_pb2.CollectionLimits:
+        """What the new collection may be asked for, as a whole; unset for what the snapshot's could be."""
+
+    def __init__(
+        self,
+        *,
+        collection_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        limits: _collection_pb2.CollectionLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection_id", b"collection_id", "limits", b"limits", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportHeader: _TypeAlias = ImportHeader  # noqa: Y015
+
+@_typing.final
+class ImportSnapshotResponse(_message.Message):
+    """What was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
+    points: _builtins.int
+    """Points in it."""
+    watermark: _builtins.str
+    """The commit at which they are in it."""
+    @_builtins.property
+    def collection(self) -> _collection_pb2.Collection:
+        """The new collection."""
+
+    def __init__(
+        self,
+        *,
+        collection: _collection_pb2.Collection | None = ...,
+        points: _builtins.int = ...,
+        watermark: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "points", b"points", "watermark", b"watermark"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportSnapshotResponse: _TypeAlias = ImportSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class StartMigrationRequest(_message.Message):
+    """What the second index is to be like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    EMBEDDING_MODEL_FIELD_NUMBER: _builtins.int
+    HNSW_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    embedding_model: _builtins.str
+    """`embeddingModels/{id}` of the new index; empty for the present one."""
+    @_builtins.property
+    def hnsw(self) -> _collection_pb2.HnswSettings:
+        """Settings of its graph; 0 for what the present one has of each."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        embedding_model: _builtins.str = ...,
+        hnsw: _collection_pb2.HnswSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hnsw", b"hnsw"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "embedding_model", b"embedding_model", "hnsw", b"hnsw"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartMigrationRequest: _TypeAlias = StartMigrationRequest  # noqa: Y015
+
+@_typing.final
+class StartMigrationResponse(_message.Message):
+    """The migration as it begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIGRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def migration(self) -> _migration_pb2.Migration:
+        """The migration."""
+
+    def __init__(
+        self,
+        *,
+        migration: _migration_pb2.Migration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartMigrationResponse: _TypeAlias = StartMigrationResponse  # noqa: Y015
+
+@_typing.final
+class GetMigrationRequest(_message.Message):
+    """Which collection's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMigrationRequest: _TypeAlias = GetMigrationRequest  # noqa: Y015
+
+@_typing.final
+class GetMigrationResponse(_message.Message):
+    """The migration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIGRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def migration(self) -> _migration_pb2.Migration:
+        """The migration."""
+
+    def __init__(
+        self,
+        *,
+        migration: _migration_pb2.Migration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMigrationResponse: _TypeAlias = GetMigrationResponse  # noqa: Y015
+
+@_typing.final
+class FlipMigrationRequest(_message.Message):
+    """Which way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    ROLL_BACK_FIELD_NUMBER: _builtins.int
+    OVERLAP_MIN_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    roll_back: _builtins.bool
+    """Whether the old index is to answer again."""
+    overlap_min: _builtins.float
+    """Fail with RECALL_TOO_LOW where the migration's `overlap` is less; 0 to 1."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        roll_back: _builtins.bool = ...,
+        overlap_min: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "overlap_min", b"overlap_min", "roll_back", b"roll_back"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlipMigrationRequest: _TypeAlias = FlipMigrationRequest  # noqa: Y015
+
+@_typing.final
+class FlipMigrationResponse(_message.Message):
+    """The migration afterwards."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIGRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def migration(self) -> _migration_pb2.Migration:
+        """The migration."""
+
+    def __init__(
+        self,
+        *,
+        migration: _migration_pb2.Migration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlipMigrationResponse: _TypeAlias = FlipMigrationResponse  # noqa: Y015
+
+@_typing.final
+class EndMigrationRequest(_message.Message):
+    """Which collection's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMigrationRequest: _TypeAlias = EndMigrationRequest  # noqa: Y015
+
+@_typing.final
+class EndMigrationResponse(_message.Message):
+    """It is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> _collection_pb2.Collection:
+        """The collection as it is from now on."""
+
+    def __init__(
+        self,
+        *,
+        collection: _collection_pb2.Collection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMigrationResponse: _TypeAlias = EndMigrationResponse  # noqa: Y015

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class RetrievalServiceStub(object):
-    """Keeps points and finds them by vector, by words or by both. PostgreSQL is the log: an
-    acknowledged write is durable, and every index replays it. A write returns its watermark; a
-    search that names it waits until its index has come that far.
+    """Keeps points and finds them by vector, by words, by sparse vector or by several of them.
+    PostgreSQL is the log: an acknowledged write is durable, and every index replays it. A write
+    returns its watermark; a search that names it waits until its index has come that far.
     """
 
     def __init__(self, channel):
@@ -132,12 +132,42 @@ class RetrievalServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotResponse.FromString,
                 _registered_method=True)
+        self.ExportSnapshot = channel.unary_stream(
+                '/ragmesh.api.retrieval.v1.RetrievalService/ExportSnapshot',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ExportSnapshotRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ExportSnapshotResponse.FromString,
+                _registered_method=True)
+        self.ImportSnapshot = channel.stream_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/ImportSnapshot',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotResponse.FromString,
+                _registered_method=True)
+        self.StartMigration = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/StartMigration',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationResponse.FromString,
+                _registered_method=True)
+        self.GetMigration = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/GetMigration',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationResponse.FromString,
+                _registered_method=True)
+        self.FlipMigration = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/FlipMigration',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationResponse.FromString,
+                _registered_method=True)
+        self.EndMigration = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/EndMigration',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServiceServicer(object):
-    """Keeps points and finds them by vector, by words or by both. PostgreSQL is the log: an
-    acknowledged write is durable, and every index replays it. A write returns its watermark; a
-    search that names it waits until its index has come that far.
+    """Keeps points and finds them by vector, by words, by sparse vector or by several of them.
+    PostgreSQL is the log: an acknowledged write is durable, and every index replays it. A write
+    returns its watermark; a search that names it waits until its index has come that far.
     """
 
     def CreateCollection(self, request, context):
@@ -226,9 +256,9 @@ class RetrievalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchCollection(self, request, context):
-        """Finds the points that match a text, a vector, another point or examples best: searched,
-        boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails with
-        COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
+        """Finds the points that match a text, a vector, a sparse vector, another point or examples best:
+        searched, boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails
+        with COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
         NO_EMBEDDING_MODEL, POINT_NOT_FOUND, or DEADLINE_EXCEEDED if `min_watermark` is not reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -292,6 +322,67 @@ class RetrievalServiceServicer(object):
         and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
         COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED; for
         want of room with LIMIT_REACHED or INDEX_MEMORY_FULL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSnapshot(self, request, context):
+        """Gives a snapshot as one file for ImportSnapshot, here or in another mesh, in pieces. The same
+        snapshot gives the same bytes, so a copy goes on at `offset_bytes`. It is given whole although
+        the snapshot is deleted meanwhile. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+        INVALID_FIELD, DATA_CORRUPTED (which object), QUEUE_FULL or INDEX_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSnapshot(self, request_iterator, context):
+        """Makes a new collection of a file that ExportSnapshot gave, all of it or nothing; a call that
+        ends early leaves nothing. What the file says is checked like requests that say it: nothing of
+        it is trusted, its graphs are built anew. Nothing is embedded: a model that the collection names
+        must be here, with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in
+        which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
+        FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
+        with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartMigration(self, request, context):
+        """Begins to build a second index of a collection beside its first one: with another embedding
+        model, whose vectors are made anew of the texts, or with other HNSW settings. Searches and
+        writes go on; writes reach both. Fails with COLLECTION_NOT_FOUND, MIGRATION_EXISTS,
+        EMBEDDING_MODEL_NOT_FOUND, INVALID_FIELD where nothing would change, or MIGRATION_NOT_READY
+        where a point has no text to embed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMigration(self, request, context):
+        """Says how far a migration is, and how the two indexes compare. Fails with COLLECTION_NOT_FOUND or
+        MIGRATION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FlipMigration(self, request, context):
+        """Has searches and writes go to the new index, or with `roll_back` to the old one again. What is
+        not in both yet is mirrored first; writes wait for that moment, searches for nothing. Every
+        write that was acknowledged is in the index that answers afterwards, and watermarks go on
+        upwards. Nothing happens where it is as asked. Fails with COLLECTION_NOT_FOUND,
+        MIGRATION_NOT_FOUND, MIGRATION_NOT_READY or RECALL_TOO_LOW.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndMigration(self, request, context):
+        """Ends a migration: removes the index that searches are not answered by. Fails with
+        COLLECTION_NOT_FOUND or MIGRATION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -395,6 +486,36 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotResponse.SerializeToString,
             ),
+            'ExportSnapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSnapshot,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ExportSnapshotRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ExportSnapshotResponse.SerializeToString,
+            ),
+            'ImportSnapshot': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportSnapshot,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotResponse.SerializeToString,
+            ),
+            'StartMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartMigration,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationResponse.SerializeToString,
+            ),
+            'GetMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMigration,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationResponse.SerializeToString,
+            ),
+            'FlipMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.FlipMigration,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationResponse.SerializeToString,
+            ),
+            'EndMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndMigration,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ragmesh.api.retrieval.v1.RetrievalService', rpc_method_handlers)
@@ -404,9 +525,9 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RetrievalService(object):
-    """Keeps points and finds them by vector, by words or by both. PostgreSQL is the log: an
-    acknowledged write is durable, and every index replays it. A write returns its watermark; a
-    search that names it waits until its index has come that far.
+    """Keeps points and finds them by vector, by words, by sparse vector or by several of them.
+    PostgreSQL is the log: an acknowledged write is durable, and every index replays it. A write
+    returns its watermark; a search that names it waits until its index has come that far.
     """
 
     @staticmethod
@@ -912,6 +1033,168 @@ class RetrievalService(object):
             '/ragmesh.api.retrieval.v1.RetrievalService/RestoreSnapshot',
             ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotRequest.SerializeToString,
             ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.RestoreSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/ExportSnapshot',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ExportSnapshotRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ExportSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSnapshot(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/ImportSnapshot',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/StartMigration',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/GetMigration',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FlipMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/FlipMigration',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/EndMigration',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RetrievalServiceStub:
-    """Keeps points and finds them by vector, by words or by both. PostgreSQL is the log: an
-    acknowledged write is durable, and every index replays it. A write returns its watermark; a
-    search that names it waits until its index has come that far.
+    """Keeps points and finds them by vector, by words, by sparse vector or by several of them.
+    PostgreSQL is the log: an acknowledged write is durable, and every index replays it. A write
+    returns its watermark; a search that names it waits until its index has come that far.
     """
 
     @_typing.overload
@@ -70,9 +70,9 @@ class RetrievalServiceStub:
     CountPoints: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.CountPointsRequest, _retrieval_service_pb2.CountPointsResponse]
     """Counts points exactly, those that a filter lets through if there is one."""
     SearchCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.SearchCollectionRequest, _retrieval_service_pb2.SearchCollectionResponse]
-    """Finds the points that match a text, a vector, another point or examples best: searched,
-    boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails with
-    COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
+    """Finds the points that match a text, a vector, a sparse vector, another point or examples best:
+    searched, boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails
+    with COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
     NO_EMBEDDING_MODEL, POINT_NOT_FOUND, or DEADLINE_EXCEEDED if `min_watermark` is not reached.
     """
     BatchSearchCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.BatchSearchCollectionRequest, _retrieval_service_pb2.BatchSearchCollectionResponse]
@@ -107,12 +107,49 @@ class RetrievalServiceStub:
     COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED; for
     want of room with LIMIT_REACHED or INDEX_MEMORY_FULL.
     """
+    ExportSnapshot: _grpc.UnaryStreamMultiCallable[_retrieval_service_pb2.ExportSnapshotRequest, _retrieval_service_pb2.ExportSnapshotResponse]
+    """Gives a snapshot as one file for ImportSnapshot, here or in another mesh, in pieces. The same
+    snapshot gives the same bytes, so a copy goes on at `offset_bytes`. It is given whole although
+    the snapshot is deleted meanwhile. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+    INVALID_FIELD, DATA_CORRUPTED (which object), QUEUE_FULL or INDEX_UNAVAILABLE.
+    """
+    ImportSnapshot: _grpc.StreamUnaryMultiCallable[_retrieval_service_pb2.ImportSnapshotRequest, _retrieval_service_pb2.ImportSnapshotResponse]
+    """Makes a new collection of a file that ExportSnapshot gave, all of it or nothing; a call that
+    ends early leaves nothing. What the file says is checked like requests that say it: nothing of
+    it is trusted, its graphs are built anew. Nothing is embedded: a model that the collection names
+    must be here, with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in
+    which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
+    FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
+    with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+    """
+    StartMigration: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.StartMigrationRequest, _retrieval_service_pb2.StartMigrationResponse]
+    """Begins to build a second index of a collection beside its first one: with another embedding
+    model, whose vectors are made anew of the texts, or with other HNSW settings. Searches and
+    writes go on; writes reach both. Fails with COLLECTION_NOT_FOUND, MIGRATION_EXISTS,
+    EMBEDDING_MODEL_NOT_FOUND, INVALID_FIELD where nothing would change, or MIGRATION_NOT_READY
+    where a point has no text to embed.
+    """
+    GetMigration: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetMigrationRequest, _retrieval_service_pb2.GetMigrationResponse]
+    """Says how far a migration is, and how the two indexes compare. Fails with COLLECTION_NOT_FOUND or
+    MIGRATION_NOT_FOUND.
+    """
+    FlipMigration: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.FlipMigrationRequest, _retrieval_service_pb2.FlipMigrationResponse]
+    """Has searches and writes go to the new index, or with `roll_back` to the old one again. What is
+    not in both yet is mirrored first; writes wait for that moment, searches for nothing. Every
+    write that was acknowledged is in the index that answers afterwards, and watermarks go on
+    upwards. Nothing happens where it is as asked. Fails with COLLECTION_NOT_FOUND,
+    MIGRATION_NOT_FOUND, MIGRATION_NOT_READY or RECALL_TOO_LOW.
+    """
+    EndMigration: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.EndMigrationRequest, _retrieval_service_pb2.EndMigrationResponse]
+    """Ends a migration: removes the index that searches are not answered by. Fails with
+    COLLECTION_NOT_FOUND or MIGRATION_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class RetrievalServiceAsyncStub(RetrievalServiceStub):
-    """Keeps points and finds them by vector, by words or by both. PostgreSQL is the log: an
-    acknowledged write is durable, and every index replays it. A write returns its watermark; a
-    search that names it waits until its index has come that far.
+    """Keeps points and finds them by vector, by words, by sparse vector or by several of them.
+    PostgreSQL is the log: an acknowledged write is durable, and every index replays it. A write
+    returns its watermark; a search that names it waits until its index has come that far.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -150,9 +187,9 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     CountPoints: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.CountPointsRequest, _retrieval_service_pb2.CountPointsResponse]  # type: ignore[assignment]
     """Counts points exactly, those that a filter lets through if there is one."""
     SearchCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.SearchCollectionRequest, _retrieval_service_pb2.SearchCollectionResponse]  # type: ignore[assignment]
-    """Finds the points that match a text, a vector, another point or examples best: searched,
-    boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails with
-    COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
+    """Finds the points that match a text, a vector, a sparse vector, another point or examples best:
+    searched, boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails
+    with COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
     NO_EMBEDDING_MODEL, POINT_NOT_FOUND, or DEADLINE_EXCEEDED if `min_watermark` is not reached.
     """
     BatchSearchCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.BatchSearchCollectionRequest, _retrieval_service_pb2.BatchSearchCollectionResponse]  # type: ignore[assignment]
@@ -187,11 +224,48 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED; for
     want of room with LIMIT_REACHED or INDEX_MEMORY_FULL.
     """
+    ExportSnapshot: _aio.UnaryStreamMultiCallable[_retrieval_service_pb2.ExportSnapshotRequest, _retrieval_service_pb2.ExportSnapshotResponse]  # type: ignore[assignment]
+    """Gives a snapshot as one file for ImportSnapshot, here or in another mesh, in pieces. The same
+    snapshot gives the same bytes, so a copy goes on at `offset_bytes`. It is given whole although
+    the snapshot is deleted meanwhile. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+    INVALID_FIELD, DATA_CORRUPTED (which object), QUEUE_FULL or INDEX_UNAVAILABLE.
+    """
+    ImportSnapshot: _aio.StreamUnaryMultiCallable[_retrieval_service_pb2.ImportSnapshotRequest, _retrieval_service_pb2.ImportSnapshotResponse]  # type: ignore[assignment]
+    """Makes a new collection of a file that ExportSnapshot gave, all of it or nothing; a call that
+    ends early leaves nothing. What the file says is checked like requests that say it: nothing of
+    it is trusted, its graphs are built anew. Nothing is embedded: a model that the collection names
+    must be here, with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in
+    which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
+    FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
+    with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+    """
+    StartMigration: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.StartMigrationRequest, _retrieval_service_pb2.StartMigrationResponse]  # type: ignore[assignment]
+    """Begins to build a second index of a collection beside its first one: with another embedding
+    model, whose vectors are made anew of the texts, or with other HNSW settings. Searches and
+    writes go on; writes reach both. Fails with COLLECTION_NOT_FOUND, MIGRATION_EXISTS,
+    EMBEDDING_MODEL_NOT_FOUND, INVALID_FIELD where nothing would change, or MIGRATION_NOT_READY
+    where a point has no text to embed.
+    """
+    GetMigration: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetMigrationRequest, _retrieval_service_pb2.GetMigrationResponse]  # type: ignore[assignment]
+    """Says how far a migration is, and how the two indexes compare. Fails with COLLECTION_NOT_FOUND or
+    MIGRATION_NOT_FOUND.
+    """
+    FlipMigration: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.FlipMigrationRequest, _retrieval_service_pb2.FlipMigrationResponse]  # type: ignore[assignment]
+    """Has searches and writes go to the new index, or with `roll_back` to the old one again. What is
+    not in both yet is mirrored first; writes wait for that moment, searches for nothing. Every
+    write that was acknowledged is in the index that answers afterwards, and watermarks go on
+    upwards. Nothing happens where it is as asked. Fails with COLLECTION_NOT_FOUND,
+    MIGRATION_NOT_FOUND, MIGRATION_NOT_READY or RECALL_TOO_LOW.
+    """
+    EndMigration: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.EndMigrationRequest, _retrieval_service_pb2.EndMigrationResponse]  # type: ignore[assignment]
+    """Ends a migration: removes the index that searches are not answered by. Fails with
+    COLLECTION_NOT_FOUND or MIGRATION_NOT_FOUND.
+    """
 
 class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps points and finds them by vector, by words or by both. PostgreSQL is the log: an
-    acknowledged write is durable, and every index replays it. A write returns its watermark; a
-    search that names it waits until its index has come that far.
+    """Keeps points and finds them by vector, by words, by sparse vector or by several of them.
+    PostgreSQL is the log: an acknowledged write is durable, and every index replays it. A write
+    returns its watermark; a search that names it waits until its index has come that far.
     """
 
     @_abc_1.abstractmethod
@@ -299,9 +373,9 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retrieval_service_pb2.SearchCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_service_pb2.SearchCollectionResponse, _abc.Awaitable[_retrieval_service_pb2.SearchCollectionResponse]]:
-        """Finds the points that match a text, a vector, another point or examples best: searched,
-        boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails with
-        COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
+        """Finds the points that match a text, a vector, a sparse vector, another point or examples best:
+        searched, boosted, cut at the threshold, reranked, diversified, grouped, in this order. Fails
+        with COLLECTION_NOT_FOUND, INVALID_FIELD, INVALID_VECTOR, INVALID_FILTER, DIMENSION_MISMATCH,
         NO_EMBEDDING_MODEL, POINT_NOT_FOUND, or DEADLINE_EXCEEDED if `min_watermark` is not reached.
         """
 
@@ -377,6 +451,79 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         and the same request joins it. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
         COLLECTION_EXISTS, DATA_CORRUPTED (which object), DEADLINE_EXCEEDED or REQUEST_ID_REUSED; for
         want of room with LIMIT_REACHED or INDEX_MEMORY_FULL.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportSnapshot(
+        self,
+        request: _retrieval_service_pb2.ExportSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_retrieval_service_pb2.ExportSnapshotResponse], _abc.AsyncIterator[_retrieval_service_pb2.ExportSnapshotResponse]]:
+        """Gives a snapshot as one file for ImportSnapshot, here or in another mesh, in pieces. The same
+        snapshot gives the same bytes, so a copy goes on at `offset_bytes`. It is given whole although
+        the snapshot is deleted meanwhile. Fails with COLLECTION_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+        INVALID_FIELD, DATA_CORRUPTED (which object), QUEUE_FULL or INDEX_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportSnapshot(
+        self,
+        request_iterator: _MaybeAsyncIterator[_retrieval_service_pb2.ImportSnapshotRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.ImportSnapshotResponse, _abc.Awaitable[_retrieval_service_pb2.ImportSnapshotResponse]]:
+        """Makes a new collection of a file that ExportSnapshot gave, all of it or nothing; a call that
+        ends early leaves nothing. What the file says is checked like requests that say it: nothing of
+        it is trusted, its graphs are built anew. Nothing is embedded: a model that the collection names
+        must be here, with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in
+        which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
+        FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
+        with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+        """
+
+    @_abc_1.abstractmethod
+    def StartMigration(
+        self,
+        request: _retrieval_service_pb2.StartMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.StartMigrationResponse, _abc.Awaitable[_retrieval_service_pb2.StartMigrationResponse]]:
+        """Begins to build a second index of a collection beside its first one: with another embedding
+        model, whose vectors are made anew of the texts, or with other HNSW settings. Searches and
+        writes go on; writes reach both. Fails with COLLECTION_NOT_FOUND, MIGRATION_EXISTS,
+        EMBEDDING_MODEL_NOT_FOUND, INVALID_FIELD where nothing would change, or MIGRATION_NOT_READY
+        where a point has no text to embed.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMigration(
+        self,
+        request: _retrieval_service_pb2.GetMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.GetMigrationResponse, _abc.Awaitable[_retrieval_service_pb2.GetMigrationResponse]]:
+        """Says how far a migration is, and how the two indexes compare. Fails with COLLECTION_NOT_FOUND or
+        MIGRATION_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def FlipMigration(
+        self,
+        request: _retrieval_service_pb2.FlipMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.FlipMigrationResponse, _abc.Awaitable[_retrieval_service_pb2.FlipMigrationResponse]]:
+        """Has searches and writes go to the new index, or with `roll_back` to the old one again. What is
+        not in both yet is mirrored first; writes wait for that moment, searches for nothing. Every
+        write that was acknowledged is in the index that answers afterwards, and watermarks go on
+        upwards. Nothing happens where it is as asked. Fails with COLLECTION_NOT_FOUND,
+        MIGRATION_NOT_FOUND, MIGRATION_NOT_READY or RECALL_TOO_LOW.
+        """
+
+    @_abc_1.abstractmethod
+    def EndMigration(
+        self,
+        request: _retrieval_service_pb2.EndMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.EndMigrationResponse, _abc.Awaitable[_retrieval_service_pb2.EndMigrationResponse]]:
+        """Ends a migration: removes the index that searches are not answered by. Fails with
+        COLLECTION_NOT_FOUND or MIGRATION_NOT_FOUND.
         """
 
 def add_RetrievalServiceServicer_to_server(servicer: RetrievalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -41,7 +41,7 @@ class _FusionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FusionMe
     """
 
 class FusionMethod(_FusionMethod, metaclass=_FusionMethodEnumTypeWrapper):
-    """What of the two legs of a hybrid search counts."""
+    """What of the legs of a hybrid search counts."""
 
 FUSION_METHOD_UNSPECIFIED: FusionMethod.ValueType  # 0
 """The same as FUSION_METHOD_RANK."""
@@ -197,6 +197,98 @@ RERANK_OUTCOME_UNAVAILABLE: RerankOutcome.ValueType  # 4
 RERANK_OUTCOME_NOTHING_STORED: RerankOutcome.ValueType  # 5
 """No candidate has sentences or text to look at: the search's order."""
 Global___RerankOutcome: _TypeAlias = RerankOutcome  # noqa: Y015
+
+class _SearchLeg:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SearchLegEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchLeg.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEARCH_LEG_UNSPECIFIED: _SearchLeg.ValueType  # 0
+    """None."""
+    SEARCH_LEG_DENSE: _SearchLeg.ValueType  # 1
+    """By vector."""
+    SEARCH_LEG_LEXICAL: _SearchLeg.ValueType  # 2
+    """By words (BM25)."""
+    SEARCH_LEG_SPARSE: _SearchLeg.ValueType  # 3
+    """By sparse vector."""
+
+class SearchLeg(_SearchLeg, metaclass=_SearchLegEnumTypeWrapper):
+    """One of the ways by which a search finds candidates."""
+
+SEARCH_LEG_UNSPECIFIED: SearchLeg.ValueType  # 0
+"""None."""
+SEARCH_LEG_DENSE: SearchLeg.ValueType  # 1
+"""By vector."""
+SEARCH_LEG_LEXICAL: SearchLeg.ValueType  # 2
+"""By words (BM25)."""
+SEARCH_LEG_SPARSE: SearchLeg.ValueType  # 3
+"""By sparse vector."""
+Global___SearchLeg: _TypeAlias = SearchLeg  # noqa: Y015
+
+class _SearchStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SearchStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEARCH_STAGE_UNSPECIFIED: _SearchStage.ValueType  # 0
+    """None."""
+    SEARCH_STAGE_EMBED: _SearchStage.ValueType  # 1
+    """Embedding the query's text."""
+    SEARCH_STAGE_WATERMARK: _SearchStage.ValueType  # 2
+    """Waiting for `min_watermark`, or for the index to be opened."""
+    SEARCH_STAGE_EXAMPLES: _SearchStage.ValueType  # 3
+    """Reading the vectors of points that the search names."""
+    SEARCH_STAGE_FILTER: _SearchStage.ValueType  # 4
+    """Finding which points the filter lets through."""
+    SEARCH_STAGE_DENSE: _SearchStage.ValueType  # 5
+    """The dense leg."""
+    SEARCH_STAGE_LEXICAL: _SearchStage.ValueType  # 6
+    """The lexical leg."""
+    SEARCH_STAGE_SPARSE: _SearchStage.ValueType  # 7
+    """The sparse leg."""
+    SEARCH_STAGE_FUSION: _SearchStage.ValueType  # 8
+    """Making one list of those of the legs."""
+    SEARCH_STAGE_DECODE: _SearchStage.ValueType  # 9
+    """Reading what the best points hold."""
+    SEARCH_STAGE_FORMULA: _SearchStage.ValueType  # 10
+    """Boosts and decays."""
+    SEARCH_STAGE_RERANK: _SearchStage.ValueType  # 11
+    """Reranking."""
+    SEARCH_STAGE_FINISH: _SearchStage.ValueType  # 12
+    """Diversity, groups and the cut."""
+
+class SearchStage(_SearchStage, metaclass=_SearchStageEnumTypeWrapper):
+    """What a search does, one after the other."""
+
+SEARCH_STAGE_UNSPECIFIED: SearchStage.ValueType  # 0
+"""None."""
+SEARCH_STAGE_EMBED: SearchStage.ValueType  # 1
+"""Embedding the query's text."""
+SEARCH_STAGE_WATERMARK: SearchStage.ValueType  # 2
+"""Waiting for `min_watermark`, or for the index to be opened."""
+SEARCH_STAGE_EXAMPLES: SearchStage.ValueType  # 3
+"""Reading the vectors of points that the search names."""
+SEARCH_STAGE_FILTER: SearchStage.ValueType  # 4
+"""Finding which points the filter lets through."""
+SEARCH_STAGE_DENSE: SearchStage.ValueType  # 5
+"""The dense leg."""
+SEARCH_STAGE_LEXICAL: SearchStage.ValueType  # 6
+"""The lexical leg."""
+SEARCH_STAGE_SPARSE: SearchStage.ValueType  # 7
+"""The sparse leg."""
+SEARCH_STAGE_FUSION: SearchStage.ValueType  # 8
+"""Making one list of those of the legs."""
+SEARCH_STAGE_DECODE: SearchStage.ValueType  # 9
+"""Reading what the best points hold."""
+SEARCH_STAGE_FORMULA: SearchStage.ValueType  # 10
+"""Boosts and decays."""
+SEARCH_STAGE_RERANK: SearchStage.ValueType  # 11
+"""Reranking."""
+SEARCH_STAGE_FINISH: SearchStage.ValueType  # 12
+"""Diversity, groups and the cut."""
+Global___SearchStage: _TypeAlias = SearchStage  # noqa: Y015
 
 @_typing.final
 class Examples(_message.Message):
@@ -543,3 +635,95 @@ class SearchGroup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchGroup: _TypeAlias = SearchGroup  # noqa: Y015
+
+@_typing.final
+class SearchLegPlan(_message.Message):
+    """What one leg of a search did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEG_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    VISITED_POINTS_FIELD_NUMBER: _builtins.int
+    WALKED_SEGMENTS_FIELD_NUMBER: _builtins.int
+    SCANNED_SEGMENTS_FIELD_NUMBER: _builtins.int
+    ABANDONED_WALKS_FIELD_NUMBER: _builtins.int
+    EF_SEARCH_FIELD_NUMBER: _builtins.int
+    POSTINGS_FIELD_NUMBER: _builtins.int
+    TOOK_MS_FIELD_NUMBER: _builtins.int
+    leg: Global___SearchLeg.ValueType
+    """Which one."""
+    strategy: _builtins.str
+    """`hnsw`, `exact`, `filtered_exact`, or two of them joined by `+` where segments were searched in
+    different ways; `postings` of the other legs, which are exact.
+    """
+    candidates: _builtins.int
+    """Points that it brought."""
+    weight: _builtins.float
+    """What its scores or ranks weigh in a fusion; 1 where it searched alone."""
+    visited_points: _builtins.int
+    """Of the dense leg: points whose vectors were compared with the query's."""
+    walked_segments: _builtins.int
+    """Of the dense leg: segments whose graph was walked."""
+    scanned_segments: _builtins.int
+    """Of the dense leg: segments, or buffers, whose points were scanned."""
+    abandoned_walks: _builtins.int
+    """Of the dense leg: walks that found too few, or took too long, and were given up for a scan."""
+    ef_search: _builtins.int
+    """Of the dense leg: candidates that walks considered, the most of any segment; 0 if none walked."""
+    postings: _builtins.int
+    """Of the other legs: entries of points under the words or indices of the query. Of long lists of
+    words, not all are read.
+    """
+    took_ms: _builtins.float
+    """How long it took, in milliseconds."""
+    def __init__(
+        self,
+        *,
+        leg: Global___SearchLeg.ValueType = ...,
+        strategy: _builtins.str = ...,
+        candidates: _builtins.int = ...,
+        weight: _builtins.float = ...,
+        visited_points: _builtins.int = ...,
+        walked_segments: _builtins.int = ...,
+        scanned_segments: _builtins.int = ...,
+        abandoned_walks: _builtins.int = ...,
+        ef_search: _builtins.int = ...,
+        postings: _builtins.int = ...,
+        took_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned_walks", b"abandoned_walks", "candidates", b"candidates", "ef_search", b"ef_search", "leg", b"leg", "postings", b"postings", "scanned_segments", b"scanned_segments", "strategy", b"strategy", "took_ms", b"took_ms", "visited_points", b"visited_points", "walked_segments", b"walked_segments", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchLegPlan: _TypeAlias = SearchLegPlan  # noqa: Y015
+
+@_typing.final
+class SearchStageTiming(_message.Message):
+    """How long a stage of a search took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    TOOK_MS_FIELD_NUMBER: _builtins.int
+    stage: Global___SearchStage.ValueType
+    """Which one."""
+    took_ms: _builtins.float
+    """In milliseconds, of all times that it was done."""
+    def __init__(
+        self,
+        *,
+        stage: Global___SearchStage.ValueType = ...,
+        took_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage", "took_ms", b"took_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchStageTiming: _TypeAlias = SearchStageTiming  # noqa: Y015
