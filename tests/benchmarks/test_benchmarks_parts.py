@@ -114,14 +114,16 @@ def test_the_demos_corpus_answers_the_demos_questions() -> None:
         assert set(question["documents"]) <= ids
 
 
-def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    *arguments: str, timeout_s: float = 110, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=timeout_s,
     )
 
 
@@ -172,8 +174,10 @@ def test_without_names_all_suites_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.timeout(300)
 def test_a_quick_run_measures_a_real_mesh_from_its_start_to_its_targets(tmp_path: Path) -> None:
-    done = _run("search", "rest", "--quick", "--json", str(tmp_path / "found.json"))
+    said = str(tmp_path / "found.json")
+    done = _run("search", "rest", "--quick", "--json", said, timeout_s=280)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("TARGET ")]
     assert [(line[1], line[4]) for line in lines] == [

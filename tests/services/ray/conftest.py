@@ -1,4 +1,4 @@
-"""One mesh with two embedding nodes on a Ray of its own, for all tests of this room."""
+"""One mesh with two embedding nodes on a Ray of its own, for a file of tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.config import RaySettings
 from tests.services.ray.ray_mesh import RayMesh
 
 
-@pytest_asyncio.fixture(scope="package")
+@pytest_asyncio.fixture(scope="module")
 async def running_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RayMesh]:
     """Started when a test first asks for it; nothing is left of it at the end."""
     mesh = RayMesh(

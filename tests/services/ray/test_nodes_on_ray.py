@@ -20,7 +20,7 @@ from services.config import ModelSettings, NodeSettings, Settings
 from tests.services.commands.command_line import run
 from tests.services.ray.ray_mesh import EMBEDDING, MODELS, RayMesh, until
 
-BACK_S = 10.0
+BACK_S = 20.0
 """What dies is back within this."""
 TEXTS = ("Vitamin D and bone density.", "Zinc shortens the common cold.", "x")
 

@@ -14,7 +14,7 @@ from services.local.ray_parts import check_ray
 from tests.services.commands.command_line import failure, run
 
 STORES = ("--postgres-url", "postgresql://elsewhere/db", "--redis-url", "redis://elsewhere")
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 def up(tmp_path: Path, *words: str) -> dict[str, object]:
