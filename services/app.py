@@ -24,10 +24,10 @@ from services.mesh.lease import LeaseState, NodeLease
 from services.mesh.mesh import Mesh
 from services.mesh.registry import BEATS_PER_TTL, Registry
 from services.rpc.call import DefaultIdentity, HeaderIdentity, Identity
-from services.rpc.chain import Chain, Check, Gate
+from services.rpc.chain import Chain, Check, Gate, Reader
 from services.rpc.methods import AREAS
 from services.rpc.server import Server
-from services.rpc.service import Service
+from services.rpc.service import HasReaders, Service
 from services.store.housekeeping import keep_house
 from services.store.redis import connect
 from services.store.store import Store
@@ -63,7 +63,8 @@ class Node:
             max(4, len(os.sched_getaffinity(0))), thread_name_prefix="engine"
         )
         self.checks: dict[type[Message], Check] = {}
-        self.chain = Chain(self.gate, self.checks, node.message_bytes_max)
+        self.readers: dict[type[Message], Reader] = {}
+        self.chain = Chain(self.gate, self.checks, node.message_bytes_max, self.readers)
         self.mesh = Mesh(self.chain, _siblings(node), node.message_bytes_max)
         self.services: dict[str, Service] = {}
         self.store: Store | None = None
@@ -100,6 +101,8 @@ class Node:
         for area in self.settings.node.services:
             service = self._build(area)
             self.checks.update(service.checks)
+            if isinstance(service, HasReaders):
+                self.readers.update(service.readers)
             self.mesh.host(area, service)
             self.services[area] = service
         for service in self.services.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from types import MappingProxyType
 
 from google.protobuf.message import Message
@@ -146,6 +146,19 @@ def _upsert(request: pb.UpsertPointsRequest) -> None:
     fields.items(request.points, "points", POINTS_MAX)
     for index, point in enumerate(request.points):
         _point(point, f"points[{index}]")
+
+
+def upsert_read(
+    head: pb.UpsertPointsRequest, ids: Sequence[str], given: Sized, *, plain_ids: bool
+) -> None:
+    """What is left to check of an upsert of so many `given` points after `read_points`, which said
+    `plain_ids` of their ids. Raises InvalidArgument errors."""
+    names.collection_id(head.collection, "collection")
+    fields.request_id(head.request_id)
+    fields.items(given, "points", POINTS_MAX)
+    if not plain_ids:
+        for value in ids:
+            _own_id(value, "points.id")
 
 
 def _delete(request: pb.DeletePointsRequest) -> None:

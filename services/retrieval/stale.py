@@ -26,7 +26,7 @@ class HasIndexes(Protocol):
 
 
 Servicer = TypeVar("Servicer", bound=HasIndexes)
-Request = TypeVar("Request", bound=Message)
+Request = TypeVar("Request")
 Response = TypeVar("Response", bound=Message)
 Handler = Callable[[Servicer, Request, Call], Awaitable[Response]]
 

@@ -11,8 +11,9 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -39,6 +40,10 @@ LARGE_BYTES = 64 << 10
 
 Check = Callable[[Any], None]
 """Raises InvalidArgument errors for a request that is wrong whatever the state."""
+
+Reader = Callable[[bytes], object | None]
+"""Reads a large request in another way than as a message, checks included; None for one that is to
+be parsed."""
 
 
 @dataclass(slots=True)
@@ -80,12 +85,20 @@ class Gate:
 
 
 class Chain:
-    """Runs handlers. `checks` holds a check for each request class that needs one."""
+    """Runs handlers. `checks` holds a check for each request class that needs one, `readers` how
+    large ones of some classes are read."""
 
-    def __init__(self, gate: Gate, checks: dict[type[Message], Check], bytes_max: int) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        checks: dict[type[Message], Check],
+        bytes_max: int,
+        readers: Mapping[type[Message], Reader] = MappingProxyType({}),
+    ) -> None:
         self.gate = gate
         self._checks = checks
         self._bytes_max = bytes_max
+        self._readers = readers
 
     def parse(self, method: Method, data: bytes) -> Message:
         """Decodes a request. Raises MalformedMessage, MessageTooLarge, or InvalidField for a
@@ -112,11 +125,19 @@ class Chain:
             )
         return request
 
-    async def parsed(self, method: Method, data: bytes) -> Message:
-        """The same; in a thread where it takes milliseconds, in which the loop would answer
-        nobody."""
+    async def parsed(self, method: Method, data: bytes) -> object:
+        """The same, or what a reader made of it; in a thread where it takes milliseconds, in which
+        the loop would answer nobody."""
         if len(data) > LARGE_BYTES:
-            return await asyncio.to_thread(self.parse, method, data)
+            return await asyncio.to_thread(self._read, method, data)
+        return self.parse(method, data)
+
+    def _read(self, method: Method, data: bytes) -> object:
+        reader = self._readers.get(method.request)
+        if reader is not None and len(data) <= self._bytes_max:
+            read = reader(data)
+            if read is not None:
+                return read
         return self.parse(method, data)
 
     def check(self, request: Message) -> None:
@@ -126,10 +147,10 @@ class Chain:
             check(request)
 
     async def unary(
-        self, method: Method, handler: Any, request: Message, call: Call, *, large: bool = False
+        self, method: Method, handler: Any, request: object, call: Call, *, large: bool = False
     ) -> Message:
         """Runs a unary handler, or a client stream whose `request` is the iterator. A `large`
-        request is checked in a thread."""
+        request is checked in a thread; what a reader made is checked."""
         with Observed(method, call), admitted(self.gate):
             call.require_time()
             if isinstance(request, Message):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from google.protobuf.message import Message
 
-from services.rpc.chain import Check
+from services.rpc.chain import Check, Reader
 
 
 class Service(Protocol):
@@ -29,3 +29,11 @@ class Service(Protocol):
     async def close(self) -> None:
         """Gives everything back."""
         ...
+
+
+@runtime_checkable
+class HasReaders(Protocol):
+    """A service that reads some large requests in a way of its own: their handlers take what the
+    reader of the class makes, beside messages."""
+
+    readers: Mapping[type[Message], Reader]

@@ -37,7 +37,7 @@ from engine.index.sealed import Sealed
 from engine.index.storage import Storage
 from engine.types import Point
 from services.retrieval.index.objects import ObjectMissing, ObjectStore, ObjectStoreFailed
-from services.retrieval.index.own_writes import OwnWrite, point_of
+from services.retrieval.index.own_writes import OwnWrite, Prepared, point_of
 from services.store import changes
 from services.store.changes import Feed, Gone, Rebuild
 from services.store.collections import Collection
@@ -171,9 +171,14 @@ class Loader:
         """Apply a commit of this node to an index that stands right before it."""
 
         def work() -> None:
-            points = [point_of(row) for row in write.upserts]
-            seqs = [write.seq] * len(points)
-            index.apply(points, write.deletes, write.seq, str(write.change_id), seqs=seqs)
+            given, change_id = write.upserts, str(write.change_id)
+            if isinstance(given, Prepared):
+                index.apply(
+                    given.points, write.deletes, write.seq, change_id, vectors=given.vectors
+                )
+            else:
+                points = [point_of(row) for row in given]
+                index.apply(points, write.deletes, write.seq, change_id)
 
         await self._run(work)
 

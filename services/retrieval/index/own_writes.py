@@ -12,11 +12,22 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.types import Point
+from engine.types import Matrix, Point
 from services.store.points import Commit, PointRow
 
 ROWS_MAX = 50_000
 """Rows that wait for an index at most. Beyond, it reads the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Points as an index takes them, their vectors beside them and as they are compared."""
+
+    points: Sequence[Point]
+    vectors: Matrix
+
+    def __len__(self) -> int:
+        return len(self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +38,13 @@ class OwnWrite:
     seq: int
     change_id: uuid.UUID
     after: uuid.UUID
-    upserts: Sequence[PointRow]
+    upserts: Sequence[PointRow] | Prepared
     deletes: tuple[str, ...]
 
 
-def own_write(commit: Commit, rows: Sequence[PointRow], deletes: Sequence[str]) -> OwnWrite:
+def own_write(
+    commit: Commit, rows: Sequence[PointRow] | Prepared, deletes: Sequence[str]
+) -> OwnWrite:
     """A commit with the rows that were written by it."""
     return OwnWrite(
         commit.seq,

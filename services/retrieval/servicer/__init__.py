@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
+from google.protobuf.message import Message
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+
 from services.retrieval.checks import CHECKS
+from services.retrieval.reading import read_upsert
 from services.retrieval.servicer.collections import CollectionHandlers
 from services.retrieval.servicer.points import PointHandlers
 from services.retrieval.servicer.searches import SearchHandlers
 from services.retrieval.servicer.snapshots import SnapshotHandlers
+from services.rpc.chain import Reader
 
 __all__ = ["RetrievalServicer"]
 
@@ -15,6 +23,7 @@ class RetrievalServicer(CollectionHandlers, PointHandlers, SearchHandlers, Snaps
     """Its handlers, and when they can be called."""
 
     checks = CHECKS
+    readers: ClassVar[Mapping[type[Message], Reader]] = {pb.UpsertPointsRequest: read_upsert}
 
     async def start(self) -> None:
         """Starts to follow the log."""

@@ -12,14 +12,17 @@ from engine.index import view as views
 from engine.index.filters import Filter
 from services.retrieval import convert
 from services.retrieval.index.own_writes import own_write
+from services.retrieval.reading import UpsertRead
+from services.retrieval.search.searching import check_fingerprint
 from services.retrieval.servicer.base import Handlers
 from services.retrieval.stale import renewed
+from services.retrieval.writing import Write, plain_write, write_of
 from services.rpc import fields, paging
 from services.rpc.call import Call
 from services.rpc.values import payload_value, sparse_vector_value, vector_value
 from services.store.collections import Collection
 from services.store.once import once
-from services.store.points import Commit, PointRow, apply_batch, prepared_batch
+from services.store.points import Commit, PointRow, apply_batch
 from services.store.store import Tx
 
 Value = TypeVar("Value")
@@ -33,26 +36,20 @@ class PointHandlers(Handlers):
 
     @renewed("collection")
     async def UpsertPoints(
-        self, request: pb.UpsertPointsRequest, call: Call
+        self, request: pb.UpsertPointsRequest | UpsertRead, call: Call
     ) -> pb.UpsertPointsResponse:
         """Writes points."""
         collection = await self._collection(request.collection, call)
-        sizes = (point.payload.ByteSize() for point in request.points)
-        self._limiter.upsert(collection, len(request.points), sizes)
-        # In a thread: it takes milliseconds, in which the loop would answer nobody. One at a time:
-        # more threads would not be faster, and searches would wait for all of them.
-        async with self._preparing:
-            given = await self._in_thread(_rows, request)
-        points = await self._core.complete(collection, given, request.fingerprint, call)
-        async with self._preparing:
-            batch = await self._in_thread(lambda: prepared_batch(collection, points))
+        head = request.head if isinstance(request, UpsertRead) else request
+        write = await self._write(collection, request, call)
         await self._limiter.ready(collection, call)
+        payload = await self._in_thread(_canonical, request) if head.request_id else None
         made: list[Commit] = []
 
         async def work(tx: Tx) -> pb.UpsertPointsResponse:
             # Here, so that what was written before under its request_id is answered as before.
-            self._limiter.room(collection, (row.id for row in points), request.ByteSize)
-            commit = await apply_batch(tx, collection, batch=batch)
+            self._limiter.room(collection, write.ids, lambda: _size(request))
+            commit = await apply_batch(tx, collection, batch=write.batch)
             made[:] = [commit]
             return pb.UpsertPointsResponse(watermark=str(commit.seq), upserted=commit.upserted)
 
@@ -60,17 +57,42 @@ class PointHandlers(Handlers):
             response = await once(
                 self._store,
                 call.tenant,
-                request.request_id,
-                request,
+                head.request_id,
+                head,
                 pb.UpsertPointsResponse,
                 work,
                 timeout_s=call.remaining_s(),
+                payload=payload,
             )
-            own = own_write(made[0], points, ()) if made else None
+            own = own_write(made[0], write.own, ()) if made else None
             self._indexes.wrote(collection, own)
         seq = int(response.watermark)
-        response.lagging_nodes.extend(await self._waited(collection, seq, request.wait, call))
+        response.lagging_nodes.extend(await self._waited(collection, seq, head.wait, call))
         return response
+
+    async def _write(
+        self, collection: Collection, request: pb.UpsertPointsRequest | UpsertRead, call: Call
+    ) -> Write:
+        """What a request writes: checked, and complete."""
+        # In a thread: it takes milliseconds, in which the loop would answer nobody. One at a time:
+        # more threads would not be faster, and searches would wait for all of them.
+        if isinstance(request, UpsertRead):
+            sizes = request.points["payload_sizes"]
+            self._limiter.upsert(collection, len(sizes), sizes)
+            check_fingerprint(collection, request.head.fingerprint, "fingerprint")
+            async with self._preparing:
+                write = await self._in_thread(plain_write, collection, request)
+                if write is not None:
+                    return write
+                request = await self._in_thread(request.message)
+        else:
+            payloads = (point.payload.ByteSize() for point in request.points)
+            self._limiter.upsert(collection, len(request.points), payloads)
+        async with self._preparing:
+            given = await self._in_thread(_rows, request)
+        points = await self._core.complete(collection, given, request.fingerprint, call)
+        async with self._preparing:
+            return await self._in_thread(write_of, collection, points)
 
     @renewed("collection")
     async def DeletePoints(
@@ -192,6 +214,16 @@ class PointHandlers(Handlers):
     async def _in_thread(self, function: Callable[..., Value], *given: object) -> Value:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, function, *given)
+
+
+def _canonical(request: pb.UpsertPointsRequest | UpsertRead) -> bytes:
+    if isinstance(request, UpsertRead):
+        return request.canonical()
+    return request.SerializeToString(deterministic=True)
+
+
+def _size(request: pb.UpsertPointsRequest | UpsertRead) -> int:
+    return len(request.data) if isinstance(request, UpsertRead) else request.ByteSize()
 
 
 def _rows(request: pb.UpsertPointsRequest) -> list[PointRow]:
