@@ -194,6 +194,11 @@ def _restore(request: pb.RestoreSnapshotRequest) -> None:
     _limits(request.limits, "limits")
 
 
+def _import(request: pb.ImportSnapshotRequest) -> None:
+    snapshot_checks.imported(request)
+    _limits(request.header.limits, "header.limits")
+
+
 CHECKS: Mapping[type[Message], Check] = MappingProxyType(
     {
         pb.CreateCollectionRequest: _create,
@@ -215,5 +220,7 @@ CHECKS: Mapping[type[Message], Check] = MappingProxyType(
         pb.ListSnapshotsRequest: snapshot_checks.listed,
         pb.DeleteSnapshotRequest: snapshot_checks.named,
         pb.RestoreSnapshotRequest: _restore,
+        pb.ExportSnapshotRequest: snapshot_checks.exported,
+        pb.ImportSnapshotRequest: _import,
     }
 )

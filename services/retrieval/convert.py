@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 
-from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
+from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2, snapshot_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.types import Hit, Point
@@ -28,6 +28,7 @@ from services.store.collections import (
     Metric,
     VectorStorage,
 )
+from services.store.snapshots import Snapshot
 
 CHUNK_TOKENS_DEFAULT = 200
 OVERLAP_TOKENS_DEFAULT = 32
@@ -140,6 +141,17 @@ def recall_target(message: collection_pb2.Collection) -> float:
     """The share of the best hits that has to be found."""
     recall = message.recall
     return recall.target if recall.HasField("target") else RECALL_TARGET_DEFAULT
+
+
+def snapshot_message(row: Snapshot, collection_id: str) -> snapshot_pb2.Snapshot:
+    """A snapshot of the collection with this id."""
+    return snapshot_pb2.Snapshot(
+        name=names.snapshot_name(collection_id, row.id),
+        watermark=str(row.seq),
+        points=row.points,
+        size_kib=row.size_bytes >> 10,
+        create_time=timestamp(row.create_time),
+    )
 
 
 def recall_message(seen: BandRecall) -> pb.BandRecall:

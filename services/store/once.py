@@ -14,6 +14,26 @@ from services.store.store import Store, Tx
 Response = TypeVar("Response", bound=Message)
 
 
+async def answered(
+    store: Store,
+    tenant: str,
+    request_id: str,
+    request: Message,
+    kind: type[Response],
+    payload: bytes,
+    *,
+    timeout_s: float | None,
+) -> Response | None:
+    """What `once` answered before to the same; None where it would run. For requests that take long
+    to send. Raises RequestIdReused."""
+    if not request_id:
+        return None
+    method, digest = _method(request), hashlib.sha256(payload).digest()
+    async with store.transaction(tenant, timeout_s=timeout_s) as tx:
+        before = await recall(tx, request_id, method, digest)
+    return None if before is None else kind.FromString(before)
+
+
 async def once(
     store: Store,
     tenant: str,
@@ -32,7 +52,7 @@ async def once(
     """
     if not request_id:
         return await store.run(tenant, work, timeout_s=timeout_s)
-    method = type(request).__name__.removesuffix("Request")
+    method = _method(request)
     data = request.SerializeToString(deterministic=True) if payload is None else payload
     digest = hashlib.sha256(data).digest()
 
@@ -45,3 +65,7 @@ async def once(
         return response
 
     return await store.run(tenant, recorded, timeout_s=timeout_s)
+
+
+def _method(request: Message) -> str:
+    return type(request).__name__.removesuffix("Request")

@@ -11,6 +11,7 @@ from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from tests.behaviour.bad_requests import Bad, Table, World, identified, named, paged
+from tests.behaviour.snapshot_files import import_pieces, snapshot_file
 
 ABSENT = "collections/absent"
 
@@ -65,6 +66,47 @@ def _restore(world: World) -> Iterator[Bad]:
     yield Bad("limits over the contract's", make(limits=limits))
 
 
+def _export(world: World) -> Iterator[Bad]:
+    yield from _named(pb.ExportSnapshotRequest, world)
+    make = partial(pb.ExportSnapshotRequest, name=world.snapshot)
+    yield Bad("offset below zero", make(offset_bytes=-1))
+    yield Bad("offset beyond the file", make(offset_bytes=1 << 40))
+
+
+def _import(world: World) -> Iterator[Bad]:
+    file, make = snapshot_file(), partial(import_pieces, snapshot_file())
+    yield Bad("request_id no UUID", make(request_id="again"))
+    yield Bad("collection_id with capitals", make(collection_id="UPPER"))
+    yield Bad("limits below zero", make(limits=collection_pb2.CollectionLimits(points_max=-1)))
+    taken = make(collection_id=world.texts.partition("/")[2])
+    yield Bad("id taken", taken, "COLLECTION_EXISTS")
+    header, data = make()
+    yield Bad("no header", (data,))
+    yield Bad("two headers", (header, header, data))
+    yield Bad("a piece of neither", (header, pb.ImportSnapshotRequest()))
+    yield Bad("a piece too large", (header, pb.ImportSnapshotRequest(data=bytes((1 << 20) + 1))))
+    for what, harmed in (
+        ("nothing", b""),
+        ("another file", b"%PDF-1.7 and so on, a while"),
+        ("a cut file", file[:-1]),
+        ("a file with more after it", file + b"\0"),
+        ("a flipped bit", bytes([*file[:2_000], file[2_000] ^ 1, *file[2_001:]])),
+        ("no collection", snapshot_file(about={"points": 3})),
+        ("a collection that is none", snapshot_file(about={"points": 3, "collection": [1]})),
+        ("no points said", snapshot_file(about={"collection": {"dimensions": 8}})),
+        ("other points said", snapshot_file(about={"collection": {"dimensions": 8}, "points": 4})),
+        ("other dimensions", snapshot_file(dimensions=9)),
+    ):
+        yield Bad(what, import_pieces(harmed), "DATA_CORRUPTED")
+    yield Bad("settings that cannot be", import_pieces(snapshot_file(hnsw={"m": 101})))
+    absent = snapshot_file(embeddingModel="embeddingModels/absent")
+    yield Bad("a model unknown", import_pieces(absent), "EMBEDDING_MODEL_NOT_FOUND")
+    other = snapshot_file(embeddingModel="embeddingModels/default", dimensions=0, fingerprint="x")
+    yield Bad("another model", import_pieces(other), "FINGERPRINT_MISMATCH")
+    full = make(limits=collection_pb2.CollectionLimits(points_max=2))
+    yield Bad("over its limit", full, "LIMIT_REACHED")
+
+
 TABLE: Table = {
     "CompactCollection": _compact,
     "CreateSnapshot": _create,
@@ -72,4 +114,6 @@ TABLE: Table = {
     "ListSnapshots": _list,
     "DeleteSnapshot": partial(_named, pb.DeleteSnapshotRequest),
     "RestoreSnapshot": _restore,
+    "ExportSnapshot": _export,
+    "ImportSnapshot": _import,
 }

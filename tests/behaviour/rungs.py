@@ -24,7 +24,7 @@ RPCS: Mapping[str, Method] = {method.name: method for method in methods().values
 
 NAMES = ("process", "grpc", "split", "rest")
 
-WITHOUT_PATH = ("UploadDocument",)
+WITHOUT_PATH = ("UploadDocument", "ImportSnapshot")
 """RPCs that have no HTTP path, and so no REST rung. A test compares this with the contract."""
 
 TIMEOUT_S = 20.0

@@ -13,9 +13,10 @@ from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from tests.behaviour.bad_requests import World
-from tests.behaviour.given import Given, new_id, point, upload_pieces, vectors
+from tests.behaviour.given import Given, new_id, point, vectors
 from tests.behaviour.refusals import Refused
 from tests.behaviour.rungs import RPCS, Rung
+from tests.behaviour.snapshot_files import following
 from tests.behaviour.valid_requests import VALID
 
 SHARED = "models and what is computed from the request alone"
@@ -52,6 +53,8 @@ TO_A_STRANGER: dict[str, str] = {
     "ListSnapshots": "COLLECTION_NOT_FOUND",
     "DeleteSnapshot": "COLLECTION_NOT_FOUND",
     "RestoreSnapshot": "COLLECTION_NOT_FOUND",
+    "ExportSnapshot": "COLLECTION_NOT_FOUND",
+    "ImportSnapshot": OWN,
     "CreateDocument": "COLLECTION_NOT_FOUND",
     "UploadDocument": "COLLECTION_NOT_FOUND",
     "GetDocument": "COLLECTION_NOT_FOUND",
@@ -65,6 +68,7 @@ TO_A_STRANGER: dict[str, str] = {
 }
 """For each RPC, what a tenant who has nothing gets when it names what another tenant has."""
 
+WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import")
 ALPHA, BETA = new_id("alpha"), new_id("beta")
 SECRETS = {ALPHA: "apricot", BETA: "blueberry"}
 VECTORS_ID, TEXTS_ID = new_id(), new_id()
@@ -75,7 +79,7 @@ async def send(rung: Rung, rpc: str, request: Message, tenant: str) -> Any:
     """Any RPC; streams as lists."""
     method = RPCS[rpc]
     if method.client_streaming:
-        return await rung.upload(rpc, [request, *upload_pieces(b"Some text.")], tenant=tenant)
+        return await rung.upload(rpc, [request, *following(rpc, b"Some text.")], tenant=tenant)
     if method.server_streaming:
         return [event async for event in rung.stream(rpc, request, tenant=tenant)]
     return await rung.call(rpc, request, tenant=tenant)
@@ -165,7 +169,7 @@ async def test_both_see_their_own_under_the_same_names(
     for tenant, other in ((ALPHA, BETA), (BETA, ALPHA)):
         world, seen = worlds[tenant], []
         for rpc in RPCS:
-            if rpc.startswith(("Create", "Upload", "Upsert", "Delete", "Update", "Restore")):
+            if rpc.startswith(WRITES):
                 continue
             answer = str(await send(rung, rpc, VALID[rpc](world), tenant))
             assert SECRETS[other] not in answer, rpc

@@ -61,6 +61,10 @@ VALID: Mapping[str, Callable[[World], Message]] = {
     "RestoreSnapshot": lambda w: retrieval.RestoreSnapshotRequest(
         name=w.snapshot, collection_id=new_id()
     ),
+    "ExportSnapshot": lambda w: retrieval.ExportSnapshotRequest(name=w.snapshot),
+    "ImportSnapshot": lambda w: retrieval.ImportSnapshotRequest(
+        header=retrieval.ImportHeader(collection_id=new_id())
+    ),
     "CreateDocument": lambda w: documents.CreateDocumentRequest(parent=w.texts, text="Some text."),
     "UploadDocument": lambda w: documents.UploadDocumentRequest(
         header=documents.UploadHeader(parent=w.texts)

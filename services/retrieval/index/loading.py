@@ -109,6 +109,11 @@ class Loader:
             maintenance=self._maintenance,
         )
 
+    @property
+    def root(self) -> Path:
+        """This node's own folder."""
+        return self._folder
+
     def folder(self, collection: Collection) -> Path:
         """Where this node keeps what it has of a collection."""
         return self._folder / str(collection.uid)

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from engine.index.maintenance import MaintenanceSettings
 from services.config import IndexSettings
+from services.retrieval.index.archives import Archives
 from services.retrieval.index.builder import Builder
 from services.retrieval.index.compaction import Compactor
 from services.retrieval.index.directory import HeldIndex, hold_free_index, hold_index
@@ -71,6 +72,7 @@ class IndexRoom:
         self.snapshots = Snapshots(
             store, self._objects, self.indexes, loader, self.compactor, threads
         )
+        self.archives = Archives(store, self._objects, loader, threads)
         self.limiter = Limiter(self.indexes, settings)
         self.recall = RecallWatch(store, lambda: self.indexes.nudge(changed=True))
         self._tending: asyncio.Task[None] | None = None

@@ -150,7 +150,7 @@ class Snapshots:
                 try:
                     await self._objects.fetch(one.name, folder / one.name)
                 except (DataLoss, ObjectMissing) as error:
-                    raise _damaged(snapshot, one.name, error.message) from error
+                    raise damaged(snapshot, one.name, error.message) from error
             yield await self._run(lambda: self._open(collection, snapshot, objects, folder))
 
     async def close(self) -> None:
@@ -191,7 +191,7 @@ class Snapshots:
         seq = first_seq
         for source in late:
             while step := await self._run(partial(next, source, None)):
-                seq = (await apply_batch(tx, made, [_row(point) for point in step])).seq
+                seq = (await apply_batch(tx, made, [point_row(point) for point in step])).seq
         if adopted:
             outcome = await publish(
                 tx,
@@ -251,7 +251,7 @@ class Snapshots:
         named = {one.name: one for one in objects}
         owns = [one.name for one in objects if one.own]
         if not owns:
-            raise _damaged(snapshot, "", "it was deleted in this moment")
+            raise damaged(snapshot, "", "it was deleted in this moment")
         name = owns[0]
         try:
             kept = read_snapshot(folder / name)
@@ -261,20 +261,20 @@ class Snapshots:
             segments = []
             for name, live in kept.live.items():
                 if name not in named:
-                    raise _damaged(snapshot, name, "its snapshot does not name it")
+                    raise damaged(snapshot, name, "its snapshot does not name it")
                 sealed = index.open(folder / name, name, check=False)
                 if sealed.count != len(live):
-                    raise _damaged(snapshot, name, f"it has {sealed.count} rows")
+                    raise damaged(snapshot, name, f"it has {sealed.count} rows")
                 segments.append((named[name], SegmentView.of(sealed, live)))
         except DataLoss as error:
-            raise _damaged(snapshot, name, error.message) from error
+            raise damaged(snapshot, name, error.message) from error
         return Opened(snapshot, kept, tuple(segments))
 
     async def _restore_rows(self, tx: Tx, made: Collection, segment: SegmentView) -> None:
         steps = living(segment)
         while step := await self._run(partial(next, steps, None)):
             points, seqs = step
-            await restore_points(tx, made, [_row(point) for point in points], seqs)
+            await restore_points(tx, made, [point_row(point) for point in points], seqs)
 
     @asynccontextmanager
     async def _scratch(self, collection: Collection) -> AsyncIterator[Path]:
@@ -298,7 +298,8 @@ class _Overtaken(Exception):
     """A segment of the view was retired and is being deleted."""
 
 
-def _row(point: Point) -> PointRow:
+def point_row(point: Point) -> PointRow:
+    """A point that is written as it is; a passage as a point of its own."""
     return PointRow(
         id=point.id,
         vector=point.vector,
@@ -310,7 +311,8 @@ def _row(point: Point) -> PointRow:
     )
 
 
-def _damaged(snapshot: Snapshot, name: str, why: str) -> DataLoss:
+def damaged(snapshot: Snapshot, name: str, why: str) -> DataLoss:
+    """The error that names the object."""
     return DataLoss(
         f"Snapshot {snapshot.id} cannot be restored: object {name} is missing or damaged ({why}). "
         "Nothing was restored. Put that file back from a copy of the object store, or restore "

@@ -10,6 +10,7 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from services.retrieval.checks import CHECKS
 from services.retrieval.reading import read_upsert
+from services.retrieval.servicer.archives import ArchiveHandlers
 from services.retrieval.servicer.collections import CollectionHandlers
 from services.retrieval.servicer.points import PointHandlers
 from services.retrieval.servicer.searches import SearchHandlers
@@ -19,7 +20,9 @@ from services.rpc.chain import Reader
 __all__ = ["RetrievalServicer"]
 
 
-class RetrievalServicer(CollectionHandlers, PointHandlers, SearchHandlers, SnapshotHandlers):
+class RetrievalServicer(
+    CollectionHandlers, PointHandlers, SearchHandlers, SnapshotHandlers, ArchiveHandlers
+):
     """Its handlers, and when they can be called."""
 
     checks = CHECKS

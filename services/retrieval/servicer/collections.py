@@ -14,12 +14,13 @@ from engine.index.comparing import DEPTH, FALL_MAX, compare_storage
 from engine.index.storage import Storage
 from services.retrieval import convert
 from services.retrieval.convert import CHUNK_TOKENS_DEFAULT
-from services.retrieval.core import PinnedModel
+from services.retrieval.core import PinnedModel, RetrievalCore
 from services.retrieval.servicer.base import Handlers
 from services.retrieval.stale import renewed
 from services.rpc import fields, names, paging
 from services.rpc.call import Call
 from services.store import collections as rows
+from services.store.collections import CollectionSpec
 from services.store.once import once
 from services.store.segments import mark_storage
 from services.store.store import Tx
@@ -47,27 +48,7 @@ class CollectionHandlers(Handlers):
         self, request: pb.CreateCollectionRequest, call: Call
     ) -> pb.CreateCollectionResponse:
         """Makes a collection."""
-        asked = request.collection
-        model = PinnedModel("", "", asked.dimensions, CHUNK_TOKENS_DEFAULT)
-        if asked.embedding_model or not asked.dimensions:
-            name = asked.embedding_model or "embeddingModels/default"
-            model = await self._core.model_of(name, call)
-            if asked.dimensions not in (0, model.dimensions):
-                raise InvalidField(
-                    f"collection.dimensions is {asked.dimensions}, but {model.name} makes vectors "
-                    f"of {model.dimensions}. Leave it out.",
-                    field="collection.dimensions",
-                    metadata={"dimensions": asked.dimensions, "model_dimensions": model.dimensions},
-                )
-            _check_chunking(asked, model)
-        if asked.token_store and not model.name:
-            raise InvalidField(
-                "collection.token_store needs an embedding model, whose tokens it keeps. Name one "
-                "in collection.embedding_model, or leave token_store out.",
-                field="collection.token_store",
-            )
-        await self._core.require_reranker(asked.rerank_model, call)
-        spec = convert.collection_spec(asked, model)
+        spec = await new_spec(self._core, request.collection, call)
 
         async def work(tx: Tx) -> pb.CreateCollectionResponse:
             collection_id = request.collection_id or names.new_id()
@@ -209,6 +190,33 @@ class CollectionHandlers(Handlers):
         model = await self._core.model_of(collection.embedding_model, call)
         _check_chunking(new, model)
         return convert.chunk_tokens(new, model)
+
+
+async def new_spec(
+    core: RetrievalCore, asked: collection_pb2.Collection, call: Call
+) -> CollectionSpec:
+    """What a new collection is made with, from what is asked for and what its model says of itself.
+    Raises InvalidField and EmbeddingModelNotFound."""
+    model = PinnedModel("", "", asked.dimensions, CHUNK_TOKENS_DEFAULT)
+    if asked.embedding_model or not asked.dimensions:
+        name = asked.embedding_model or "embeddingModels/default"
+        model = await core.model_of(name, call)
+        if asked.dimensions not in (0, model.dimensions):
+            raise InvalidField(
+                f"collection.dimensions is {asked.dimensions}, but {model.name} makes vectors "
+                f"of {model.dimensions}. Leave it out.",
+                field="collection.dimensions",
+                metadata={"dimensions": asked.dimensions, "model_dimensions": model.dimensions},
+            )
+        _check_chunking(asked, model)
+    if asked.token_store and not model.name:
+        raise InvalidField(
+            "collection.token_store needs an embedding model, whose tokens it keeps. Name one "
+            "in collection.embedding_model, or leave token_store out.",
+            field="collection.token_store",
+        )
+    await core.require_reranker(asked.rerank_model, call)
+    return convert.collection_spec(asked, model)
 
 
 def first_seq() -> int:

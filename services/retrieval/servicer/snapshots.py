@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
-from ragmesh.api.retrieval.v1 import snapshot_pb2
 
 from services.retrieval import convert
 from services.retrieval.index.compaction import Figures
@@ -15,7 +14,6 @@ from services.retrieval.servicer.collections import first_seq
 from services.retrieval.stale import renewed
 from services.rpc import fields, names, paging
 from services.rpc.call import Call
-from services.rpc.values import timestamp
 from services.store import collections as rows
 from services.store import snapshots as kept
 from services.store.once import once
@@ -64,7 +62,9 @@ class SnapshotHandlers(Handlers):
         ) -> pb.CreateSnapshotResponse:
             async def work(tx: Tx) -> pb.CreateSnapshotResponse:
                 row = await add(tx, request.snapshot_id or names.new_id())
-                return pb.CreateSnapshotResponse(snapshot=_message(row, collection.id))
+                return pb.CreateSnapshotResponse(
+                    snapshot=convert.snapshot_message(row, collection.id)
+                )
 
             return await once(
                 self._store,
@@ -86,7 +86,7 @@ class SnapshotHandlers(Handlers):
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
             collection = await rows.get_collection(tx, collection_id)
             row = await kept.get_snapshot(tx, collection, snapshot_id)
-        return pb.GetSnapshotResponse(snapshot=_message(row, collection_id))
+        return pb.GetSnapshotResponse(snapshot=convert.snapshot_message(row, collection_id))
 
     async def ListSnapshots(
         self, request: pb.ListSnapshotsRequest, call: Call
@@ -100,7 +100,7 @@ class SnapshotHandlers(Handlers):
             after = paging.read_token(listing, request.page_token) or ""
             found = await kept.list_snapshots(tx, collection, after=after, limit=size + 1)
         response = pb.ListSnapshotsResponse(
-            snapshots=[_message(row, collection_id) for row in found[:size]]
+            snapshots=[convert.snapshot_message(row, collection_id) for row in found[:size]]
         )
         if len(found) > size:
             response.next_page_token = paging.write_token(listing, found[size - 1].id)
@@ -170,14 +170,4 @@ def _figures(found: Figures) -> pb.IndexFootprint:
         disk_kib=found.disk_bytes >> 10,
         index_kib=found.index_bytes >> 10,
         resident_kib=found.resident_bytes >> 10,
-    )
-
-
-def _message(row: Snapshot, collection_id: str) -> snapshot_pb2.Snapshot:
-    return snapshot_pb2.Snapshot(
-        name=names.snapshot_name(collection_id, row.id),
-        watermark=str(row.seq),
-        points=row.points,
-        size_kib=row.size_bytes >> 10,
-        create_time=timestamp(row.create_time),
     )

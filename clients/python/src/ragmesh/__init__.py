@@ -186,7 +186,13 @@ from ragmesh._types.search import (
     SearchTimings,
     TimeDecay,
 )
-from ragmesh._types.snapshots import Compaction, IndexFootprint, Restored, Snapshot
+from ragmesh._types.snapshots import (
+    Compaction,
+    IndexFootprint,
+    Restored,
+    Snapshot,
+    SnapshotPiece,
+)
 from ragmesh._vectors import (
     SparseVector,
     SparseVectorLike,
@@ -318,6 +324,7 @@ __all__ = [
     "Snapshot",
     "SnapshotExists",
     "SnapshotNotFound",
+    "SnapshotPiece",
     "SourcePassage",
     "SparseVector",
     "SparseVectorLike",

@@ -7,6 +7,7 @@ from types import TracebackType
 
 from ragmesh._calls import (
     answers,
+    archives,
     collections,
     documents,
     embedding,
@@ -71,6 +72,8 @@ class Client(Runner):
     list_snapshots = listing(snapshots.list_snapshots)
     delete_snapshot = call(snapshots.delete_snapshot)
     restore_snapshot = call(snapshots.restore_snapshot)
+    export_snapshot = stream(archives.export_snapshot)
+    import_snapshot = call(archives.import_snapshot)
 
     upsert_points = call(points.upsert_points)
     delete_points = call(points.delete_points)

@@ -71,6 +71,8 @@ GET_SNAPSHOT = _rpc(retrieval.GetSnapshotRequest, retrieval.GetSnapshotResponse)
 LIST_SNAPSHOTS = _rpc(retrieval.ListSnapshotsRequest, retrieval.ListSnapshotsResponse)
 DELETE_SNAPSHOT = _rpc(retrieval.DeleteSnapshotRequest, retrieval.DeleteSnapshotResponse)
 RESTORE_SNAPSHOT = _rpc(retrieval.RestoreSnapshotRequest, retrieval.RestoreSnapshotResponse)
+EXPORT_SNAPSHOT = _rpc(retrieval.ExportSnapshotRequest, retrieval.ExportSnapshotResponse)
+IMPORT_SNAPSHOT = _rpc(retrieval.ImportSnapshotRequest, retrieval.ImportSnapshotResponse)
 
 CREATE_DOCUMENT = _rpc(documents.CreateDocumentRequest, documents.CreateDocumentResponse)
 UPLOAD_DOCUMENT = _rpc(documents.UploadDocumentRequest, documents.UploadDocumentResponse)

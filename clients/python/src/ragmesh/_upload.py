@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from ragmesh._errors import MessageTooLarge
 from ragmesh._names import refuse
 from ragmesh.api.documents.v1 import document_service_pb2 as pb
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 UPLOAD_BYTES_MAX = 256 * 1024 * 1024
 # The contract allows 1 MiB; larger pieces gain nothing and hold up what shares the connection.
@@ -33,15 +34,19 @@ class Upload:
     repeatable: bool
 
 
-def prepare(source: UploadSource) -> Upload:
-    """Raises MessageTooLarge where the size is known to be over 256 MiB, OSError for no file."""
+def prepare(source: UploadSource, *, bounded: bool = True) -> Upload:
+    """Raises OSError for no file, and MessageTooLarge where it is `bounded` and known to be over
+    256 MiB."""
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
-        check_upload_size(len(data))
+        if bounded:
+            check_upload_size(len(data))
         return Upload(lambda: _pieces_of(data), "", "", repeatable=True)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        check_upload_size(path.stat().st_size)
+        size_bytes = path.stat().st_size
+        if bounded:
+            check_upload_size(size_bytes)
         media_type = mimetypes.guess_type(path.name)[0] or ""
         return Upload(lambda: _pieces_at(path), path.name, media_type, repeatable=True)
     if not hasattr(source, "read"):
@@ -88,6 +93,24 @@ class UploadFeed:
                 digest.update(piece)
                 yield pb.UploadDocumentRequest(data=piece)
             yield pb.UploadDocumentRequest(end=pb.UploadEnd(content_sha256=digest.hexdigest()))
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class ImportFeed:
+    """The messages of one import; the file itself says where it ends. Whatever stops the reading is
+    kept in `error`."""
+
+    def __init__(self, header: retrieval.ImportHeader, upload: Upload) -> None:
+        self.error: Exception | None = None
+        self._header, self._upload = header, upload
+
+    def __iter__(self) -> Iterator[Message]:
+        yield retrieval.ImportSnapshotRequest(header=self._header)
+        try:
+            for piece in self._upload.open():
+                yield retrieval.ImportSnapshotRequest(data=piece)
         except Exception as error:
             self.error = error
             raise

@@ -41,7 +41,9 @@ def snapshot(message: snapshot_pb2.Snapshot) -> types.Snapshot:
     )
 
 
-def restored(message: pb.RestoreSnapshotResponse) -> types.Restored:
+def restored(
+    message: pb.RestoreSnapshotResponse | pb.ImportSnapshotResponse,
+) -> types.Restored:
     return types.Restored(
         retrieval.collection(message.collection), message.points, message.watermark
     )

@@ -58,3 +58,18 @@ class Restored:
     collection: Collection
     points: int
     watermark: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPiece:
+    """The next bytes of a snapshot's file, which begin at `offset_bytes` of `size_bytes`.
+
+    The first piece has no data and names the `snapshot`; the last has none either and says the
+    whole file's `content_sha256`, in hexadecimal digits.
+    """
+
+    data: bytes
+    offset_bytes: int
+    size_bytes: int
+    snapshot: Snapshot
+    content_sha256: str = ""
