@@ -245,7 +245,7 @@ def test_names_are_taken_whole_or_as_ids_and_nothing_else() -> None:
         _names.document(whole, "b")
 
 
-@given(st.dictionaries(st.integers(0, 2**32 - 1), st.floats(width=32, allow_nan=False), max_size=20))
+@given(st.dictionaries(st.integers(0, 2**32 - 1), st.floats(width=32, allow_nan=False)))
 def test_sparse_vectors_are_what_was_given(entries: dict[int, float]) -> None:
     vector = ragmesh.SparseVector(entries)
     assert dict(zip(vector.indices, vector.values, strict=True)) == entries

@@ -183,7 +183,7 @@ def sparse_top(
     """The best `k` by inner product of the allowed rows (None: all `count`) that have one of the
     dimensions, and all that tie with the last of them.
 
-    A dimension is where it stands, the values there, and the query's own. A row's score is the sum
+    A dimension is where it stands, ascending, the values there, and the query's own. A row's score is the sum
     over its dimensions, in their order and in float64, rounded once to float32: it depends on no
     other row, and may be 0 or below.
     """

@@ -17,7 +17,8 @@ struct Dimension {
 
 // The best k by inner product of the rows that have one of the dimensions and are allowed, and all
 // that tie with the last of them. A row's sum runs over `lists` in their order, in float64: it does
-// not depend on which other rows there are. `allowed` has `count` entries, or is null for all.
+// not depend on which other rows there are. The positions of a list ascend; one that does not is
+// left out. `allowed` has `count` entries, or is null for all.
 Scored inner_products(const std::vector<Dimension>& lists, size_t count, const uint8_t* allowed,
                       size_t k);
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ragmesh_native import sparse_top
 
 from engine.errors import InvalidField, InvalidVector
 from engine.index.collection import CollectionIndex, IndexSettings
@@ -293,7 +295,7 @@ def test_a_vector_is_the_same_in_any_order_of_its_entries(seed: int) -> None:
 def test_what_is_no_sparse_vector_is_refused(
     indices: list[int], values: list[float], said_of_it: str
 ) -> None:
-    with pytest.raises(InvalidVector, match="^points.3..sparse_vector ") as caught:
+    with pytest.raises(InvalidVector, match="sparse_vector has ") as caught:
         prepare(
             np.array(indices, np.uint32), np.array(values, np.float32), "points[3].sparse_vector"
         )
@@ -332,3 +334,57 @@ def test_rows_of_a_commit_that_failed_are_forgotten() -> None:
         for pair in zip(positions.tolist(), values.tolist(), strict=True)
     ]
     assert sorted(pairs) == [(0, 1.0), (2, 5.0)]
+
+
+LISTS = st.lists(
+    st.dictionaries(st.integers(0, 20_000), st.sampled_from([-2.0, -1.0, 0.5, 1.0]), max_size=12),
+    max_size=6,
+)
+
+
+@given(LISTS, st.integers(0, 12), st.integers(0, 100))
+def test_products_are_summed_whatever_else_is_asked(
+    lists: list[dict[int, float]], k: int, seed: int
+) -> None:
+    """Of rows that lie far apart too, which are summed in blocks."""
+    random = np.random.default_rng(seed)
+    allowed = random.random(20_001) < 0.8
+    weights = random.choice(np.array([-1.0, 0.5, 2.0]), len(lists)).tolist()
+    postings = [
+        (np.array(sorted(one), np.uint32), np.array([one[i] for i in sorted(one)], np.float32), w)
+        for one, w in zip(lists, weights, strict=True)
+    ]
+    for mask in (None, allowed):
+        meant: dict[int, float] = {}
+        for one, weight in zip(lists, weights, strict=True):
+            for row, value in one.items():
+                if mask is None or mask[row]:
+                    meant[row] = meant.get(row, 0.0) + weight * value
+        every, scores = sparse_top(postings, 20_001, mask, 100)
+        assert dict(zip(every.tolist(), scores.tolist(), strict=True)) == meant
+        best, values = sparse_top(postings, 20_001, mask, k)
+        last = sorted(meant.values(), reverse=True)[: k or None][-1] if meant and k else np.inf
+        assert sorted(best.tolist()) == sorted(row for row in meant if meant[row] >= last)
+        assert values.tolist() == [meant[row] for row in best.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("positions", "values", "allowed", "said_of_it"),
+    [
+        (np.arange(2), np.ones(2, np.float32), None, "positions has dtype int64"),
+        (np.arange(2, dtype=np.uint32), np.ones(2), None, "values has dtype float64"),
+        (np.arange(3, dtype=np.uint32), np.ones(2, np.float32), None, "differ in length"),
+        (np.arange(2, dtype=np.uint32), np.ones(2, np.float32), np.ones(5, bool), "5 entries"),
+    ],
+)
+def test_postings_that_do_not_fit_are_refused(
+    positions: Any, values: Any, allowed: Any, said_of_it: str
+) -> None:
+    with pytest.raises(ValueError, match=said_of_it):
+        sparse_top([(positions, values, 1.0)], 4, allowed, 1)
+
+
+def test_positions_beyond_the_rows_are_left_out_without_harm() -> None:
+    positions = np.array([9, 2, 4_000_000_000, 1], np.uint32)
+    found, scores = sparse_top([(positions, np.ones(4, np.float32), 1.0)], 4, None, 9)
+    assert len(found) == len(scores) <= 2

@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import struct_pb2
-from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import DataLoss
 from services.rpc.values import vector_value
 from services.store.store import Store
+from tests.services.retrieval.history_values import (
+    DIMENSIONS,
+    as_given,
+    some_sparse,
+    some_vector,
+    sparse_message,
+    sparse_value,
+    vector_message,
+)
 from tests.services.retrieval.lives import LivingNode, a_call
-from tests.services.retrieval.oracle import Oracle, Row, Scores, Wanted, check_ranking
+from tests.services.retrieval.oracle import Oracle, Row, Scores, Sparse, Wanted, check_ranking
 
-DIMENSIONS = 4
 IDS = 40
 WORDS = ("zorb", "quix", "blat", "fnord", "grok")
 TAGS = ("red", "green", "blue")
@@ -213,7 +220,7 @@ class History:
     async def check(self, rng: random.Random) -> None:
         """Asks both nodes the same and the oracle too."""
         message, wanted = self._filter(rng)
-        vector = _vector(rng)
+        vector, sparse = some_vector(rng), some_sparse(rng)
         text = " ".join(rng.choices(WORDS, k=rng.randint(1, 3)))
         limit = rng.choice((1, 5, 100))
         everything: Wanted = lambda _: True  # noqa: E731
@@ -233,6 +240,8 @@ class History:
                 ({"vector": vector, "filter": message}, self._oracle.dense(vector, wanted)),
                 ({"text": text}, self._oracle.lexical(text, everything)),
                 ({"text": text, "filter": message}, self._oracle.lexical(text, wanted)),
+                ({"sparse": sparse}, self._oracle.sparse(sparse, everything)),
+                ({"sparse": sparse, "filter": message}, self._oracle.sparse(sparse, wanted)),
             ]
             answers.append([await self._search(node, limit=limit, **query) for query, _ in asked])
             for (_, scores), found in zip(asked, answers[-1], strict=True):
@@ -263,10 +272,11 @@ class History:
             rows.append(
                 Row(
                     id=f"p{rng.randrange(IDS)}",
-                    vector=None if rng.random() < 0.2 else _vector(rng),
+                    vector=None if rng.random() < 0.2 else some_vector(rng),
                     text=" ".join(rng.choices(WORDS, k=rng.randint(0, 6))),
                     n=self._writes,
                     tag=rng.choice(TAGS),
+                    sparse=() if rng.random() < 0.5 else some_sparse(rng),
                 )
             )
         return rows
@@ -301,7 +311,8 @@ class History:
             point_pb2.Point(
                 id=row.id,
                 text=row.text,
-                vector=None if row.vector is None else _vector_message(row.vector),
+                vector=None if row.vector is None else vector_message(row.vector),
+                sparse_vector=sparse_message(row.sparse) if row.sparse else None,
             )
             for row in rows
         ]
@@ -323,6 +334,7 @@ class History:
         *,
         vector: tuple[float, ...] | None = None,
         text: str = "",
+        sparse: Sparse = (),
         filter: filter_pb2.Filter | None = None,
         limit: int = 10,
     ) -> list[tuple[str, float]]:
@@ -333,7 +345,9 @@ class History:
             min_watermark=str(self._watermark),
         )
         if vector is not None:
-            request.vector.CopyFrom(_vector_message(vector))
+            request.vector.CopyFrom(vector_message(vector))
+        elif sparse:
+            request.sparse_vector.CopyFrom(sparse_message(sparse))
         else:
             request.text = text
         response = await node.servicer.SearchCollection(request, a_call())
@@ -356,30 +370,11 @@ class History:
                 Row(
                     id=point.id,
                     # Scaled to length 1 by the index: the expected one where it points there.
-                    vector=_as_given(stored, None if kept is None else kept.vector),
+                    vector=as_given(stored, None if kept is None else kept.vector),
                     text=point.text,
                     n=int(str(point.payload["n"]).removesuffix(".0")),
                     tag=str(point.payload["tag"]),
+                    sparse=sparse_value(point.sparse_vector),
                 )
             )
         return rows
-
-
-def _vector(rng: random.Random) -> tuple[float, ...]:
-    # Of few values, so that many rows are equally near.
-    return tuple(rng.choice((1.0, 2.0, -1.0)) for _ in range(DIMENSIONS))
-
-
-def _vector_message(vector: tuple[float, ...]) -> vector_pb2.Vector:
-    return vector_pb2.Vector(dense=vector_pb2.DenseVector(values=vector))
-
-
-def _as_given(
-    stored: tuple[float, ...] | None, given: tuple[float, ...] | None
-) -> tuple[float, ...] | None:
-    if stored is None or given is None:
-        return stored
-    length = sum(value * value for value in given) ** 0.5
-    scaled = [value / length for value in given]
-    near = all(abs(a - b) < 1e-6 for a, b in zip(stored, scaled, strict=True))
-    return given if near or stored == given else stored

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from engine.index.bm25 import K1, B
 
 Scores = Mapping[str, float]
+Sparse = tuple[tuple[int, float], ...]
+"""Indices, ascending, with their values."""
 Wanted = Callable[["Row"], bool]
 
 
@@ -22,6 +24,7 @@ class Row:
     text: str
     n: int
     tag: str
+    sparse: Sparse = ()
 
 
 @dataclass(slots=True)
@@ -48,6 +51,15 @@ class Oracle:
             row.id: _cosine(vector, row.vector)
             for row in self.rows.values()
             if row.vector is not None and wanted(row)
+        }
+
+    def sparse(self, query: Sparse, wanted: Wanted) -> Scores:
+        """Inner products of the rows that have an index of the query and are let through."""
+        asked = dict(query)
+        return {
+            row.id: sum(asked.get(index, 0.0) * value for index, value in row.sparse)
+            for row in self.rows.values()
+            if asked.keys() & dict(row.sparse).keys() and wanted(row)
         }
 
     def lexical(self, text: str, wanted: Wanted) -> Scores:

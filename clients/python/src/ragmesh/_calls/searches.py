@@ -53,12 +53,12 @@ def search_collection(
 
     Give exactly one of `text` (1 to 10,000 characters), `vector`, `point_id` and `examples`, and a
     `sparse_vector` beside it or alone. `mode` is `dense`, `lexical`, `sparse` or `hybrid`; by
-    default all that is given counts: a text by meaning and by words where possible. `limit` is
-    0 for 10, at most 1,000; with `group` it counts groups. Scores are fused, moved by `boosts` (at
-    most 16) and `decays` (8), cut at `score_threshold`, reranked, made diverse and grouped, in this
-    order. The search sees what this client wrote to the collection, unless `min_watermark` says
-    otherwise. Raises CollectionNotFound, PointNotFound, DimensionMismatch, NoEmbeddingModel,
-    InvalidFilter or InvalidVector.
+    default all that is given counts, a text by meaning and by words. `limit` is 0 for 10, at most
+    1,000; with `group` it counts groups. Scores are fused, moved by `boosts` (at most 16) and
+    `decays` (8), cut at `score_threshold`, reranked, made diverse and grouped, in this order. The
+    search sees what this client wrote, unless `min_watermark` says otherwise. Raises
+    CollectionNotFound, PointNotFound, DimensionMismatch, NoEmbeddingModel, InvalidFilter or
+    InvalidVector.
     """
     name = collection_name(collection)
     asked = types.Search(
@@ -86,10 +86,8 @@ def search_collection(
         sparse_vector=sparse_vector,
     )
     request = convert.to_search(asked, name, session.min_watermark(name, min_watermark))
-    response = yield from send(
-        session, rpcs.SEARCH_COLLECTION, request, timeout_s=timeout_s, lane=lane
-    )
-    return convert.search_result(response)
+    sent = send(session, rpcs.SEARCH_COLLECTION, request, timeout_s=timeout_s, lane=lane)
+    return convert.search_result((yield from sent))
 
 
 def batch_search_collection(
