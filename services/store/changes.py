@@ -26,7 +26,7 @@ from psycopg.rows import class_row
 
 from engine.errors import DataLoss
 from engine.types import Point, Span
-from services.store.codec import unpack_sentences, unpack_tokens, unpack_vector
+from services.store.codec import unpack_sentences, unpack_sparse, unpack_tokens, unpack_vector
 from services.store.collections import VectorStorage
 from services.store.points import Watermark
 from services.store.segments import CURRENT, SegmentRow
@@ -160,7 +160,7 @@ _HEAD = (
 _POINTS = """
 SELECT p.id, p.seq, coalesce(s.vector, p.vector), coalesce(s.text, p.text), p.payload,
     coalesce(s.sentences, p.sentences), p.document, p.passage_index, s.span_start, s.span_end,
-    p.passage_set_key IS NOT NULL, coalesce(s.token_vectors, p.token_vectors)
+    p.passage_set_key IS NOT NULL, coalesce(s.token_vectors, p.token_vectors), p.sparse_vector
 FROM points p LEFT JOIN passages s ON s.tenant = p.tenant
     AND s.passage_set_key = p.passage_set_key AND s.passage_index = p.passage_index
 WHERE p.tenant = %(tenant)s AND p.collection_uid = %(uid)s AND p.seq > %(after)s AND p.seq > 0
@@ -289,5 +289,6 @@ def _stored(row: Row) -> StoredPoint:
         document=document or "",
         passage_index=index,
         token_vectors=unpack_tokens(row[11]),
+        sparse_vector=unpack_sparse(row[12]),
     )
     return StoredPoint(point, seq, None if start is None else Span(start, end))
