@@ -13,10 +13,10 @@
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   ├── PointNotFound            a point that a search starts from
-    │   ├── SnapshotNotFound
+    │   ├── SnapshotNotFound  MigrationNotFound
     │   └── MethodNotFound
     ├── AlreadyExists
-    │   ├── CollectionExists  DocumentExists  SnapshotExists
+    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
@@ -25,6 +25,7 @@
     │   ├── NoEmbeddingModel         text for a collection that has only vectors
     │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
     │   ├── CollectionNotEmpty       what was asked would lose points
+    │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── RecallTooLow             searches would find less, so nothing was changed
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
@@ -140,6 +141,10 @@ class SnapshotNotFound(NotFound):
     """No snapshot of this name."""
 
 
+class MigrationNotFound(NotFound):
+    """The collection is not being migrated."""
+
+
 class MethodNotFound(NotFound):
     """No such method, or a method of a service that this node does not host."""
 
@@ -158,6 +163,10 @@ class DocumentExists(AlreadyExists):
 
 class SnapshotExists(AlreadyExists):
     """A snapshot of this name exists."""
+
+
+class MigrationExists(AlreadyExists):
+    """The collection is being migrated already."""
 
 
 class RequestIdReused(AlreadyExists):
@@ -190,6 +199,10 @@ class TokenStoreMissing(FailedPrecondition):
 
 class CollectionNotEmpty(FailedPrecondition):
     """The change would lose points that the collection holds."""
+
+
+class MigrationNotReady(FailedPrecondition):
+    """The second index has not everything that the first one has, or cannot."""
 
 
 class RecallTooLow(FailedPrecondition):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from services.commands import options, snapshots
+from services.commands import options, reembed, snapshots
 from services.commands.connect import find_address
 from services.commands.output import print_json, stderr, stdout
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("compact")(snapshots.compact)
 app.command("restore")(snapshots.restore)
+app.command("reembed")(reembed.reembed)
 app.add_typer(snapshots.app, name="snapshot")
 _Id = Annotated[str, typer.Argument(help="Id of the collection, such as `papers`.")]
 _Storage = Literal["float32", "float16", "int8"]

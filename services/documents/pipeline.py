@@ -361,6 +361,7 @@ class Pipeline:
                         text=passage,
                         span=chunk.span,
                         heading_path=chunk.heading_path,
+                        context=chunk.context,
                         page=chunk.page,
                         tokens=chunk.tokens,
                         vector=vector_value(made.vector, "passage"),

@@ -206,7 +206,7 @@ class DocumentServicer:
         collection_id = names.collection_id(request.parent, "parent")
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
             collection = await collections.get_collection(tx, collection_id)
-            listing = f"documents/{collection.uid}"
+            listing = f"documents/{collection.home_uid}"
             after = paging.read_token(listing, request.page_token) or ""
             found = await documents.list_documents(tx, collection, after=after, limit=size + 1)
         response = pb.ListDocumentsResponse(
@@ -240,7 +240,7 @@ class DocumentServicer:
             collection = await collections.get_collection(tx, collection_id)
             document = await documents.get_document(tx, collection, document_id)
             key = document.passage_set_key
-            listing = f"passages/{collection.uid}/{document_id}/{key.hex() if key else ''}"
+            listing = f"passages/{collection.home_uid}/{document_id}/{key.hex() if key else ''}"
             after = int(paging.read_token(listing, request.page_token) or -1)
             found = (
                 await passages.list_passages(tx, key, after_index=after, limit=size + 1)
@@ -277,7 +277,7 @@ class DocumentServicer:
                 collection = await collections.get_collection(tx, collection_id)
             found = await jobs.list_jobs(
                 tx,
-                collection_uid=collection.uid if collection else None,
+                collection_uid=collection.home_uid if collection else None,
                 state=convert.JOB_STATES.get(request.state),
                 before=_read_job_key(token),
                 limit=size + 1,

@@ -12,7 +12,7 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import InvalidField
 from engine.index.filter_limits import CONDITIONS_MAX
-from services.retrieval import search_checks, snapshot_checks
+from services.retrieval import migration_checks, search_checks, snapshot_checks
 from services.rpc import fields, names, paging
 from services.rpc.chain import Check
 
@@ -48,18 +48,13 @@ def _limits(limits: collection_pb2.CollectionLimits, field: str) -> None:
 def _settings(collection: collection_pb2.Collection, field: str) -> None:
     fields.characters(collection.display_name, f"{field}.display_name", 200)
     fields.storable(collection.display_name, f"{field}.display_name")
-    chunking, hnsw = collection.chunking, collection.hnsw
+    chunking = collection.chunking
     if chunking.tokens_max:
         fields.number(chunking.tokens_max, f"{field}.chunking.tokens_max", 16, 2_048)
     if chunking.HasField("overlap_tokens"):
         most = (chunking.tokens_max or 200) // 2
         fields.number(chunking.overlap_tokens, f"{field}.chunking.overlap_tokens", 0, most)
-    if hnsw.m:
-        fields.number(hnsw.m, f"{field}.hnsw.m", 2, 100)
-    if hnsw.ef_construction:
-        fields.number(hnsw.ef_construction, f"{field}.hnsw.ef_construction", 8, 2_000)
-    if hnsw.ef_search:
-        fields.number(hnsw.ef_search, f"{field}.hnsw.ef_search", 1, 4_096)
+    migration_checks.hnsw(collection.hnsw, f"{field}.hnsw")
     _limits(collection.limits, f"{field}.limits")
     for name in ("sample_share", "target"):
         fields.number(getattr(collection.recall, name), f"{field}.recall.{name}", 0, 1)
@@ -222,5 +217,9 @@ CHECKS: Mapping[type[Message], Check] = MappingProxyType(
         pb.RestoreSnapshotRequest: _restore,
         pb.ExportSnapshotRequest: snapshot_checks.exported,
         pb.ImportSnapshotRequest: _import,
+        pb.StartMigrationRequest: migration_checks.start,
+        pb.GetMigrationRequest: migration_checks.named,
+        pb.FlipMigrationRequest: migration_checks.flip,
+        pb.EndMigrationRequest: migration_checks.named,
     }
 )

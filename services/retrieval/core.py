@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import NamedTuple
@@ -28,6 +28,9 @@ from services.store.points import PointRow
 EMBED_TEXTS_MAX = 256
 """Texts of an upsert sent to the embedding service at once: large batches would hold up the
 interactive lane's turn between them no longer than this."""
+
+EMBED_BYTES_MAX = 4 << 20
+"""Of texts that do not come from one request, which is bounded itself, sent at once."""
 
 UPSERT_TOKEN_BYTES_MAX = 256 << 20
 """Token vectors of one upsert: they are in memory until it is written."""
@@ -94,6 +97,33 @@ class RetrievalCore:
                     metadata={"bytes_max": UPSERT_TOKEN_BYTES_MAX},
                 )
         return completed
+
+    async def embed(
+        self, collection: Collection, texts: Sequence[str], call: Call
+    ) -> list[Embedded]:
+        """Texts as passages, by the collection's model. Raises FingerprintMismatch where the model
+        is not the one that the collection was made with."""
+        made: list[Embedded] = []
+        for part in await self._parts(collection, texts, call):
+            for some in _within_bytes(texts[part]):
+                made += await self._embed_passages(collection, some, call)
+        return made
+
+    async def embed_queries(
+        self, collection: Collection, texts: Sequence[str], call: Call
+    ) -> list[Vector]:
+        """A few short texts as queries, by the collection's model. Raises as `embed`."""
+        response = await self._mesh.embedding.EmbedTexts(
+            embedding.EmbedTextsRequest(
+                model=collection.embedding_model,
+                texts=texts,
+                input_kind=embedding.INPUT_KIND_QUERY,
+                truncate=True,
+            ),
+            call,
+        )
+        check_fingerprint(collection, response.fingerprint, "queries")
+        return [vector_value(e.vector, "queries") for e in response.embeddings]
 
     async def _parts(
         self, collection: Collection, texts: Sequence[str], call: Call
@@ -168,3 +198,16 @@ class RetrievalCore:
             self._threads, lambda: views.list_points(view, limit=limit, filter=condition)
         )
         return [p.id for p in points if not p.document], view.watermark
+
+
+def _within_bytes(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Texts in parts of EMBED_BYTES_MAX at most, or of one."""
+    start = taken = 0
+    for end, text in enumerate(texts):
+        size = len(text.encode())
+        if end > start and taken + size > EMBED_BYTES_MAX:
+            yield texts[start:end]
+            start, taken = end, 0
+        taken += size
+    if start < len(texts):
+        yield texts[start:]

@@ -117,7 +117,7 @@ class Feed:
         if rows_max is None:
             rows_max = TOKEN_PAGE_ROWS if self.head.token_store else PAGE_ROWS
         async for rows in _chunks(self._tx, _POINTS, params, rows_max):
-            yield Changes(tuple(_stored(row) for row in rows), ())
+            yield Changes(tuple(stored_point(row) for row in rows), ())
         if after_seq is None and self._after_seq is not None:
             async for ids in self.tombstones(rows_max):
                 yield Changes((), ids)
@@ -157,12 +157,19 @@ _HEAD = (
     "h.sealed_seq, c.vector_storage, c.token_store "
     "FROM heads h JOIN collections c ON c.tenant = h.tenant AND c.uid = h.collection_uid"
 )
-_POINTS = """
-SELECT p.id, p.seq, coalesce(s.vector, p.vector), coalesce(s.text, p.text), p.payload,
-    coalesce(s.sentences, p.sentences), p.document, p.passage_index, s.span_start, s.span_end,
-    p.passage_set_key IS NOT NULL, coalesce(s.token_vectors, p.token_vectors), p.sparse_vector
-FROM points p LEFT JOIN passages s ON s.tenant = p.tenant
-    AND s.passage_set_key = p.passage_set_key AND s.passage_index = p.passage_index
+POINT_COLUMNS = (
+    "p.id, p.seq, coalesce(p.vector, s.vector), coalesce(s.text, p.text), p.payload, "
+    "coalesce(p.sentences, s.sentences), p.document, p.passage_index, s.span_start, s.span_end, "
+    "p.passage_set_key IS NOT NULL, coalesce(p.token_vectors, s.token_vectors), "
+    "p.sparse_vector"
+)
+"""What `stored_point` reads, of POINT_ROWS. What a passage's point has of its own, which is made of
+the passage with another model, comes before what the passage has."""
+
+POINT_ROWS = """points p LEFT JOIN passages s ON s.tenant = p.tenant
+    AND s.passage_set_key = p.passage_set_key AND s.passage_index = p.passage_index"""
+_POINTS = f"""
+SELECT {POINT_COLUMNS} FROM {POINT_ROWS}
 WHERE p.tenant = %(tenant)s AND p.collection_uid = %(uid)s AND p.seq > %(after)s AND p.seq > 0
 ORDER BY p.seq
 """
@@ -274,7 +281,8 @@ async def _chunks(
             yield rows
 
 
-def _stored(row: Row) -> StoredPoint:
+def stored_point(row: Row) -> StoredPoint:
+    """A row of POINT_COLUMNS; what comes after them is left alone."""
     point_id, seq, vector, text, payload, sentences, document, index, start, end, passage = row[:11]
     if passage and start is None:
         raise DataLoss(

@@ -16,11 +16,12 @@ Metric: TypeAlias = Literal["cosine", "dot", "euclidean"]
 VectorStorage: TypeAlias = Literal["float32", "float16", "int8"]
 
 _COLUMNS = (
-    "tenant, id, uid, display_name, embedding_model, fingerprint, dimensions, metric, language, "
-    "chunk_tokens_max, chunk_overlap_tokens, hnsw_m, hnsw_ef_construction, hnsw_ef_search, "
-    "limit_max, ef_search_max, upsert_points_max, payload_bytes_max, filter_conditions_max, "
-    "points_max, bytes_max, searches_per_second, writes_per_second, recall_sample_share, "
-    "recall_target, rerank_model, vector_storage, token_store, beams, create_time, update_time"
+    "tenant, id, uid, home_uid, display_name, embedding_model, fingerprint, dimensions, metric, "
+    "language, chunk_tokens_max, chunk_overlap_tokens, hnsw_m, hnsw_ef_construction, "
+    "hnsw_ef_search, limit_max, ef_search_max, upsert_points_max, payload_bytes_max, "
+    "filter_conditions_max, points_max, bytes_max, searches_per_second, writes_per_second, "
+    "recall_sample_share, recall_target, rerank_model, vector_storage, token_store, beams, "
+    "create_time, update_time"
 )
 SAMPLE_SHARE_DEFAULT = 0.01
 RECALL_TARGET_DEFAULT = 0.95
@@ -66,15 +67,27 @@ class CollectionSpec(CollectionLimits):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection(CollectionSpec):
-    """A row. `uid` is of this life of the name: a collection made anew has another. `beams` are
-    learned, one for each band of selectivity."""
+    """A row. `uid` names the log and the indexes of it: a collection made anew has another, and so
+    has one whose migration was flipped. Documents, jobs and snapshots belong to `home_uid`, which
+    stays as long as the collection. `beams` are learned, one for each band of selectivity."""
 
     tenant: str
     id: str
     uid: uuid.UUID
+    home_uid: uuid.UUID
     beams: list[int]
     create_time: datetime
     update_time: datetime
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it is the second index of a migration, which no name leads to."""
+        return "/" in self.id
+
+
+def hidden_id(collection_id: str) -> str:
+    """The id of a collection's second index; no id that a caller may choose has the form."""
+    return f"{collection_id}/second"
 
 
 async def create_collection(
@@ -85,7 +98,8 @@ async def create_collection(
         **{name: getattr(spec, name) for name in CollectionSpec.__dataclass_fields__},
         "tenant": tx.tenant,
         "id": collection_id,
-        "uid": uuid.uuid4(),
+        "uid": (uid := uuid.uuid4()),
+        "home_uid": uid,
     }
     names = ", ".join(params)
     values = ", ".join(f"%({name})s" for name in params)
@@ -137,10 +151,11 @@ async def hold_collection(tx: Tx, collection_id: str) -> Collection:
 
 
 async def list_collections(tx: Tx, *, after: str = "", limit: int = 1000) -> list[Collection]:
-    """By id, those that come after `after`."""
+    """By id, those that come after `after`; no hidden ones."""
     return await tx.all(
         Collection,
-        f"SELECT {_COLUMNS} FROM collections WHERE tenant = %s AND id > %s ORDER BY id LIMIT %s",
+        f"SELECT {_COLUMNS} FROM collections WHERE tenant = %s AND id > %s "
+        "AND strpos(id, '/') = 0 ORDER BY id LIMIT %s",
         (tx.tenant, after, limit),
     )
 
@@ -245,12 +260,12 @@ async def delete_collection(tx: Tx, collection_id: str) -> Collection:
     )
     if found is None:
         raise collection_not_found(collection_id)
-    key = (found.tenant, found.uid)
+    key = (found.tenant, found.home_uid)
     await tx.rows(
         "SELECT id FROM documents WHERE tenant = %s AND collection_uid = %s ORDER BY id FOR UPDATE",
         key,
     )
-    await jobs.cancel_jobs(tx, found.uid)
+    await jobs.cancel_jobs(tx, found.home_uid)
     gone = await tx.all(
         sharing.Shares,
         f"DELETE FROM documents WHERE tenant = %s AND collection_uid = %s "
@@ -258,12 +273,26 @@ async def delete_collection(tx: Tx, collection_id: str) -> Collection:
         key,
     )
     await sharing.release(tx, gone)
+    await tx.run("DELETE FROM snapshots WHERE tenant = %s AND collection_uid = %s", key)
+    await tx.run("DELETE FROM index_migrations WHERE tenant = %s AND home_uid = %s", key)
+    second = await tx.one(
+        Collection,
+        f"SELECT {_COLUMNS} FROM collections WHERE tenant = %s AND id = %s FOR UPDATE",
+        (found.tenant, hidden_id(found.id)),
+    )
+    if second is not None:
+        await drop_index(tx, second)
+    await drop_index(tx, found)
+    return found
+
+
+async def drop_index(tx: Tx, collection: Collection) -> None:
+    """Delete a row with its log; nothing refers to it any more."""
+    key = (collection.tenant, collection.uid)
     await tx.run("DELETE FROM heads WHERE tenant = %s AND collection_uid = %s", key)
     await tx.run("DELETE FROM commits WHERE tenant = %s AND collection_uid = %s", key)
-    await tx.run("DELETE FROM snapshots WHERE tenant = %s AND collection_uid = %s", key)
     await tx.run("DELETE FROM collections WHERE tenant = %s AND uid = %s", key)
     await tx.run("INSERT INTO deleted_collections (tenant, collection_uid) VALUES (%s, %s)", key)
-    return found
 
 
 def collection_not_found(collection_id: str) -> CollectionNotFound:

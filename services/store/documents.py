@@ -30,7 +30,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A row. `ingest_job` is the job's id."""
+    """A row. `ingest_job` is the job's id, `collection_uid` the collection's `home_uid`."""
 
     tenant: str
     collection_uid: uuid.UUID
@@ -90,7 +90,7 @@ async def create_document(
             "VALUES (%s, %s, %s, %s, %s, %s, %s::json, 'ingesting', %s, %s, %s) "
             f"ON CONFLICT (tenant, collection_uid, id) DO NOTHING RETURNING {_COLUMNS}",
             (
-                *(tx.tenant, collection.uid, new.id, new.display_name, content.media_type),
+                *(tx.tenant, collection.home_uid, new.id, new.display_name, content.media_type),
                 *(new.source_uri, json.dumps(new.payload, ensure_ascii=False, allow_nan=False)),
                 *(content.size_bytes, content.sha256, job_id),
             ),
@@ -102,7 +102,7 @@ async def create_document(
             f"document {new.id!r} exists in collection {collection.id!r}; choose another id",
             metadata={"document": new.id, "collection": collection.id},
         )
-    job = await jobs.create_job(tx, collection.uid, collection.id, new.id, job_id)
+    job = await jobs.create_job(tx, collection.home_uid, collection.id, new.id, job_id)
     await put_content(tx, content, data)
     return document, job
 
@@ -112,7 +112,7 @@ async def get_document(tx: Tx, collection: Collection, document_id: str) -> Docu
     found = await tx.one(
         Document,
         f"SELECT {_COLUMNS} FROM documents WHERE tenant = %s AND collection_uid = %s AND id = %s",
-        (tx.tenant, collection.uid, document_id),
+        (tx.tenant, collection.home_uid, document_id),
     )
     if found is None:
         raise _not_found(collection, document_id)
@@ -127,7 +127,7 @@ async def list_documents(
         Document,
         f"SELECT {_COLUMNS} FROM documents "
         "WHERE tenant = %s AND collection_uid = %s AND id > %s ORDER BY id LIMIT %s",
-        (tx.tenant, collection.uid, after, limit),
+        (tx.tenant, collection.home_uid, after, limit),
     )
 
 
@@ -152,7 +152,7 @@ async def publish_document(
         f"WHERE tenant = %s AND collection_uid = %s AND id = %s RETURNING {_COLUMNS}",
         (
             *(text.text_key, passage_set.passage_set_key, passage_set.passages, text.title),
-            *(text.media_type, len(text.text), tx.tenant, collection.uid, job.document_id),
+            *(text.media_type, len(text.text), tx.tenant, collection.home_uid, job.document_id),
         ),
     )
     if document is None:
@@ -185,7 +185,7 @@ async def fail_document(tx: Tx, collection: Collection, document_id: str) -> Non
     await tx.run(
         "UPDATE documents SET state = 'failed', update_time = now() "
         "WHERE tenant = %s AND collection_uid = %s AND id = %s",
-        (tx.tenant, collection.uid, document_id),
+        (tx.tenant, collection.home_uid, document_id),
     )
 
 
@@ -198,11 +198,11 @@ async def delete_document(tx: Tx, collection: Collection, document_id: str) -> C
         sharing.Shares,
         "DELETE FROM documents WHERE tenant = %s AND collection_uid = %s AND id = %s "
         f"RETURNING {sharing.COLUMNS}",
-        (tx.tenant, collection.uid, document_id),
+        (tx.tenant, collection.home_uid, document_id),
     )
     if not gone:
         raise _not_found(collection, document_id)
-    await jobs.cancel_jobs(tx, collection.uid, document_id)
+    await jobs.cancel_jobs(tx, collection.home_uid, document_id)
     await sharing.release(tx, gone)
     points = await document_point_ids(tx, collection, document_id)
     return await apply_batch(tx, collection, (), points)

@@ -41,12 +41,14 @@ class PassageSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassageRow:
-    """A passage; `text` is exactly the characters of `span` in the stored text."""
+    """A passage; `text` is exactly the characters of `span` in the stored text. `context` is what
+    was before it when it was embedded; None where it is not known."""
 
     passage_index: int
     text: str
     span: Span
     heading_path: tuple[str, ...] = ()
+    context: str | None = None
     page: int = 0
     tokens: int = 0
     vector: Vector | None = None
@@ -156,13 +158,14 @@ async def list_passages(
 async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]) -> None:
     await tx.run(
         "INSERT INTO passages (tenant, passage_set_key, passage_index, text, span_start, "
-        "span_end, heading_path, page, tokens, vector, sentences, token_vectors) "
-        "SELECT %(tenant)s, %(key)s, t.i, t.text, t.a, t.b, t.path::json, t.page, t.tokens, "
-        "t.vector, t.sentences, t.token_vectors FROM unnest(%(indexes)b::int[], %(texts)b::text[], "
-        "%(starts)b::int[], %(ends)b::int[], %(paths)b::text[], %(pages)b::int[], "
-        "%(tokens)b::int[], %(vectors)b::bytea[], %(sentences)b::bytea[], "
+        "span_end, heading_path, context, page, tokens, vector, sentences, token_vectors) "
+        "SELECT %(tenant)s, %(key)s, t.i, t.text, t.a, t.b, t.path::json, t.context, t.page, "
+        "t.tokens, t.vector, t.sentences, t.token_vectors "
+        "FROM unnest(%(indexes)b::int[], %(texts)b::text[], "
+        "%(starts)b::int[], %(ends)b::int[], %(paths)b::text[], %(contexts)b::text[], "
+        "%(pages)b::int[], %(tokens)b::int[], %(vectors)b::bytea[], %(sentences)b::bytea[], "
         "%(token_vectors)b::bytea[]) "
-        "AS t (i, text, a, b, path, page, tokens, vector, sentences, token_vectors)",
+        "AS t (i, text, a, b, path, context, page, tokens, vector, sentences, token_vectors)",
         {
             "tenant": tx.tenant,
             "key": passage_set_key,
@@ -171,6 +174,7 @@ async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]
             "starts": [passage.span.start for passage in passages],
             "ends": [passage.span.end for passage in passages],
             "paths": [json.dumps(passage.heading_path) for passage in passages],
+            "contexts": [passage.context for passage in passages],
             "pages": [passage.page for passage in passages],
             "tokens": [passage.tokens for passage in passages],
             "vectors": [pack_vector(passage.vector) for passage in passages],

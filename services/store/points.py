@@ -23,7 +23,7 @@ from engine.types import Payload, Sentences, SparseVector, TokenVectors, Vector
 from services.store.arrays import ByteaArray, TextArray, no_bytes, no_texts, zeros
 from services.store.codec import pack_sentences, pack_sparse, pack_tokens, pack_vector
 from services.store.collections import Collection, collection_not_found
-from services.store.store import Tx
+from services.store.store import Closed, Tx
 
 ID_CHARACTERS_MAX = 256
 
@@ -50,8 +50,9 @@ class Commit(Watermark):
 class PointRow:
     """A point to write: with values of its own, or naming a passage that has them.
 
-    A passage's point sets `document`, `passage_index` and `passage_set_key`, and no `vector`,
-    `text`, `sentences` or `token_vectors`: they are read from the passage.
+    A passage's point sets `document`, `passage_index` and `passage_set_key`, and no `text`: it is
+    read from the passage, and so are `vector`, `sentences` and `token_vectors` unless it brings
+    its own, of another model.
     """
 
     id: str
@@ -67,7 +68,8 @@ class PointRow:
 
 
 _LOCK = (
-    "SELECT seq, change_id FROM heads "
+    "SELECT seq, change_id, closed_until > clock_timestamp(), closed_until = 'infinity' "
+    "FROM heads "
     "WHERE tenant = %(tenant)s AND collection_uid = %(uid)s FOR NO KEY UPDATE"
 )
 _APPLY = """
@@ -206,8 +208,9 @@ async def apply_batch(
 ) -> Commit:
     """Write and delete points as one commit. The last thing a transaction does, and once.
 
-    As `prepared_batch` says, or the `batch` that it made. Raises what it does, and
-    CollectionNotFound where the collection was deleted meanwhile.
+    As `prepared_batch` says, or the `batch` that it made. Raises what it does, CollectionNotFound
+    where the collection was deleted, or its migration flipped, meanwhile, and Closed, which
+    `Store.run` waits out.
     """
     if batch is None:
         batch = prepared_batch(collection, upserts, deletes, unchanged_since=unchanged_since)
@@ -217,8 +220,11 @@ async def apply_batch(
         apply = await tx.connection.execute(_APPLY, params, binary=True)
         present = await lock.fetchone()
         made = await apply.fetchone()
-    if present is None:
+    if present is None or (present[3] and not collection.hidden):
+        # Gone, or the name leads to another index by now.
         raise collection_not_found(collection.id)
+    if present[2] and not collection.hidden:
+        raise Closed(collection.id)
     if made is None:
         return Commit(present[0], present[1], 0, 0, present[1])
     return Commit(made[0], made[1], params["count"], made[2], present[1])
@@ -276,6 +282,8 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 
 
 def _json(payload: Mapping[str, Any], point_id: str) -> str:
+    if isinstance(payload, WrittenPayload):
+        return payload.text.decode()
     try:
         return _ENCODER.encode(payload)
     except (TypeError, ValueError) as error:

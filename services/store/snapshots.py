@@ -76,7 +76,7 @@ _ADD = f"""
 WITH added AS (
     INSERT INTO snapshots (tenant, collection_uid, uid, id, seq, change_id, points, size_bytes,
         settings)
-    SELECT %(tenant)s, %(collection_uid)s, %(uid)s, %(id)s, %(seq)s, %(change_id)s, %(points)s,
+    SELECT %(tenant)s, %(home_uid)s, %(uid)s, %(id)s, %(seq)s, %(change_id)s, %(points)s,
         %(size_bytes)s, %(settings)s::json
     WHERE EXISTS (SELECT FROM heads WHERE tenant = %(tenant)s
         AND collection_uid = %(collection_uid)s FOR KEY SHARE)
@@ -139,6 +139,7 @@ async def add_snapshot(
         {
             "tenant": collection.tenant,
             "collection_uid": collection.uid,
+            "home_uid": collection.home_uid,
             "uid": uuid.uuid4(),
             "id": snapshot_id,
             "seq": at.seq,
@@ -168,7 +169,7 @@ async def get_snapshot(tx: Tx, collection: Collection, snapshot_id: str) -> Snap
     found = await tx.one(
         Snapshot,
         f"SELECT {_COLUMNS} FROM snapshots WHERE tenant = %s AND collection_uid = %s AND id = %s",
-        (collection.tenant, collection.uid, snapshot_id),
+        (collection.tenant, collection.home_uid, snapshot_id),
     )
     if found is None:
         raise _not_found(collection, snapshot_id)
@@ -183,7 +184,7 @@ async def list_snapshots(
         Snapshot,
         f"SELECT {_COLUMNS} FROM snapshots WHERE tenant = %s AND collection_uid = %s AND id > %s "
         "ORDER BY id LIMIT %s",
-        (collection.tenant, collection.uid, after, limit),
+        (collection.tenant, collection.home_uid, after, limit),
     )
 
 
@@ -191,7 +192,7 @@ async def delete_snapshot(tx: Tx, collection: Collection, snapshot_id: str) -> N
     """Raises SnapshotNotFound. What only it named is deleted by clean-up."""
     gone = await tx.run(
         "DELETE FROM snapshots WHERE tenant = %s AND collection_uid = %s AND id = %s",
-        (collection.tenant, collection.uid, snapshot_id),
+        (collection.tenant, collection.home_uid, snapshot_id),
     )
     if not gone:
         raise _not_found(collection, snapshot_id)

@@ -22,7 +22,7 @@ from psycopg import pq
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from engine.errors import FailedPrecondition, RagmeshError, StoreUnavailable
+from engine.errors import FailedPrecondition, IndexUnavailable, RagmeshError, StoreUnavailable
 from services.store.failures import RETRY_AFTER_S, repeatable, translated
 from services.store.migrate import migrate
 
@@ -49,6 +49,22 @@ _SETTINGS = (
     "set_config('lock_timeout', %s, true), "
     "set_config('idle_in_transaction_session_timeout', %s, true)"
 )
+
+
+CLOSED_WAIT_S, CLOSED_PAUSE_S = 6.0, 0.02
+"""How long a write waits for a log that is closed, and between two looks."""
+
+
+class Closed(IndexUnavailable):
+    """The log of a collection takes no writes for a moment, because its migration is flipped."""
+
+    def __init__(self, collection_id: str) -> None:
+        super().__init__(
+            f"collection {collection_id!r} takes no writes for a moment: another index takes over; "
+            "try again",
+            metadata={"collection": collection_id},
+            retry_after_s=1.0,
+        )
 
 
 class Tx:
@@ -194,14 +210,23 @@ class Store:
         """`work` in a transaction of `tenant`, once more where nothing can have been committed.
 
         That is: after a deadlock or a serialization failure, and where the connection was lost
-        before the commit was sent. `work` must have no effect but through its transaction.
+        before the commit was sent; and as often as it takes while a log is closed. `work` must have
+        no effect but through its transaction.
         """
-        try:
-            async with self.transaction(tenant, timeout_s=timeout_s) as tx:
-                return await work(tx)
-        except StoreUnavailable as error:
-            if not repeatable(error):
-                raise
+        wait_s = CLOSED_WAIT_S if timeout_s is None else min(CLOSED_WAIT_S, timeout_s)
+        give_up_s = time.monotonic() + wait_s
+        while True:
+            try:
+                async with self.transaction(tenant, timeout_s=timeout_s) as tx:
+                    return await work(tx)
+            except Closed:
+                if time.monotonic() >= give_up_s:
+                    raise
+                await asyncio.sleep(CLOSED_PAUSE_S)
+            except StoreUnavailable as error:
+                if not repeatable(error):
+                    raise
+                break
         await asyncio.sleep(_PAUSE_S)
         async with self.transaction(tenant, timeout_s=timeout_s) as tx:
             return await work(tx)

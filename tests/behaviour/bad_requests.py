@@ -36,6 +36,8 @@ class World:
     """The job that made it so."""
     snapshot: str
     """A snapshot of `vectors`."""
+    migrating: str
+    """A collection of vectors of 8 whose second index is ready."""
 
 
 Table = dict[str, Callable[[World], Iterator[Bad]]]

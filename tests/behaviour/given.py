@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -17,7 +19,7 @@ from google.protobuf.struct_pb2 import Value
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import vector_pb2
-from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, point_pb2
+from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, migration_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from engine.types import Vector
@@ -26,6 +28,7 @@ from tests.behaviour.rungs import Rung
 CORPUS = Path(__file__).parents[2] / "corpus"
 DIMENSIONS = 8
 JOB_S = 60.0
+READY_S = 60.0
 
 
 def new_id(stem: str = "c") -> str:
@@ -140,19 +143,26 @@ class Given:
     def __init__(self, rung: Rung) -> None:
         self.rung = rung
 
-    async def vector_collection(self, *, tenant: str = "default", **settings: Any) -> str:
+    async def vector_collection(
+        self, *, tenant: str = "default", collection_id: str = "", **settings: Any
+    ) -> str:
         """A collection of vectors that callers bring, 8 numbers each; its name."""
         settings = {"dimensions": DIMENSIONS, **settings}
-        return await self._collection(collection_pb2.Collection(**settings), tenant)
+        made = collection_pb2.Collection(**settings)
+        return await self._collection(made, tenant, collection_id)
 
     async def text_collection(self, *, tenant: str = "default", **settings: Any) -> str:
         """A collection whose texts the mesh embeds; its name."""
         return await self._collection(collection_pb2.Collection(**settings), tenant)
 
-    async def _collection(self, collection: collection_pb2.Collection, tenant: str) -> str:
+    async def _collection(
+        self, collection: collection_pb2.Collection, tenant: str, collection_id: str = ""
+    ) -> str:
         response = await self.rung.call(
             "CreateCollection",
-            retrieval.CreateCollectionRequest(collection=collection, collection_id=new_id()),
+            retrieval.CreateCollectionRequest(
+                collection=collection, collection_id=collection_id or new_id()
+            ),
             tenant=tenant,
         )
         return str(response.collection.name)
@@ -182,6 +192,29 @@ class Given:
             tenant=tenant,
         )
         return str(response.snapshot.name)
+
+    async def migrating(self, *, tenant: str = "default", **settings: Any) -> str:
+        """A collection of vectors with a second index that is ready; its name."""
+        collection = await self.vector_collection(tenant=tenant, **settings)
+        start = retrieval.StartMigrationRequest(
+            collection=collection, hnsw=collection_pb2.HnswSettings(m=8)
+        )
+        await self.rung.call("StartMigration", start, tenant=tenant)
+        await self.ready(collection, tenant=tenant)
+        return collection
+
+    async def ready(self, collection: str, *, tenant: str = "default") -> migration_pb2.Migration:
+        """The migration of a collection once its second index is ready."""
+        give_up_s = time.monotonic() + READY_S
+        while True:
+            response = await self.rung.call(
+                "GetMigration", retrieval.GetMigrationRequest(collection=collection), tenant=tenant
+            )
+            found: migration_pb2.Migration = response.migration
+            if found.state != migration_pb2.Migration.STATE_BUILDING:
+                return found
+            assert time.monotonic() < give_up_s, found
+            await asyncio.sleep(0.05)
 
     async def document(
         self,

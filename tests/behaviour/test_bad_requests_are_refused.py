@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from services.errors import TABLE as ERRORS
 from tests.behaviour import (
     bad_documents,
+    bad_migrations,
     bad_models,
     bad_retrieval,
     bad_searches,
@@ -34,6 +35,7 @@ TABLES: Table = {
     **bad_retrieval.TABLE,
     **bad_searches.TABLE,
     **bad_snapshots.TABLE,
+    **bad_migrations.TABLE,
     **bad_documents.TABLE,
     **bad_models.TABLE,
 }
@@ -53,7 +55,10 @@ async def world(rung: Rung, given: Given) -> World:
         holder = await given.vector_collection()
         await given.points(holder, [point("here", vectors(1)[0])], wait=True)
         kept = await given.snapshot(holder)
-        _WORLDS[rung.name] = World(holder, texts, document.name, document.ingest_job, kept)
+        migrating = await given.migrating()
+        _WORLDS[rung.name] = World(
+            holder, texts, document.name, document.ingest_job, kept, migrating
+        )
     return _WORLDS[rung.name]
 
 
@@ -79,6 +84,7 @@ def test_every_rpc_has_bad_requests_and_a_valid_one() -> None:
         "collections/t/documents/d",
         "ingestJobs/j",
         "collections/v/snapshots/s",
+        "collections/m",
     )
     assert TABLES.keys() == RPCS.keys()
     assert VALID.keys() == RPCS.keys()

@@ -29,7 +29,8 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     document, _ = await given.ingested(texts, "Rain fell on the town.", "rain.txt")
     await given.points(holder, [point("here", vectors(1)[0])])
     kept = await given.snapshot(holder)
-    return World(holder, texts, document.name, document.ingest_job, kept)
+    migrating = await given.migrating()
+    return World(holder, texts, document.name, document.ingest_job, kept, migrating)
 
 
 @pytest.mark.parametrize(("rpc", "index"), ALL)

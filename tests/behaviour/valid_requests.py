@@ -65,6 +65,12 @@ VALID: Mapping[str, Callable[[World], Message]] = {
     "ImportSnapshot": lambda w: retrieval.ImportSnapshotRequest(
         header=retrieval.ImportHeader(collection_id=new_id())
     ),
+    "StartMigration": lambda w: retrieval.StartMigrationRequest(
+        collection=w.vectors, hnsw=collection_pb2.HnswSettings(m=8)
+    ),
+    "GetMigration": lambda w: retrieval.GetMigrationRequest(collection=w.migrating),
+    "FlipMigration": lambda w: retrieval.FlipMigrationRequest(collection=w.migrating),
+    "EndMigration": lambda w: retrieval.EndMigrationRequest(collection=w.migrating),
     "CreateDocument": lambda w: documents.CreateDocumentRequest(parent=w.texts, text="Some text."),
     "UploadDocument": lambda w: documents.UploadDocumentRequest(
         header=documents.UploadHeader(parent=w.texts)

@@ -21,6 +21,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 from redis.asyncio import Redis
 
@@ -81,6 +82,7 @@ class Indexes:
         self._nudged = asyncio.Event()
         self._tender = Tender(loader, upkeep, self._nudged.set)
         self._refresh_due_s = 0.0
+        self._forgotten = 0
         self._catcher = Catcher(
             loader, self._standing, self.forget, lambda: self.nudge(changed=True)
         )
@@ -153,6 +155,24 @@ class Indexes:
         if followed.work is None or followed.work.done():
             self._work(followed)
 
+    def keep_open(self, collection: Collection) -> None:
+        """Has an index open, and not the first to be closed for want of room."""
+        followed = self._followed.get(collection.uid)
+        if followed is None:
+            self._open(collection)
+            self._nudged.set()
+        else:
+            followed.used_s = time.monotonic()
+
+    def exchanged(self, collection: Collection) -> None:
+        """Says that the name of a collection leads to another index by now."""
+        self._forget_name(collection)
+        self.nudge(changed=True)
+
+    def _forget_name(self, collection: Collection) -> None:
+        self._names.pop((collection.tenant, collection.id), None)
+        self._forgotten += 1
+
     def forget(self, collection: Collection) -> None:
         """Drops a deleted collection at once."""
         self._names.pop((collection.tenant, collection.id), None)
@@ -182,8 +202,9 @@ class Indexes:
     async def is_another(self, known: Collection, call: Call) -> bool:
         """Whether PostgreSQL has another collection under the name of one that was remembered; it
         is remembered from now on. Raises CollectionNotFound or StoreUnavailable."""
-        if self._names.get((known.tenant, known.id)) is known:
-            del self._names[(known.tenant, known.id)]
+        remembered = self._names.get((known.tenant, known.id))
+        if remembered is not None and remembered.uid == known.uid:
+            self._forget_name(known)
         return (await self.collection(known.tenant, known.id, call)).uid != known.uid
 
     def lag_commits(self, collection: Collection) -> int:
@@ -214,6 +235,8 @@ class Indexes:
             followed = self._followed.get(collection.uid) or self._open(collection)
             if followed.index is not None and followed.index.view.watermark >= min_seq:
                 return followed.index.view
+            if followed.collection.hidden and not collection.hidden:
+                await self._require_named(followed, collection)
             self.nudge()
             if not await followed.moves(give_up_s):
                 raise not_reached(followed, min_seq)
@@ -255,12 +278,14 @@ class Indexes:
         """Compares every open index with its log, and sets to work those that are behind."""
         refresh = time.monotonic() >= self._refresh_due_s
         asked = dict(self._followed)
+        forgotten = self._forgotten
         async with self._store.system() as tx:
             heads = {head.collection_uid: head for head in await changes.heads_of(tx, list(asked))}
             if refresh:
                 uids = {*asked, *(row.uid for row in self._names.values())}
                 present = {row.uid: row for row in await rows.collections_of(tx, list(uids))}
-        if refresh:
+        # Rows that were read before a name was forgotten may be what it was forgotten for.
+        if refresh and forgotten == self._forgotten:
             self._refresh_due_s = time.monotonic() + REFRESH_S
             self._take_rows(uids, present)
             await self._close_unused()
@@ -272,6 +297,8 @@ class Indexes:
             if head is None:
                 self.forget(followed.collection)
             else:
+                if head.collection_id != followed.collection.id:
+                    self._renamed(followed, head.collection_id)
                 self._compare(followed, head)
 
     def _take_rows(self, asked: set[uuid.UUID], present: dict[uuid.UUID, Collection]) -> None:
@@ -288,6 +315,21 @@ class Indexes:
                 followed.collection = present[uid]
             else:
                 self.forget(followed.collection)
+
+    async def _require_named(self, followed: Followed, collection: Collection) -> None:
+        """Raises CollectionNotFound where the name leads to another index by now, to which what
+        the caller waits for comes. Either of the two rows may be the older one."""
+        async with self._store.system() as tx:
+            found = await rows.collections_of(tx, [collection.uid])
+        if not found or found[0].hidden:
+            raise rows.collection_not_found(collection.id)
+        followed.collection = found[0]
+
+    def _renamed(self, followed: Followed, collection_id: str) -> None:
+        """A migration was flipped: the name is looked up again, and who waits looks there."""
+        self.exchanged(followed.collection)
+        followed.collection = replace(followed.collection, id=collection_id)
+        followed.notify()
 
     def _compare(self, followed: Followed, head: Head) -> None:
         followed.head_seq = head.seq

@@ -41,6 +41,7 @@ class IndexRoom:
         """Takes the node's index directory; `owner` names the node to those that build. Raises
         FailedPrecondition where another process has the directory."""
         self._store = store
+        self.owner = owner
         self._held: HeldIndex = (
             hold_index(settings.directory)
             if settings.directory is not None

@@ -9,6 +9,7 @@ from engine.index import view as views
 from services.mesh.mesh import Mesh
 from services.retrieval.core import RetrievalCore
 from services.retrieval.index.opening import IndexRoom
+from services.retrieval.migration.migrator import Migrator
 from services.retrieval.search.searching import Searcher
 from services.rpc import fields, names
 from services.rpc.call import Call
@@ -28,6 +29,9 @@ class Handlers:
         self._core = RetrievalCore(self._indexes, mesh, threads)
         self._searcher = Searcher(self._indexes, mesh, threads, index.recall)
         self._limiter = index.limiter
+        self._migrator = Migrator(
+            store, self._indexes, self._core, self._limiter, threads, index.owner
+        )
         # Each holds the vectors of a segment once more, for a while.
         self._trials = asyncio.Semaphore(1)
 

@@ -158,7 +158,7 @@ class PointHandlers(Handlers):
         collection, view = await self._view(request.collection, request.min_watermark, call)
         size = paging.page_size(request.page_size)
         filter_key = request.filter.SerializeToString(deterministic=True).hex()
-        listing = f"points/{collection.uid}/{filter_key}"
+        listing = f"points/{collection.home_uid}/{filter_key}"
         after = paging.read_token(listing, request.page_token) or ""
         condition = self._condition(collection, request)
         found = await asyncio.get_running_loop().run_in_executor(

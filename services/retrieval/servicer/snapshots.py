@@ -96,7 +96,7 @@ class SnapshotHandlers(Handlers):
         collection_id = names.collection_id(request.parent, "parent")
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
             collection = await rows.get_collection(tx, collection_id)
-            listing = f"snapshots/{collection.uid}"
+            listing = f"snapshots/{collection.home_uid}"
             after = paging.read_token(listing, request.page_token) or ""
             found = await kept.list_snapshots(tx, collection, after=after, limit=size + 1)
         response = pb.ListSnapshotsResponse(

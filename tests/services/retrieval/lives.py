@@ -63,8 +63,15 @@ class LivingNode:
     """One node by name, with a directory of its own below `root` and objects that all share."""
 
     def __init__(
-        self, store: Store, root: Path, name: str, maintenance: MaintenanceSettings = SMALL
+        self,
+        store: Store,
+        root: Path,
+        name: str,
+        maintenance: MaintenanceSettings = SMALL,
+        mesh: Mesh | None = None,
     ) -> None:
+        """`mesh` has the siblings; without one there are none."""
+        self._mesh = cast(Mesh, mesh)
         self._store = store
         self._root = root
         self._maintenance = maintenance
@@ -112,8 +119,7 @@ class LivingNode:
             self.name,
             self._maintenance,
         )
-        no_siblings = cast(Mesh, None)
-        self._servicer = RetrievalServicer(self._store, no_siblings, self._threads, self._room)
+        self._servicer = RetrievalServicer(self._store, self._mesh, self._threads, self._room)
         await self._servicer.start()
 
     async def close(self) -> None:
@@ -137,6 +143,7 @@ class LivingNode:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.servicer._migrator.close()
         await room.indexes._standing.close()
         # Not `close`, which writes manifests.
         room._objects.close()

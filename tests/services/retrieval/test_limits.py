@@ -34,6 +34,7 @@ COLLECTION = Collection(
     tenant="default",
     id="papers",
     uid=uuid.uuid4(),
+    home_uid=uuid.uuid4(),
     dimensions=8,
     beams=[0] * 5,
     create_time=NOW,

@@ -67,6 +67,9 @@ from ragmesh._errors import (
     MalformedMessage,
     MessageTooLarge,
     MethodNotFound,
+    MigrationExists,
+    MigrationNotFound,
+    MigrationNotReady,
     ModelMemoryFull,
     ModelTaskMismatch,
     ModelUnavailable,
@@ -145,6 +148,9 @@ from ragmesh._types.embedding import (
     SentenceVector,
     ServedLane,
     TextSpan,
+)
+from ragmesh._types.migrations import (
+    Migration,
 )
 from ragmesh._types.retrieval import (
     BandRecall,
@@ -279,6 +285,10 @@ __all__ = [
     "MessageTooLarge",
     "MethodNotFound",
     "Metric",
+    "Migration",
+    "MigrationExists",
+    "MigrationNotFound",
+    "MigrationNotReady",
     "ModelMemoryFull",
     "ModelTask",
     "ModelTaskMismatch",

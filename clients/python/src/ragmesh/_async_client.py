@@ -13,6 +13,7 @@ from ragmesh._calls import (
     documents,
     embedding,
     jobs,
+    migrations,
     points,
     searches,
     snapshots,
@@ -75,6 +76,11 @@ class AsyncClient(AsyncRunner):
     restore_snapshot = call(snapshots.restore_snapshot)
     export_snapshot = stream(archives.export_snapshot)
     import_snapshot = call(archives.import_snapshot)
+
+    start_migration = call(migrations.start_migration)
+    get_migration = call(migrations.get_migration)
+    flip_migration = call(migrations.flip_migration)
+    end_migration = call(migrations.end_migration)
 
     upsert_points = call(points.upsert_points)
     delete_points = call(points.delete_points)

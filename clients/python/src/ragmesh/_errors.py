@@ -9,14 +9,16 @@
     │       └── ParserLimitExceeded  … because of its memory, time or output limit
     ├── NotFound
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound  PointNotFound  SnapshotNotFound
+    │   ├── MigrationNotFound        the collection is not being migrated
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   └── MethodNotFound           the server is older than this client, or hosts no such service
     ├── AlreadyExists
-    │   ├── CollectionExists  DocumentExists  SnapshotExists
+    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
     │   ├── RecallTooLow             searches would find less, so nothing was changed
+    │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
     │   └── ProviderMissing  NoEmbeddingModel  ModelTaskMismatch
     ├── Exhausted                    ask for less, or later
@@ -180,6 +182,12 @@ class SnapshotNotFound(NotFound):
     reason = "SNAPSHOT_NOT_FOUND"
 
 
+class MigrationNotFound(NotFound):
+    """The collection is not being migrated."""
+
+    reason = "MIGRATION_NOT_FOUND"
+
+
 class EmbeddingModelNotFound(NotFound):
     """No embedding model of this name is served."""
 
@@ -220,6 +228,12 @@ class SnapshotExists(AlreadyExists):
     reason = "SNAPSHOT_EXISTS"
 
 
+class MigrationExists(AlreadyExists):
+    """The collection is being migrated already."""
+
+    reason = "MIGRATION_EXISTS"
+
+
 class RequestIdReused(AlreadyExists):
     """This request_id was used with another payload."""
 
@@ -252,6 +266,12 @@ class RecallTooLow(FailedPrecondition):
     """With what was asked for, searches would find less than they have to; nothing was changed."""
 
     reason = "RECALL_TOO_LOW"
+
+
+class MigrationNotReady(FailedPrecondition):
+    """The second index has not, or cannot have, everything that the first one has."""
+
+    reason = "MIGRATION_NOT_READY"
 
 
 class ProviderMissing(FailedPrecondition):

@@ -73,6 +73,10 @@ DELETE_SNAPSHOT = _rpc(retrieval.DeleteSnapshotRequest, retrieval.DeleteSnapshot
 RESTORE_SNAPSHOT = _rpc(retrieval.RestoreSnapshotRequest, retrieval.RestoreSnapshotResponse)
 EXPORT_SNAPSHOT = _rpc(retrieval.ExportSnapshotRequest, retrieval.ExportSnapshotResponse)
 IMPORT_SNAPSHOT = _rpc(retrieval.ImportSnapshotRequest, retrieval.ImportSnapshotResponse)
+START_MIGRATION = _rpc(retrieval.StartMigrationRequest, retrieval.StartMigrationResponse)
+GET_MIGRATION = _rpc(retrieval.GetMigrationRequest, retrieval.GetMigrationResponse)
+FLIP_MIGRATION = _rpc(retrieval.FlipMigrationRequest, retrieval.FlipMigrationResponse)
+END_MIGRATION = _rpc(retrieval.EndMigrationRequest, retrieval.EndMigrationResponse)
 
 CREATE_DOCUMENT = _rpc(documents.CreateDocumentRequest, documents.CreateDocumentResponse)
 UPLOAD_DOCUMENT = _rpc(documents.UploadDocumentRequest, documents.UploadDocumentResponse)

@@ -58,6 +58,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """A point that a search starts from does not exist. NOT_FOUND."""
     REASON_SNAPSHOT_NOT_FOUND: _Reason.ValueType  # 27
     """NOT_FOUND."""
+    REASON_MIGRATION_NOT_FOUND: _Reason.ValueType  # 28
+    """The collection is not being migrated. NOT_FOUND."""
     REASON_COLLECTION_EXISTS: _Reason.ValueType  # 40
     """ALREADY_EXISTS."""
     REASON_DOCUMENT_EXISTS: _Reason.ValueType  # 41
@@ -66,6 +68,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The request_id was used with another payload. ALREADY_EXISTS."""
     REASON_SNAPSHOT_EXISTS: _Reason.ValueType  # 43
     """ALREADY_EXISTS."""
+    REASON_MIGRATION_EXISTS: _Reason.ValueType  # 44
+    """The collection is being migrated already. ALREADY_EXISTS."""
     REASON_DIMENSION_MISMATCH: _Reason.ValueType  # 60
     """A vector's length is not the collection's. FAILED_PRECONDITION."""
     REASON_FINGERPRINT_MISMATCH: _Reason.ValueType  # 61
@@ -82,6 +86,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Searches would find less than they have to, so nothing was changed. FAILED_PRECONDITION."""
     REASON_TOKEN_STORE_MISSING: _Reason.ValueType  # 67
     """The collection keeps no token vectors to rerank by. FAILED_PRECONDITION."""
+    REASON_MIGRATION_NOT_READY: _Reason.ValueType  # 68
+    """The second index has not, or cannot have, everything that the first one has.
+    FAILED_PRECONDITION.
+    """
     REASON_MESSAGE_TOO_LARGE: _Reason.ValueType  # 80
     """Over the size limit. RESOURCE_EXHAUSTED."""
     REASON_QUEUE_FULL: _Reason.ValueType  # 81
@@ -158,6 +166,8 @@ REASON_POINT_NOT_FOUND: Reason.ValueType  # 26
 """A point that a search starts from does not exist. NOT_FOUND."""
 REASON_SNAPSHOT_NOT_FOUND: Reason.ValueType  # 27
 """NOT_FOUND."""
+REASON_MIGRATION_NOT_FOUND: Reason.ValueType  # 28
+"""The collection is not being migrated. NOT_FOUND."""
 REASON_COLLECTION_EXISTS: Reason.ValueType  # 40
 """ALREADY_EXISTS."""
 REASON_DOCUMENT_EXISTS: Reason.ValueType  # 41
@@ -166,6 +176,8 @@ REASON_REQUEST_ID_REUSED: Reason.ValueType  # 42
 """The request_id was used with another payload. ALREADY_EXISTS."""
 REASON_SNAPSHOT_EXISTS: Reason.ValueType  # 43
 """ALREADY_EXISTS."""
+REASON_MIGRATION_EXISTS: Reason.ValueType  # 44
+"""The collection is being migrated already. ALREADY_EXISTS."""
 REASON_DIMENSION_MISMATCH: Reason.ValueType  # 60
 """A vector's length is not the collection's. FAILED_PRECONDITION."""
 REASON_FINGERPRINT_MISMATCH: Reason.ValueType  # 61
@@ -182,6 +194,10 @@ REASON_RECALL_TOO_LOW: Reason.ValueType  # 66
 """Searches would find less than they have to, so nothing was changed. FAILED_PRECONDITION."""
 REASON_TOKEN_STORE_MISSING: Reason.ValueType  # 67
 """The collection keeps no token vectors to rerank by. FAILED_PRECONDITION."""
+REASON_MIGRATION_NOT_READY: Reason.ValueType  # 68
+"""The second index has not, or cannot have, everything that the first one has.
+FAILED_PRECONDITION.
+"""
 REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
 """Over the size limit. RESOURCE_EXHAUSTED."""
 REASON_QUEUE_FULL: Reason.ValueType  # 81

@@ -13,6 +13,7 @@ from google.rpc import status_pb2 as _status_pb2
 from ragmesh.api.embedding.v1 import vector_pb2 as _vector_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2 as _collection_pb2
 from ragmesh.api.retrieval.v1 import filter_pb2 as _filter_pb2
+from ragmesh.api.retrieval.v1 import migration_pb2 as _migration_pb2
 from ragmesh.api.retrieval.v1 import point_pb2 as _point_pb2
 from ragmesh.api.retrieval.v1 import search_pb2 as _search_pb2
 from ragmesh.api.retrieval.v1 import snapshot_pb2 as _snapshot_pb2
@@ -1902,3 +1903,205 @@ class ImportSnapshotResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportSnapshotResponse: _TypeAlias = ImportSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class StartMigrationRequest(_message.Message):
+    """What the second index is to be like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    EMBEDDING_MODEL_FIELD_NUMBER: _builtins.int
+    HNSW_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    embedding_model: _builtins.str
+    """`embeddingModels/{id}` of the new index; empty for the present one."""
+    @_builtins.property
+    def hnsw(self) -> _collection_pb2.HnswSettings:
+        """Settings of its graph; 0 for what the present one has of each."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        embedding_model: _builtins.str = ...,
+        hnsw: _collection_pb2.HnswSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hnsw", b"hnsw"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "embedding_model", b"embedding_model", "hnsw", b"hnsw"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartMigrationRequest: _TypeAlias = StartMigrationRequest  # noqa: Y015
+
+@_typing.final
+class StartMigrationResponse(_message.Message):
+    """The migration as it begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIGRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def migration(self) -> _migration_pb2.Migration:
+        """The migration."""
+
+    def __init__(
+        self,
+        *,
+        migration: _migration_pb2.Migration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartMigrationResponse: _TypeAlias = StartMigrationResponse  # noqa: Y015
+
+@_typing.final
+class GetMigrationRequest(_message.Message):
+    """Which collection's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMigrationRequest: _TypeAlias = GetMigrationRequest  # noqa: Y015
+
+@_typing.final
+class GetMigrationResponse(_message.Message):
+    """The migration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIGRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def migration(self) -> _migration_pb2.Migration:
+        """The migration."""
+
+    def __init__(
+        self,
+        *,
+        migration: _migration_pb2.Migration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMigrationResponse: _TypeAlias = GetMigrationResponse  # noqa: Y015
+
+@_typing.final
+class FlipMigrationRequest(_message.Message):
+    """Which way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    ROLL_BACK_FIELD_NUMBER: _builtins.int
+    OVERLAP_MIN_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    roll_back: _builtins.bool
+    """Whether the old index is to answer again."""
+    overlap_min: _builtins.float
+    """Fail with RECALL_TOO_LOW where the migration's `overlap` is less; 0 to 1."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        roll_back: _builtins.bool = ...,
+        overlap_min: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "overlap_min", b"overlap_min", "roll_back", b"roll_back"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlipMigrationRequest: _TypeAlias = FlipMigrationRequest  # noqa: Y015
+
+@_typing.final
+class FlipMigrationResponse(_message.Message):
+    """The migration afterwards."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIGRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def migration(self) -> _migration_pb2.Migration:
+        """The migration."""
+
+    def __init__(
+        self,
+        *,
+        migration: _migration_pb2.Migration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlipMigrationResponse: _TypeAlias = FlipMigrationResponse  # noqa: Y015
+
+@_typing.final
+class EndMigrationRequest(_message.Message):
+    """Which collection's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMigrationRequest: _TypeAlias = EndMigrationRequest  # noqa: Y015
+
+@_typing.final
+class EndMigrationResponse(_message.Message):
+    """It is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> _collection_pb2.Collection:
+        """The collection as it is from now on."""
+
+    def __init__(
+        self,
+        *,
+        collection: _collection_pb2.Collection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMigrationResponse: _TypeAlias = EndMigrationResponse  # noqa: Y015

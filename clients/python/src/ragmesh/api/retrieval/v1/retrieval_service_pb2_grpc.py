@@ -142,6 +142,26 @@ class RetrievalServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotResponse.FromString,
                 _registered_method=True)
+        self.StartMigration = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/StartMigration',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationResponse.FromString,
+                _registered_method=True)
+        self.GetMigration = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/GetMigration',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationResponse.FromString,
+                _registered_method=True)
+        self.FlipMigration = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/FlipMigration',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationResponse.FromString,
+                _registered_method=True)
+        self.EndMigration = channel.unary_unary(
+                '/ragmesh.api.retrieval.v1.RetrievalService/EndMigration',
+                request_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServiceServicer(object):
@@ -330,6 +350,45 @@ class RetrievalServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartMigration(self, request, context):
+        """Begins to build a second index of a collection beside its first one: with another embedding
+        model, whose vectors are made anew of the texts, or with other HNSW settings. Searches and
+        writes go on; writes reach both. Fails with COLLECTION_NOT_FOUND, MIGRATION_EXISTS,
+        EMBEDDING_MODEL_NOT_FOUND, INVALID_FIELD where nothing would change, or MIGRATION_NOT_READY
+        where a point has no text to embed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMigration(self, request, context):
+        """Says how far a migration is, and how the two indexes compare. Fails with COLLECTION_NOT_FOUND
+        or MIGRATION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FlipMigration(self, request, context):
+        """Has searches and writes go to the new index, or with `roll_back` to the old one again. What is
+        not in both yet is mirrored first; writes wait for that moment, searches for nothing. Every
+        write that was acknowledged is in the index that answers afterwards, and watermarks go on
+        upwards: a search that names the migration's is answered by that index, and within two seconds
+        every search is. Nothing happens where it is as asked. Fails with COLLECTION_NOT_FOUND,
+        MIGRATION_NOT_FOUND, MIGRATION_NOT_READY or RECALL_TOO_LOW.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndMigration(self, request, context):
+        """Ends a migration: removes the index that searches are not answered by. Fails with
+        COLLECTION_NOT_FOUND or MIGRATION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrievalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -437,6 +496,26 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.ImportSnapshot,
                     request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotResponse.SerializeToString,
+            ),
+            'StartMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartMigration,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationResponse.SerializeToString,
+            ),
+            'GetMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMigration,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationResponse.SerializeToString,
+            ),
+            'FlipMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.FlipMigration,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationResponse.SerializeToString,
+            ),
+            'EndMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndMigration,
+                    request_deserializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1009,6 +1088,114 @@ class RetrievalService(object):
             '/ragmesh.api.retrieval.v1.RetrievalService/ImportSnapshot',
             ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotRequest.SerializeToString,
             ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.ImportSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/StartMigration',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.StartMigrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/GetMigration',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.GetMigrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FlipMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/FlipMigration',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.FlipMigrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.retrieval.v1.RetrievalService/EndMigration',
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationRequest.SerializeToString,
+            ragmesh_dot_api_dot_retrieval_dot_v1_dot_retrieval__service__pb2.EndMigrationResponse.FromString,
             options,
             channel_credentials,
             insecure,

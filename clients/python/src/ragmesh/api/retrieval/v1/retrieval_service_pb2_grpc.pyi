@@ -122,6 +122,29 @@ class RetrievalServiceStub:
     FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
     with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
     """
+    StartMigration: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.StartMigrationRequest, _retrieval_service_pb2.StartMigrationResponse]
+    """Begins to build a second index of a collection beside its first one: with another embedding
+    model, whose vectors are made anew of the texts, or with other HNSW settings. Searches and
+    writes go on; writes reach both. Fails with COLLECTION_NOT_FOUND, MIGRATION_EXISTS,
+    EMBEDDING_MODEL_NOT_FOUND, INVALID_FIELD where nothing would change, or MIGRATION_NOT_READY
+    where a point has no text to embed.
+    """
+    GetMigration: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetMigrationRequest, _retrieval_service_pb2.GetMigrationResponse]
+    """Says how far a migration is, and how the two indexes compare. Fails with COLLECTION_NOT_FOUND
+    or MIGRATION_NOT_FOUND.
+    """
+    FlipMigration: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.FlipMigrationRequest, _retrieval_service_pb2.FlipMigrationResponse]
+    """Has searches and writes go to the new index, or with `roll_back` to the old one again. What is
+    not in both yet is mirrored first; writes wait for that moment, searches for nothing. Every
+    write that was acknowledged is in the index that answers afterwards, and watermarks go on
+    upwards: a search that names the migration's is answered by that index, and within two seconds
+    every search is. Nothing happens where it is as asked. Fails with COLLECTION_NOT_FOUND,
+    MIGRATION_NOT_FOUND, MIGRATION_NOT_READY or RECALL_TOO_LOW.
+    """
+    EndMigration: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.EndMigrationRequest, _retrieval_service_pb2.EndMigrationResponse]
+    """Ends a migration: removes the index that searches are not answered by. Fails with
+    COLLECTION_NOT_FOUND or MIGRATION_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class RetrievalServiceAsyncStub(RetrievalServiceStub):
@@ -216,6 +239,29 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
     FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
     with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+    """
+    StartMigration: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.StartMigrationRequest, _retrieval_service_pb2.StartMigrationResponse]  # type: ignore[assignment]
+    """Begins to build a second index of a collection beside its first one: with another embedding
+    model, whose vectors are made anew of the texts, or with other HNSW settings. Searches and
+    writes go on; writes reach both. Fails with COLLECTION_NOT_FOUND, MIGRATION_EXISTS,
+    EMBEDDING_MODEL_NOT_FOUND, INVALID_FIELD where nothing would change, or MIGRATION_NOT_READY
+    where a point has no text to embed.
+    """
+    GetMigration: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetMigrationRequest, _retrieval_service_pb2.GetMigrationResponse]  # type: ignore[assignment]
+    """Says how far a migration is, and how the two indexes compare. Fails with COLLECTION_NOT_FOUND
+    or MIGRATION_NOT_FOUND.
+    """
+    FlipMigration: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.FlipMigrationRequest, _retrieval_service_pb2.FlipMigrationResponse]  # type: ignore[assignment]
+    """Has searches and writes go to the new index, or with `roll_back` to the old one again. What is
+    not in both yet is mirrored first; writes wait for that moment, searches for nothing. Every
+    write that was acknowledged is in the index that answers afterwards, and watermarks go on
+    upwards: a search that names the migration's is answered by that index, and within two seconds
+    every search is. Nothing happens where it is as asked. Fails with COLLECTION_NOT_FOUND,
+    MIGRATION_NOT_FOUND, MIGRATION_NOT_READY or RECALL_TOO_LOW.
+    """
+    EndMigration: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.EndMigrationRequest, _retrieval_service_pb2.EndMigrationResponse]  # type: ignore[assignment]
+    """Ends a migration: removes the index that searches are not answered by. Fails with
+    COLLECTION_NOT_FOUND or MIGRATION_NOT_FOUND.
     """
 
 class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -434,6 +480,53 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
         FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
         with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+        """
+
+    @_abc_1.abstractmethod
+    def StartMigration(
+        self,
+        request: _retrieval_service_pb2.StartMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.StartMigrationResponse, _abc.Awaitable[_retrieval_service_pb2.StartMigrationResponse]]:
+        """Begins to build a second index of a collection beside its first one: with another embedding
+        model, whose vectors are made anew of the texts, or with other HNSW settings. Searches and
+        writes go on; writes reach both. Fails with COLLECTION_NOT_FOUND, MIGRATION_EXISTS,
+        EMBEDDING_MODEL_NOT_FOUND, INVALID_FIELD where nothing would change, or MIGRATION_NOT_READY
+        where a point has no text to embed.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMigration(
+        self,
+        request: _retrieval_service_pb2.GetMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.GetMigrationResponse, _abc.Awaitable[_retrieval_service_pb2.GetMigrationResponse]]:
+        """Says how far a migration is, and how the two indexes compare. Fails with COLLECTION_NOT_FOUND
+        or MIGRATION_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def FlipMigration(
+        self,
+        request: _retrieval_service_pb2.FlipMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.FlipMigrationResponse, _abc.Awaitable[_retrieval_service_pb2.FlipMigrationResponse]]:
+        """Has searches and writes go to the new index, or with `roll_back` to the old one again. What is
+        not in both yet is mirrored first; writes wait for that moment, searches for nothing. Every
+        write that was acknowledged is in the index that answers afterwards, and watermarks go on
+        upwards: a search that names the migration's is answered by that index, and within two seconds
+        every search is. Nothing happens where it is as asked. Fails with COLLECTION_NOT_FOUND,
+        MIGRATION_NOT_FOUND, MIGRATION_NOT_READY or RECALL_TOO_LOW.
+        """
+
+    @_abc_1.abstractmethod
+    def EndMigration(
+        self,
+        request: _retrieval_service_pb2.EndMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.EndMigrationResponse, _abc.Awaitable[_retrieval_service_pb2.EndMigrationResponse]]:
+        """Ends a migration: removes the index that searches are not answered by. Fails with
+        COLLECTION_NOT_FOUND or MIGRATION_NOT_FOUND.
         """
 
 def add_RetrievalServiceServicer_to_server(servicer: RetrievalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

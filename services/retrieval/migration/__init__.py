@@ -1,0 +1,1 @@
+"""A second index of a collection: mirrored, compared, exchanged with the first."""

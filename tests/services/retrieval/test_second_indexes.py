@@ -1,0 +1,232 @@
+"""What may be relied on of a second index: it comes to hold what the first one holds, takes over
+without a lost write or a failed search, and gives back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ragmesh.api.embedding.v1 import vector_pb2
+from ragmesh.api.retrieval.v1 import point_pb2
+from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+
+from engine.errors import (
+    InvalidField,
+    MigrationExists,
+    MigrationNotFound,
+    MigrationNotReady,
+    RecallTooLow,
+)
+from services.store.collections import get_collection, list_collections
+from services.store.store import Store
+from tests.services.retrieval.given_models import MODELS, Models, fingerprint_of
+from tests.services.retrieval.lives import a_call
+from tests.services.retrieval.second_index import (
+    LARGE,
+    NAME,
+    NODES,
+    SMALL,
+    State,
+    check,
+    delete,
+    end,
+    flip,
+    make_collection,
+    migration,
+    nearest,
+    start,
+    until,
+    until_ready,
+    view_of,
+    write,
+)
+
+
+async def test_another_model_takes_over_and_gives_back(
+    store: Store, model_nodes: NODES, models: Models
+) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    texts = {f"p{n:03d}": f"text number {n}. And more." for n in range(70)}
+    before = await write(node, texts)
+    assert (await start(node)).state == State.STATE_BUILDING
+    texts |= {"p003": "another text", "new": "a new one"}
+    await write(node, {id: texts[id] for id in ("p003", "new")})
+    await delete(node, "p005")
+    del texts["p005"]
+    ready = await until_ready(node)
+    assert (ready.embedding_model, ready.dimensions) == (LARGE, MODELS[LARGE])
+    assert (ready.points, ready.points_left, ready.problem) == (len(texts), 0, "")
+    assert ready.queries > 20
+    assert 0 <= ready.overlap < 1
+    assert (ready.recall_before, ready.recall_after) == (1, 1)
+    check(await view_of(node, store), SMALL, texts)
+
+    await flip(node)
+    seq = await write(node, {"late": "written after"})
+    assert seq > before
+    texts["late"] = "written after"
+    assert (await migration(node)).state == State.STATE_FLIPPED
+    check(await view_of(node, store, seq), LARGE, texts)
+    assert await nearest(node, "written after", seq) == "late"
+    await flip(node)  # as it is already
+
+    await until(node, lambda found: found.points_left == 0)
+    await flip(node, back=True)
+    assert (await migration(node)).state == State.STATE_READY
+    last = await delete(node, "new")
+    assert last > seq
+    del texts["new"]
+    check(await view_of(node, store, last), SMALL, texts)
+    await end(node)
+    with pytest.raises(MigrationNotFound):
+        await migration(node)
+    check(await view_of(node, store, last), SMALL, texts)
+
+
+async def test_the_hidden_index_has_no_name(store: Store, model_nodes: NODES) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    await write(node, {"a": "some text"})
+    await start(node)
+    async with store.transaction("default") as tx:
+        assert [one.id for one in await list_collections(tx)] == ["papers"]
+    with pytest.raises(MigrationExists):
+        await start(node)
+    await until_ready(node)
+    await flip(node)
+    async with store.transaction("default") as tx:
+        assert [one.id for one in await list_collections(tx)] == ["papers"]
+        assert (await get_collection(tx, "papers")).fingerprint == fingerprint_of(LARGE)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+async def test_ending_leaves_the_index_that_answers_and_nothing_else(
+    store: Store, model_nodes: NODES, flipped: bool
+) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    texts = {f"p{n}": f"text {n}" for n in range(30)}
+    await write(node, texts)
+    await start(node)
+    await until_ready(node)
+    if flipped:
+        await flip(node)
+    await end(node)
+    check(await view_of(node, store), LARGE if flipped else SMALL, texts)
+    async with store.system() as tx:
+        counts = [
+            (await tx.rows(f"SELECT count(*) FROM {table}"))[0][0]
+            for table in ("collections", "heads", "index_migrations")
+        ]
+    assert counts == [1, 1, 0]
+    await start(node, SMALL if flipped else LARGE)
+    await until_ready(node)
+
+
+async def test_other_settings_of_the_graph_embed_nothing(
+    store: Store, model_nodes: NODES, models: Models
+) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    texts = {f"p{n}": f"text {n}" for n in range(60)}
+    await write(node, texts)
+    embedded = dict(models.texts)
+    await start(node, "", m=7, ef_construction=33)
+    ready = await until_ready(node)
+    assert (ready.hnsw.m, ready.hnsw.ef_construction, ready.hnsw.ef_search) == (7, 33, 64)
+    assert ready.overlap == 1
+    await flip(node)
+    check(await view_of(node, store), SMALL, texts)
+    assert models.texts == embedded
+    async with store.transaction("default") as tx:
+        assert (await get_collection(tx, "papers")).hnsw_m == 7
+
+
+async def test_a_migration_that_changes_nothing_is_refused(model_nodes: NODES) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    for model in ("", SMALL):
+        with pytest.raises(InvalidField, match="as the present one"):
+            await start(node, model, m=16)
+
+
+async def test_a_point_that_cannot_be_embedded_is_named(model_nodes: NODES, store: Store) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    bare = point_pb2.Point(id="bare", vector=_packed(8))
+    await node.servicer.UpsertPoints(
+        pb.UpsertPointsRequest(collection=NAME, points=[bare]), a_call()
+    )
+    with pytest.raises(MigrationNotReady, match="'bare'"):
+        await start(node)
+    await delete(node, "bare")
+    await write(node, {"a": "some text"})
+    await start(node)
+    await until_ready(node)
+    await node.servicer.UpsertPoints(
+        pb.UpsertPointsRequest(collection=NAME, points=[bare]), a_call()
+    )
+    stuck = await until(node, lambda found: found.problem != "")
+    assert "'bare'" in stuck.problem
+    with pytest.raises(MigrationNotReady, match="bare"):
+        await flip(node)
+    # It goes on by itself, and writes were not held up for long.
+    await delete(node, "bare")
+    await until(node, lambda found: found.problem == "" and found.points_left == 0)
+    await flip(node)
+    check(await view_of(node, store), LARGE, {"a": "some text"})
+
+
+async def test_a_model_that_is_away_holds_it_up_and_no_longer(
+    model_nodes: NODES, models: Models
+) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    await write(node, {"a": "some text"})
+    await start(node)
+    models.away = True
+    await until(node, lambda found: "away" in found.problem or not found.points_left)
+    models.away = False
+    assert (await until_ready(node)).points_left == 0
+
+
+async def test_too_little_overlap_is_refused(model_nodes: NODES) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    await write(node, {f"p{n}": f"text {n}" for n in range(60)})
+    await start(node)
+    with pytest.raises(MigrationNotReady, match="being built"):
+        await flip(node)
+    await until_ready(node)
+    with pytest.raises(RecallTooLow):
+        await flip(node, overlap_min=0.99)
+    await flip(node)
+
+
+async def test_a_deleted_collection_takes_its_second_index_along(
+    store: Store, model_nodes: NODES
+) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    await write(node, {"a": "some text"})
+    await start(node)
+    await node.servicer.DeleteCollection(pb.DeleteCollectionRequest(name=NAME), a_call())
+    async with store.system() as tx:
+        for table in ("collections", "heads", "commits", "index_migrations"):
+            assert (await tx.rows(f"SELECT count(*) FROM {table}"))[0][0] == 0, table
+    await make_collection(node)
+    with pytest.raises(MigrationNotFound):
+        await migration(node)
+
+
+def _packed(dimensions: int) -> vector_pb2.Vector:
+    return vector_pb2.Vector(packed=np.ones(dimensions, "<f4").tobytes())
