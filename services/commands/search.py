@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from services.commands import options
 from services.commands.connect import find_address
 from services.commands.output import print_json, stdout
+
+if TYPE_CHECKING:
+    from ragmesh import SearchPlan
 
 Mode = Literal["dense", "lexical", "hybrid"]
 
@@ -21,6 +24,7 @@ def search(
     mode: Annotated[str, typer.Option(help="dense, lexical or hybrid.")] = "hybrid",
     address: options.Address = "",
     data_dir: options.DataDir = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say how it was done.")] = False,
     json: options.Json = False,
 ) -> None:
     """Search a collection by meaning, by words, or both."""
@@ -32,7 +36,9 @@ def search(
     from ragmesh import Client
 
     with Client(found_address) as client:
-        result = client.search_collection(collection, query, mode=cast(Mode, mode), limit=limit)
+        result = client.search_collection(
+            collection, query, mode=cast(Mode, mode), limit=limit, explain=explain
+        )
     if json:
         hits = [
             {
@@ -48,7 +54,11 @@ def search(
             }
             for hit in result.hits
         ]
-        print_json({"hits": hits, "watermark": result.watermark, "timings": asdict(result.timings)})
+        timed = asdict(result.timings)
+        said: dict[str, Any] = {"hits": hits, "watermark": result.watermark, "timings": timed}
+        if result.plan is not None:
+            said["plan"] = asdict(result.plan)
+        print_json(said)
         return
     from rich.text import Text
 
@@ -71,3 +81,32 @@ def search(
         f"[dim]{len(result.hits)} hits · embed {timings.embed_ms:.1f} ms · search "
         f"{timings.search_ms:.1f} ms[/]"
     )
+    if result.plan is not None:
+        print_plan(result.plan)
+
+
+def print_plan(plan: SearchPlan) -> None:
+    """How a search was done, leg by leg and stage by stage."""
+    from rich.table import Table
+
+    console = stdout()
+    console.print(
+        f"\n{plan.strategy} · {plan.matching_points:,} points may be found "
+        f"({plan.selectivity:.1%}) · {plan.segments} segments"
+    )
+    legs = Table("leg", "plan", "found", "looked at", "ef", "weight", "ms")
+    for leg in plan.legs:
+        looked_at = f"{leg.postings:,} postings"
+        if leg.leg == "dense":
+            looked_at = f"{leg.visited_points:,} vectors"
+        legs.add_row(
+            leg.leg,
+            leg.strategy,
+            f"{leg.candidates:,}",
+            looked_at,
+            str(leg.ef_search or ""),
+            f"{leg.weight:g}",
+            f"{leg.took_ms:.2f}",
+        )
+    console.print(legs)
+    console.print(" · ".join(f"{stage} {ms:.2f} ms" for stage, ms in plan.stages_ms.items()))

@@ -68,6 +68,16 @@ def test_a_search_finds_the_passage_by_its_meaning(mesh: Up, facts: Path) -> Non
     assert "Rye bread" in hit["text"]
 
 
+def test_a_search_says_how_it_was_done(mesh: Up, facts: Path) -> None:
+    asked = ("search", "a loaf made from grain", "-c", "facts", "--explain")
+    plan = result(run(mesh.home, *asked, "--json"))["plan"]
+    assert [leg["leg"] for leg in plan["legs"]] == ["dense", "lexical"]
+    assert {"embed", "dense", "lexical", "fusion", "decode"} <= plan["stages_ms"].keys()
+    shown = run(mesh.home, *asked)
+    assert shown.returncode == 0, shown.stderr
+    assert "exact+lexical" in shown.stdout and "vectors" in shown.stdout, shown.stdout
+
+
 def test_what_was_ingested_once_is_left_alone_until_it_changes(mesh: Up, facts: Path) -> None:
     again = result(run(mesh.home, "ingest", str(facts), "-c", "facts", "--json"))
     assert (again["ingested"], again["skipped"]) == (0, 3), again
