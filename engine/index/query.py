@@ -97,9 +97,15 @@ class Results:
 _NEEDS = {Mode.DENSE: "vector", Mode.LEXICAL: "text", Mode.SPARSE: "sparse_vector"}
 
 
+_DENSE = (Mode.DENSE,)
+
+
 def legs_of(query: Query) -> tuple[Mode, tuple[Mode, ...]]:
     """The mode, and the modes of its legs. Raises InvalidField for a mode that the query brings
     nothing for."""
+    mode = query.mode
+    if mode is Mode.DENSE and query.vector is not None:
+        return mode, _DENSE  # what comes most often, and what 5 us count in
     given = tuple(
         leg
         for leg, has in (
@@ -109,7 +115,6 @@ def legs_of(query: Query) -> tuple[Mode, tuple[Mode, ...]]:
         )
         if has
     )
-    mode = query.mode
     if mode is None:
         if not given:
             raise InvalidField(

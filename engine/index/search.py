@@ -9,7 +9,7 @@ is asked for or the plan chose to scan; the other legs and filters are always ex
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -79,7 +79,7 @@ def search(view: View, query: Query, laps: Laps | None = None) -> Results:
             laps.end(Stage.FUSION)
     if query.score_threshold is not None:
         best = [one for one in best if one[1] >= query.score_threshold]
-    hits = tuple(_hits(run, best, found))
+    hits = _hits(run, best, found)
     if laps is not None:
         laps.end(Stage.DECODE)
     return Results(hits, run.explain, view.watermark)
@@ -103,24 +103,24 @@ def _fused(run: _Search, found: Mapping[Mode, Leg]) -> Leg:
     return _best(run.view, list(fused.items()), query.limit)
 
 
-def _hits(run: _Search, best: Leg, found: Mapping[Mode, Leg]) -> Iterator[Hit]:
+def _hits(run: _Search, best: Leg, found: Mapping[Mode, Leg]) -> tuple[Hit, ...]:
     """What was found, with the scores that each leg gave."""
     point = _point_getter(run)
-    if found.keys() == {Mode.DENSE}:
-        for place, score in best:
-            yield Hit(point(place), score, score)
-        return
+    if len(found) == 1 and Mode.DENSE in found:
+        return tuple([Hit(point(place), score, score) for place, score in best])
     dense, lexical, sparse = (
         dict(found.get(mode, ())) for mode in (Mode.DENSE, Mode.LEXICAL, Mode.SPARSE)
     )
-    for place, score in best:
-        yield Hit(
+    return tuple(
+        Hit(
             point(place),
             score,
             dense.get(place),
             lexical.get(place),
             sparse_score=sparse.get(place),
         )
+        for place, score in best
+    )
 
 
 def _point_getter(run: _Search) -> Callable[[Place], Point]:
