@@ -260,3 +260,33 @@ async def test_the_plan_says_what_each_leg_did_and_where_the_time_went(
     assert leg.scanned_segments + leg.walked_segments > 0
     assert dense.plan.strategy == leg.strategy == "exact"
     assert not (await search(rung, mixed, vector=packed(ROWS[0]))).HasField("plan")
+
+
+async def test_beside_a_model_all_three_legs_search_and_nothing_is_embedded_for_it(
+    rung: Rung, given: Given
+) -> None:
+    collection = await given.text_collection()
+    facts = ("Rye bread is baked with sourdough.", "A lighthouse warns ships.", "Cats sleep a lot.")
+    points = [point(f"t{n}", text=text) for n, text in enumerate(facts)]
+    points.append(point("bare"))
+    for number, one in enumerate(points):
+        one.sparse_vector.CopyFrom(message({9: 1.0 + number}))
+    at = collection, await given.points(collection, points)
+    bread = {"text": "what is baked with sourdough?", "sparse_vector": message({9: 1.0})}
+    found = await search(rung, at, **bread, explain=True)
+    assert [leg_name(leg) for leg in found.plan.legs] == ["dense", "lexical", "sparse"]
+    by_id = {hit.point.id: hit for hit in found.hits}
+    assert by_id["t0"].HasField("dense_score") and by_id["t0"].HasField("lexical_score")
+    assert by_id["t0"].sparse_score == 1.0
+    assert not by_id["bare"].HasField("dense_score") and by_id["bare"].sparse_score == 4.0
+    timings = {one.stage for one in found.plan.stages}
+    assert search_pb2.SEARCH_STAGE_EMBED in timings
+
+    sparse = await search(rung, at, **bread, mode=pb.SEARCH_MODE_SPARSE, explain=True)
+    assert scored(sparse) == [("bare", 4.0), ("t2", 3.0), ("t1", 2.0), ("t0", 1.0)]
+    assert search_pb2.SEARCH_STAGE_EMBED not in {one.stage for one in sparse.plan.stages}
+    rerank = search_pb2.Rerank(method=search_pb2.RERANK_METHOD_SENTENCES)
+    reranked = await search(rung, at, **bread, mode=pb.SEARCH_MODE_SPARSE, rerank=rerank)
+    assert reranked.rerank_outcome == search_pb2.RERANK_OUTCOME_DONE
+    by_rank = [hit.point.id for hit in reranked.hits]
+    assert by_rank.index("t0") < by_rank.index("t1"), "its sentence has the words"
