@@ -34,14 +34,16 @@ with our reason; a much larger one is refused by the transport (see tests/behavi
 def server_options(bytes_max: int) -> list[tuple[str, int]]:
     """Channel arguments of a node's server. `bytes_max` is the message limit of the contract.
 
-    Keepalive: clients ping every 30 s at most, servers allow one every 10 s
-    (grpc doc/keepalive.md). A port clash must fail loudly, hence no SO_REUSEPORT.
+    Keepalive: clients ping every 30 s at most (grpc doc/keepalive.md), and no number of pings ends
+    a connection: clients also ping to measure it, and a node that was busy would take those that
+    piled up for a flood and fail the calls in its hands. A port clash must fail loudly, hence no
+    SO_REUSEPORT.
     """
     return [
         ("grpc.max_receive_message_length", bytes_max + HEADROOM_BYTES),
         ("grpc.max_send_message_length", bytes_max + HEADROOM_BYTES),
         ("grpc.so_reuseport", 0),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 0),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.max_connection_age_ms", 30 * 60_000),
         ("grpc.max_connection_age_grace_ms", 60_000),
