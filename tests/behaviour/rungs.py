@@ -27,7 +27,7 @@ NAMES = ("process", "grpc", "split", "rest")
 WITHOUT_PATH = ("UploadDocument", "ImportSnapshot")
 """RPCs that have no HTTP path, and so no REST rung. A test compares this with the contract."""
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 45.0
 MESSAGE_BYTES_MAX = 64 << 20
 """What our client takes and sends: more than any server's limit, so that the server refuses."""
 

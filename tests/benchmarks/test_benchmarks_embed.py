@@ -82,6 +82,7 @@ def _little_scifact(folder: Path) -> None:
         )
 
 
+@pytest.mark.timeout(300)
 def test_a_quick_run_without_the_peers_measures_ours_and_says_how_to_install_them(
     tmp_path: Path,
 ) -> None:
@@ -92,7 +93,7 @@ def test_a_quick_run_without_the_peers_measures_ours_and_says_how_to_install_the
         env={**os.environ, "RAGMESH_DATA": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     assert "uv run python -m benchmarks.peers prepare sentence_transformers" in done.stdout

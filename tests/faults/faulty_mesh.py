@@ -96,7 +96,7 @@ class FaultyMesh:
 
         return await until(lives, within_s, f"{name} lives again")
 
-    async def reached(self, door: Door, within_s: float = 5.0) -> None:
+    async def reached(self, door: Door, within_s: float = 30.0) -> None:
         """Waits until gRPC connects to a door again: clients of one process share the pause of a
         second between two tries, which may have begun before the door opened."""
 

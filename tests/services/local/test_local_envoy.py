@@ -19,13 +19,14 @@ from services.local.supervisor import PartEvent, Supervisor
 
 FILTERS = "envoy.filters.http"
 TYPES = "type.googleapis.com/envoy.extensions.filters"
+ACTIVE = "/stats?filter=http.ingress.downstream_rq_active"
 
 
 def bootstrap(admin: str, port: int) -> str:
-    """One listener that answers after half a second."""
+    """One listener that answers after two seconds."""
     fault = {
         "@type": f"{TYPES}.http.fault.v3.HTTPFault",
-        "delay": {"fixed_delay": "0.5s", "percentage": {"numerator": 100}},
+        "delay": {"fixed_delay": "2s", "percentage": {"numerator": 100}},
     }
     router = {"@type": f"{TYPES}.http.router.v3.Router"}
     answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
@@ -70,7 +71,8 @@ def test_a_stop_waits_for_open_requests_and_a_kill_is_healed(tmp_path: Path) -> 
                 await asyncio.sleep(0.02)
             async with httpx.AsyncClient() as client:
                 request = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/"))
-                await asyncio.sleep(0.2)
+                while "rq_active: 1" not in (await ask_admin(admin, "GET", ACTIVE))[1]:
+                    await asyncio.sleep(0.02)
                 await supervisor.stop()
                 assert (await request).status_code == 200
 
