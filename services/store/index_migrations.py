@@ -96,7 +96,7 @@ class Indexes:
     target: Collection
 
 
-_LEFT = (
+LEFT = (
     "FROM points WHERE tenant = %(tenant)s AND collection_uid = %(uid)s AND seq > 0 "
     "AND seq >= %(seq)s AND (seq > %(seq)s OR id > %(id)s)"
 )
@@ -124,9 +124,11 @@ async def start(tx: Tx, collection_id: str, spec: CollectionSpec) -> Migration:
     )
     made = await tx.one(
         Migration,
-        "INSERT INTO index_migrations (tenant, home_uid, source_uid, target_uid) "
-        f"VALUES (%s, %s, %s, %s) RETURNING {COLUMNS}",
-        (source.tenant, source.home_uid, source.uid, target.uid),
+        # What was deleted before is in no page of points, so it need not be deleted.
+        "INSERT INTO index_migrations (tenant, home_uid, source_uid, target_uid, tombstones_seq) "
+        "SELECT h.tenant, %s, h.collection_uid, %s, h.seq + 1 FROM heads h "
+        f"WHERE h.tenant = %s AND h.collection_uid = %s RETURNING {COLUMNS}",
+        (source.home_uid, target.uid, source.tenant, source.uid),
     )
     assert made is not None
     return made
@@ -165,7 +167,7 @@ async def count_points(tx: Tx, migration: Migration) -> tuple[int, int]:
     key = {"tenant": migration.tenant, "uid": migration.source_uid}
     row = await tx.row(
         f"SELECT (SELECT count(*) FROM points WHERE tenant = %(tenant)s "
-        f"AND collection_uid = %(uid)s), (SELECT count(*) {_LEFT})",
+        f"AND collection_uid = %(uid)s), (SELECT count(*) {LEFT})",
         {**key, "seq": migration.points_seq, "id": migration.points_id},
     )
     assert row is not None
@@ -262,7 +264,7 @@ async def flip(tx: Tx, collection_id: str, migration: Migration) -> Migration | 
             return None
         seqs.append(int(row[0]))
     if await tx.row(
-        f"SELECT 1 {_LEFT} LIMIT 1",
+        f"SELECT 1 {LEFT} LIMIT 1",
         {**key, "uid": present.source_uid, "seq": present.points_seq, "id": present.points_id},
     ) or await tx.rows(
         TOMBSTONES,

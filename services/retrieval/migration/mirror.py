@@ -40,11 +40,12 @@ class Mirror:
         idle = page.last and not page.points and not page.deletes
         if idle and not migration.problem and page.head_seq == migration.mirrored_seq:
             return migration, True
-        rows = await self._rows(pair, page.points)
+        rows = await self.rows(pair, page.points)
         moved = await write_page(self._store, migration, pair.target, page, rows, owner)
         return None if moved is None else (moved, page.last)
 
-    async def _rows(self, pair: Indexes, points: Sequence[Mirrored]) -> list[PointRow]:
+    async def rows(self, pair: Indexes, points: Sequence[Mirrored]) -> list[PointRow]:
+        """Points as the second index holds them, embedded where they have to be. Raises as `step`."""
         target = pair.target
         same = copies(pair)
         rows: list[PointRow | None] = []

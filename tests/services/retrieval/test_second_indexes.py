@@ -16,6 +16,7 @@ from engine.errors import (
     MigrationNotReady,
     RecallTooLow,
 )
+from engine.index import list_points
 from services.store.collections import get_collection, list_collections
 from services.store.store import Store
 from tests.services.retrieval.given_models import MODELS, Models, fingerprint_of
@@ -144,6 +145,31 @@ async def test_other_settings_of_the_graph_embed_nothing(
     assert models.texts == embedded
     async with store.transaction("default") as tx:
         assert (await get_collection(tx, "papers")).hnsw_m == 7
+
+
+async def test_what_callers_bring_beside_a_text_comes_along(
+    store: Store, model_nodes: NODES
+) -> None:
+    """Payloads and sparse vectors, and points that have nothing to embed."""
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    sparse = vector_pb2.SparseVector(indices=[3, 9], values=[0.5, 2.0])
+    both = point_pb2.Point(id="both", text="some text", sparse_vector=sparse)
+    both.payload["n"] = 7
+    alone = point_pb2.Point(id="alone", sparse_vector=sparse)
+    request = pb.UpsertPointsRequest(collection=NAME, points=[both, alone])
+    await node.servicer.UpsertPoints(request, a_call())
+    before = {p.id: p for p in list_points(await view_of(node, store), with_vectors=True)}
+    await start(node)
+    await until_ready(node)
+    await flip(node)
+    after = {p.id: p for p in list_points(await view_of(node, store), with_vectors=True)}
+    assert after.keys() == before.keys()
+    for id, point in after.items():
+        assert (point.text, point.payload) == (before[id].text, before[id].payload)
+        assert str(point.sparse_vector) == str(before[id].sparse_vector) != "None"
+    assert after["both"].vector is not None and after["alone"].vector is None
 
 
 async def test_a_migration_that_changes_nothing_is_refused(model_nodes: NODES) -> None:
