@@ -24,6 +24,7 @@ _SEED: Final = 100
 
 _ARRAYS: Final = ("graph.level0", "graph.levels", "graph.upper", "graph.upper_start")
 _HEAD: Final = "graph.head"
+_TWINS: Final = "graph.twins"
 VISITS_MAX: Final = 2**63
 """More rows than there can be: no bound."""
 
@@ -113,7 +114,8 @@ class Graph:
         """
         entry, max_level = arrays[_HEAD].tolist()
         level0, levels, upper, upper_start = (arrays[name] for name in _ARRAYS)
-        links = GraphArrays(level0, levels, upper, upper_start, entry, max_level)
+        twins = arrays.get(_TWINS)
+        links = GraphArrays(level0, levels, upper, upper_start, entry, max_level, twins)
         return cls(metric, links, settings)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -122,6 +124,8 @@ class Graph:
         parts = (links.level0, links.levels, links.upper, links.upper_start)
         out: dict[str, NDArray[Any]] = dict(zip(_ARRAYS, parts, strict=True))
         out[_HEAD] = np.array([links.entry, links.max_level], np.int64)
+        if links.twins is not None:
+            out[_TWINS] = links.twins
         return out
 
     def check(self) -> None:

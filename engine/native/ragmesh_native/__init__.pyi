@@ -63,7 +63,8 @@ class GraphArrays:
     shape (rows, 2 m + 1), a list a row. `levels`: uint8, the highest level of a row's node, 255 for
     a row without a node. `upper`: uint32 of shape (lists, m + 1); the lists of row i at levels
     1..levels[i] stand together from `upper_start[i]` (uint32) on. `entry`: where a search starts,
-    -1 in an empty graph. `m` is 2..128.
+    -1 in an empty graph. `m` is 2..128. Of rows that are the same only the first is a node; `twins`
+    (uint32, for each row) leads from it through the others, 0 after the last; None without any.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class GraphArrays:
         upper_start: NDArray[np.uint32],
         entry: int,
         max_level: int,
+        twins: NDArray[np.uint32] | None = None,
     ) -> None: ...
     def __len__(self) -> int: ...
     @property
@@ -84,6 +86,8 @@ class GraphArrays:
     def upper(self) -> NDArray[np.uint32]: ...
     @property
     def upper_start(self) -> NDArray[np.uint32]: ...
+    @property
+    def twins(self) -> NDArray[np.uint32] | None: ...
     @property
     def m(self) -> int: ...
     @property
@@ -183,8 +187,8 @@ def sparse_top(
     """The best `k` by inner product of the allowed rows (None: all `count`) that have one of the
     dimensions, and all that tie with the last of them.
 
-    A dimension is where it stands, ascending, the values there, and the query's own. A row's score is the sum
-    over its dimensions, in their order and in float64, rounded once to float32: it depends on no
+    A dimension is where it stands, ascending, the values there, and the query's own. A row's score
+    is the sum over its dimensions, in their order and in float64, rounded once to float32: it depends on no
     other row, and may be 0 or below.
     """
 

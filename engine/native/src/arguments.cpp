@@ -78,9 +78,9 @@ HeldCoarse::HeldCoarse(py::array values, py::array scales, py::array errors_)
 }
 
 HeldGraph::HeldGraph(py::array level0_, py::array levels_, py::array upper_, py::array start_,
-                     int64_t entry, int max_level)
+                     int64_t entry, int max_level, py::object twins_)
     : level0(std::move(level0_)), levels(std::move(levels_)), upper(std::move(upper_)),
-      upper_start(std::move(start_)) {
+      upper_start(std::move(start_)), twins(std::move(twins_)) {
     graph.level0 = checked<uint32_t>(level0, "level0", "u4", 2);
     graph.levels = checked<uint8_t>(levels, "levels", "u1", 1);
     graph.upper = checked<uint32_t>(upper, "upper", "u4", 2);
@@ -107,6 +107,13 @@ HeldGraph::HeldGraph(py::array level0_, py::array levels_, py::array upper_, py:
                std::to_string(levels_max - 1));
     graph.entry = entry;
     graph.max_level = max_level;
+    if (twins.is_none()) return;
+    const auto array = py::array(twins);
+    graph.twins = checked<uint32_t>(array, "twins", "u4", 1);
+    if (array.shape(0) != levels.shape(0))
+        refuse("twins has " + std::to_string(array.shape(0)) + " rows, expected " +
+               std::to_string(levels.shape(0)));
+    twins = array;
 }
 
 Metric metric_of(const std::string& name) {

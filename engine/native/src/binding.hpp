@@ -43,9 +43,10 @@ struct HeldCoarse {
 // A graph with the arrays that hold it.
 struct HeldGraph {
     py::array level0, levels, upper, upper_start;
+    py::object twins;
     Graph graph;
     HeldGraph(py::array level0, py::array levels, py::array upper, py::array upper_start,
-              int64_t entry, int max_level);
+              int64_t entry, int max_level, py::object twins);
 };
 
 Metric metric_of(const std::string& name);

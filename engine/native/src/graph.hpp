@@ -15,12 +15,14 @@ constexpr int levels_max = 32;
 
 // The links of all nodes. A list is its length and then positions of rows. Level 0 has a list for
 // every row; the lists of row i at levels 1 to levels[i] stand together from upper_start[i] on.
+// Of rows that are the same one is a node, and `twins` leads from it through the others.
 // What is read here may come from a damaged file: no function trusts a length or a position.
 struct Graph {
     const uint32_t* level0 = nullptr;
     const uint8_t* levels = nullptr;
     const uint32_t* upper = nullptr;
     const uint32_t* upper_start = nullptr;
+    const uint32_t* twins = nullptr;  // null where no two rows are the same
     size_t count = 0;
     size_t upper_count = 0;
     uint32_t m = 0;
@@ -41,6 +43,11 @@ struct Graph {
             return {nullptr, 0};
         const uint32_t* at = upper + row * (m + 1);
         return {at + 1, at[0] < m ? at[0] : m};
+    }
+    // The next row that is the same as this one, or 0.
+    uint32_t twin(uint32_t position) const {
+        const uint32_t next = twins ? twins[position] : 0;
+        return next > position && next < count ? next : 0;
     }
     bool is_node(int64_t position) const {
         return position >= 0 && static_cast<size_t>(position) < count &&
@@ -91,6 +98,7 @@ struct Built {
     std::vector<uint8_t> levels;
     std::vector<uint32_t> upper;
     std::vector<uint32_t> upper_start;
+    std::vector<uint32_t> twins;  // empty where no two rows are the same
     int64_t entry = -1;
     int max_level = 0;
     bool stopped = false;
@@ -105,7 +113,7 @@ struct Plan {
 };
 
 // A graph over the rows at `members`, ascending. The same rows and plan give the same graph, on
-// every machine. From the entry every node can be reached.
+// every machine. From the entry every node can be reached, and from the nodes every member.
 Built build(const Rows& rows, Metric metric, const uint32_t* members, size_t member_count,
             const Plan& plan);
 

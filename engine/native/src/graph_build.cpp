@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "graph.hpp"
+#include "twins.hpp"
 
 namespace ragmesh {
 namespace {
@@ -42,12 +43,14 @@ class Builder {
     }
 
     Built run(const uint32_t* members, size_t count) {
-        for (size_t i = 0; i < count; ++i) {
+        Twins twins = twins_of(rows_, members, count, plan_.base);
+        built_.twins = std::move(twins.next);
+        for (const uint32_t position : twins.nodes) {
             if (plan_.stop && *plan_.stop) {
                 built_.stopped = true;
                 return std::move(built_);
             }
-            insert(members[i]);
+            insert(position);
         }
         connect_all();
         return std::move(built_);
@@ -320,6 +323,9 @@ std::string faults(const Graph& graph) {
         return "the entry is not at the highest level";
     for (size_t i = 0; i < graph.count; ++i) {
         const bool node = graph.levels[i] != no_node;
+        const uint32_t twin = graph.twins ? graph.twins[i] : 0;
+        if (twin && (twin <= i || twin >= graph.count || graph.levels[twin] != no_node))
+            return at("a twin that is none", i);
         if (node && (graph.entry < 0 || graph.levels[i] > graph.max_level))
             return at("a node above the highest level", i);
         const int top = node ? graph.levels[i] : 0;

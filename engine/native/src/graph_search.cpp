@@ -59,8 +59,14 @@ class Search {
     }
 
    private:
+    bool takes(uint32_t position) const { return !walk_.allowed || walk_.allowed[position]; }
+
+    // A node stands for its twins.
     bool is_allowed(uint32_t position) const {
-        return !walk_.allowed || walk_.allowed[position];
+        if (takes(position)) return true;
+        for (uint32_t twin = graph_.twin(position); twin; twin = graph_.twin(twin))
+            if (takes(twin)) return true;
+        return false;
     }
 
     bool few_allowed() const {
@@ -224,8 +230,19 @@ class Search {
     void finish() {
         auto& results = own_.results;
         std::sort(results.begin(), results.end());
-        if (results.size() > walk_.k) results.resize(walk_.k);
-        found_.best.assign(results.begin(), results.end());
+        auto& best = found_.best;
+        for (const Key key : results) {
+            // As far away as the last may still come before it: ties go by position.
+            if (best.size() >= walk_.k && key >> 32 > best.back() >> 32) break;
+            size_t taken = 0;
+            uint32_t position = position_of(key);
+            do {
+                if (takes(position)) best.push_back(key_of(distance_of(key), position)), ++taken;
+                position = graph_.twin(position);
+            } while (position && taken < walk_.k);
+        }
+        std::sort(best.begin(), best.end());
+        if (best.size() > walk_.k) best.resize(walk_.k);
     }
 
     const Graph& graph_;

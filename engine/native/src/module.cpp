@@ -74,7 +74,9 @@ HeldGraph build_graph(const HeldRows& rows, const py::array& members, uint32_t m
     const auto upper = static_cast<py::ssize_t>(built.upper.size()) / width;
     return HeldGraph(given(std::move(built.level0), {count, 2 * py::ssize_t(m) + 1}),
                      given(std::move(built.levels)), given(std::move(built.upper), {upper, width}),
-                     given(std::move(built.upper_start)), built.entry, built.max_level);
+                     given(std::move(built.upper_start)), built.entry, built.max_level,
+                     built.twins.empty() ? py::object(py::none())
+                                         : py::object(given(std::move(built.twins))));
 }
 
 py::tuple search_graph(const HeldGraph& graph, const HeldRows& rows, const py::array& query,
@@ -281,12 +283,14 @@ PYBIND11_MODULE(_native, module) {
         .def_property_readonly("vectors", [](const HeldCoarse& self) { return self.rows; })
         .def("__len__", [](const HeldCoarse& self) { return self.coarse.rows.count; });
     py::class_<HeldGraph>(module, "GraphArrays")
-        .def(py::init<py::array, py::array, py::array, py::array, int64_t, int>(), arg("level0"),
-             arg("levels"), arg("upper"), arg("upper_start"), arg("entry"), arg("max_level"))
+        .def(py::init<py::array, py::array, py::array, py::array, int64_t, int, py::object>(),
+             arg("level0"), arg("levels"), arg("upper"), arg("upper_start"), arg("entry"),
+             arg("max_level"), arg("twins") = py::none())
         .def_readonly("level0", &HeldGraph::level0)
         .def_readonly("levels", &HeldGraph::levels)
         .def_readonly("upper", &HeldGraph::upper)
         .def_readonly("upper_start", &HeldGraph::upper_start)
+        .def_readonly("twins", &HeldGraph::twins)
         .def_property_readonly("m", [](const HeldGraph& self) { return self.graph.m; })
         .def_property_readonly("entry", [](const HeldGraph& self) { return self.graph.entry; })
         .def_property_readonly("max_level",

@@ -162,13 +162,34 @@ def test_every_node_is_reached_however_many_are_equal(
     graph.check()
     counts, links = graph.links.level0[:, 0], graph.links.level0[:, 1:]
     linked_to = {int(to) for i in members for to in links[i, : counts[i]]}
-    assert linked_to >= set(members.tolist()) - {graph.links.entry}
+    twins = set() if graph.links.twins is None else set(graph.links.twins.tolist()) - {0}
+    assert len(twins) == len(members) - len({rows[i].tobytes() for i in members})
+    assert linked_to | twins >= set(members.tolist()) - {graph.links.entry}
+    assert not linked_to & twins
     query = random.normal(size=5).astype(np.float32)
     found = graph.search(rows, query, 100, 0)
     assert found.complete
     assert sorted(found.positions.tolist()) == members.tolist()
     order = [i for i in exact(metric, rows, query, count) if i not in left_out]
     assert found.positions.tolist() == order
+
+
+def test_a_walk_sees_past_rows_that_are_the_same() -> None:
+    rows, queries = clustered(3_000, 150)
+    middle = rows.mean(axis=0)
+    copies = np.tile(middle / np.linalg.norm(middle), (1_500, 1)).astype(np.float32)
+    mixed = np.random.default_rng(1).permutation(np.concatenate([rows, copies]))
+    graph = built(Metric.COSINE, mixed)
+    best = [exact(Metric.COSINE, mixed, query, 10) for query in queries]
+    found = [graph.search(mixed, query, 10, 64).positions.tolist() for query in queries]
+    assert shared(found, best) >= 0.99
+    # A filter may leave any of them: the node among them, some others, or none.
+    first = int(np.flatnonzero((mixed == copies[0]).all(axis=1))[0])
+    allowed = np.ones(len(mixed), np.bool_)
+    allowed[first] = False
+    some = graph.search(mixed, copies[0], 20, 64, allowed).positions
+    assert (mixed[some] == copies[0]).all()
+    assert first not in some
 
 
 @given(share=st.floats(0, 1), k=st.integers(0, 60), seed=st.integers(0, 1_000))
