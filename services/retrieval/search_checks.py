@@ -206,6 +206,12 @@ def _rerank(request: pb.SearchCollectionRequest) -> None:
             "sentences.",
             field="rerank.method",
         )
+    if rerank.method != search_pb2.RERANK_METHOD_NONE and _has_nothing_to_say(request):
+        raise InvalidField(
+            "Sentences rerank by a text or a vector, and the search has neither. Give a text "
+            "beside sparse_vector, in mode SPARSE if it is not to be searched.",
+            field="rerank.method",
+        )
     if _by_model(rerank):
         fields.required(rerank.model, "rerank.model")
         if request.WhichOneof("query") != "text":
@@ -214,6 +220,13 @@ def _rerank(request: pb.SearchCollectionRequest) -> None:
                 "sentences.",
                 field="rerank.method",
             )
+
+
+def _has_nothing_to_say(request: pb.SearchCollectionRequest) -> bool:
+    """Whether a search is by sparse vector and nothing else."""
+    query = request.WhichOneof("query")
+    sparse = request.mode == pb.SEARCH_MODE_SPARSE
+    return query is None or (sparse and query == "point_id")
 
 
 def _by_model(rerank: search_pb2.Rerank) -> bool:

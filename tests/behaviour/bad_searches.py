@@ -44,6 +44,9 @@ def _sparse(world: World, make: Callable[..., pb.SearchCollectionRequest]) -> It
     yield Bad("a sparse search without one", sparse(text="x"))
     yield Bad("a sparse search by two", sparse(point_id="p", sparse_vector=given))
     yield Bad("a sparse search from nowhere", sparse(point_id="absent"), "POINT_NOT_FOUND")
+    yield Bad("sentences of nothing", make(sparse_vector=given, rerank=search_pb2.Rerank()))
+    by_point = sparse(point_id="here", rerank=search_pb2.Rerank())
+    yield Bad("sentences of a sparse vector", by_point)
     examples = search_pb2.Examples(positive=[search_pb2.Example(vector=GOOD)])
     yield Bad("a sparse search by examples", sparse(examples=examples, sparse_vector=given))
     examples.strategy = search_pb2.EXAMPLE_STRATEGY_BEST_SCORE

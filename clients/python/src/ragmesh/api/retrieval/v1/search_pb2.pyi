@@ -125,7 +125,8 @@ class _RerankMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RerankMe
     """Not at all."""
     RERANK_METHOD_SENTENCES: _RerankMethod.ValueType  # 2
     """The stored sentence vectors: how much of the query the best sentence of a passage says, in
-    meaning and in words. Runs no model; 50 passages of 200 words take about 10 ms.
+    meaning and in words. Runs no model; 50 passages of 200 words take about 10 ms. Needs a text or
+    a vector, be it that of a point.
     """
     RERANK_METHOD_MODEL: _RerankMethod.ValueType  # 3
     """RerankPassages of the embedding service, as far as it comes before the deadline. Needs a text."""
@@ -147,7 +148,8 @@ RERANK_METHOD_NONE: RerankMethod.ValueType  # 1
 """Not at all."""
 RERANK_METHOD_SENTENCES: RerankMethod.ValueType  # 2
 """The stored sentence vectors: how much of the query the best sentence of a passage says, in
-meaning and in words. Runs no model; 50 passages of 200 words take about 10 ms.
+meaning and in words. Runs no model; 50 passages of 200 words take about 10 ms. Needs a text or
+a vector, be it that of a point.
 """
 RERANK_METHOD_MODEL: RerankMethod.ValueType  # 3
 """RerankPassages of the embedding service, as far as it comes before the deadline. Needs a text."""
