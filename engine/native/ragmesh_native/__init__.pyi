@@ -188,8 +188,8 @@ def sparse_top(
     dimensions, and all that tie with the last of them.
 
     A dimension is where it stands, ascending, the values there, and the query's own. A row's score
-    is the sum over its dimensions, in their order and in float64, rounded once to float32: it depends on no
-    other row, and may be 0 or below.
+    is the sum over its dimensions, in their order and in float64, rounded once to float32: it
+    depends on no other row, and may be 0 or below.
     """
 
 def count_live(positions: NDArray[np.uint32], live: Mask) -> int:
