@@ -156,6 +156,10 @@ class Buffer:
         """A row without its vector."""
         return self.points[position]
 
+    def named(self, position: int) -> Point:
+        """A row with at least its id and its place in its document."""
+        return self.points[position]
+
     def kept(self, count: int) -> Kept:
         """The vectors of the first `count` rows, as searches read them."""
         return Kept(self.vectors[:count])

@@ -287,6 +287,19 @@ class Rows:
         start, end = self._token_starts[position : position + 2].tolist()
         return None if start == end else self._token_vectors[start:end]
 
+    def named(self, position: int) -> Point:
+        """One row with its id and its place in its document, and nothing else: a hit of which no
+        more is asked takes a quarter of the time."""
+        passages, at = self._passages, 3 * position
+        start = passages[at + 1]
+        return Point(
+            self.ids[position],
+            None,
+            document=self.document(position),
+            passage_index=passages[at],
+            span=None if start < 0 else Span(start, passages[at + 2]),
+        )
+
     def point(self, position: int, vector: Vector | None) -> Point:
         """One row as a point, with this vector."""
         passages, at = self._passages, 3 * position

@@ -35,7 +35,8 @@ class Query:
     `score` is the leg's own where one searches (see `exact` for metrics; BM25; the inner product),
     the fused one in hybrid; hits below `score_threshold` are left out. `ef` widens the graph search
     over the collection's own `ef_search`, never narrows it. `beams` do so by selectivity where `ef`
-    is not given. `exact` scans every row.
+    is not given. `exact` scans every row. With `ids_only` the points of hits have their ids and
+    their places in documents, and nothing else.
     """
 
     vector: Vector | None = None
@@ -52,6 +53,7 @@ class Query:
     exact: bool = False
     score_threshold: float | None = None
     with_vectors: bool = False
+    ids_only: bool = False
     sparse: SparseVector | None = None
     sparse_weight: float = 1.0
     fusion: FusionMethod = FusionMethod.RANK

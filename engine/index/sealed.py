@@ -110,6 +110,10 @@ class Sealed:
         """A row without its vector."""
         return self.rows.point(position, None)
 
+    def named(self, position: int) -> Point:
+        """A row with its id and its place in its document, and nothing else."""
+        return self.rows.named(position)
+
     def kept(self, count: int) -> Kept:
         """The vectors of all rows, as searches read them."""
         return self._kept

@@ -125,6 +125,8 @@ def _hits(run: _Search, best: Leg, found: Mapping[Mode, Leg]) -> tuple[Hit, ...]
 
 def _point_getter(run: _Search) -> Callable[[Place], Point]:
     segments = run.view.segments
+    if run.query.ids_only:
+        return lambda place: segments[place[0]].rows.named(place[1])
     if run.query.with_vectors:
         return lambda place: segments[place[0]].point(place[1], with_vector=True)
     return lambda place: segments[place[0]].rows.point(place[1])

@@ -154,6 +154,7 @@ def search_value(request: pb.SearchCollectionRequest) -> Search:
         exact=request.exact,
         score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
         with_vectors=request.include_vectors,
+        ids_only=request.ids_only and not _has_stages(request),
         fusion=FusionMethod.SCORE if by_score else FusionMethod.RANK,
     )
     rerank, count = _rerank(request)
@@ -176,6 +177,13 @@ def search_value(request: pb.SearchCollectionRequest) -> Search:
         rerank_model=request.rerank.model if rerank is RerankBy.MODEL else "",
         fingerprint=request.fingerprint,
         explain=request.explain,
+    )
+
+
+def _has_stages(request: pb.SearchCollectionRequest) -> bool:
+    """Whether something looks at the hits after they are found."""
+    return bool(request.boosts or request.decays) or any(
+        request.HasField(field) for field in ("rerank", "diversity", "group")
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +28,8 @@ from engine.index.exact import prepare, prepare_rows
 from engine.index.filters import Range
 from engine.index.fusion import reciprocal_rank_fusion
 from engine.index.plan import choose
-from engine.types import Point
-from tests.engine.index.sealing import maintain
+from engine.types import Point, Span
+from tests.engine.index.sealing import loaded, maintain
 
 ITEMS = st.lists(st.integers(0, 20), unique=True, max_size=12)
 
@@ -151,6 +152,25 @@ def test_searches_that_cannot_be_done_say_which_field_is_wrong(
     with pytest.raises(error) as caught:
         search(_applied(_points([[1, 0]])).view, query)
     assert caught.value.field == field
+
+
+def test_hits_with_their_ids_only_are_the_same_hits() -> None:
+    points = [
+        Point(f"{n:02}", np.array([n, 1], np.float32), "words", {"n": n}) for n in range(12)
+    ] + [
+        Point(f"d#{n}", np.array([n, 2], np.float32), "words", {}, None, "d", n, Span(n, n + 1))
+        for n in range(12)
+    ]
+    query = Query(np.array([1, 1], np.float32), "words", limit=24)
+    for index in (_applied(points), loaded(IndexSettings(2), points)):
+        whole = search(index.view, query).hits
+        named = search(index.view, dataclasses.replace(query, ids_only=True)).hits
+        for one, other in zip(named, whole, strict=True):
+            assert (one.score, one.point.id) == (other.score, other.point.id)
+            assert one.point.document == other.point.document
+            assert one.point.passage_index == other.point.passage_index
+            assert one.point.span == other.point.span
+    assert not any(one.point.text or one.point.payload for one in named)
 
 
 def test_an_empty_index_finds_nothing_and_a_limit_may_exceed_the_points() -> None:
