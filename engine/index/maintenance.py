@@ -2,7 +2,8 @@
 
 Frozen buffers are sealed oldest first, as many as one segment takes. A segment with too many
 dead rows is rebuilt without them. Segments of like size are merged, so that sizes grow in tiers and
-a point is copied a number of times that grows with the logarithm of the collection.
+a point is copied a number of times that grows with the logarithm of the collection. This begins
+long before there are too many segments: while a large merge goes on, more are sealed.
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ class MaintenanceSettings:
     longer, fewer make more segments to merge. `quiet_seal_rows`: the same while nobody writes.
     `seal_token_bytes`: token and sparse vectors of the buffer at which it is sealed, however few
     its rows are.
-    `segments_max`: segments above which some are merged. `merge_width`: how many at a time.
+    `segments_few`: segments above which those of like size are merged; `segments_max`: above which
+    any are. `merge_width`: how many at a time.
     `dead_share_max`: share of tombstones above which a segment is rebuilt. `segment_rows_max`: no
     merge makes a larger one.
     """
 
-    seal_rows: int = 8_192
+    seal_rows: int = 6_144
     quiet_seal_rows: int = 1_024
     seal_token_bytes: int = 128 << 20
+    segments_few: int = 3
     segments_max: int = 8
     merge_width: int = 8
     dead_share_max: float = 0.2
@@ -99,10 +102,12 @@ def choose_merge(
     rows_max, width = settings.segment_rows_max, settings.merge_width
     if quiet and (run := _like_sized(sealed, rows_max, len(sealed), _QUIET_RATIO)):
         return Work(Reason.MERGE, run, sealed_seq)
-    if len(sealed) <= settings.segments_max:
+    if len(sealed) <= min(settings.segments_few, settings.segments_max):
         return None
-    # Where none are alike, the two smallest: too many segments make each search slower.
-    run = _like_sized(sealed, rows_max, width, _RATIO) or _like_sized(sealed, rows_max, 2, rows_max)
+    run = _like_sized(sealed, rows_max, width, _RATIO)
+    if not run and len(sealed) > settings.segments_max:
+        # Where none are alike, the two smallest: too many segments make each search slower.
+        run = _like_sized(sealed, rows_max, 2, rows_max)
     return Work(Reason.MERGE, run, sealed_seq) if run else None
 
 
@@ -154,9 +159,10 @@ def _name(segment: SegmentView) -> str:
     return "" if segment.sealed is None else segment.sealed.name
 
 
-_RATIO = 3
+_RATIO = 6
 """Segments are merged if the largest is at most so many times as large as the others together: so
-each merge adds a quarter to the largest at least, and a point is copied O(log n) times."""
+each merge adds a sixth to the largest at least, and a point is copied O(log n) times. Of the
+largest nothing is inserted anew: its graph goes on, and copying a row costs a sixth of that."""
 
 _QUIET_RATIO = 16
 """The same while nobody writes, when copying more for one segment fewer is worth it."""
