@@ -1,4 +1,5 @@
-"""The rules of every test: nothing is skipped. What cannot run here fails and says so."""
+"""The rules of every test: nothing is skipped, what cannot run here fails and says so, and a whole
+run is shared out among processes."""
 
 from __future__ import annotations
 
@@ -7,6 +8,9 @@ from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+
+from tests import sharing
 
 # Examples are the same in every run, and no clock of a busy machine decides. Others are looked for
 # with `--hypothesis-profile seeking`, as `poe soak` does.
@@ -42,3 +46,22 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} was skipped, and no test may be: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """What `-n auto` means."""
+    return sharing.processes(config)
+
+
+@pytest.hookimpl
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> sharing.Sharing:
+    """Who runs what."""
+    return sharing.Sharing(config, log)
+
+
+@pytest.hookimpl
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a process of several, what takes longest comes first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: sharing.place(sharing.unit(item.nodeid)))
