@@ -19,7 +19,7 @@ _NUMBERS = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An empty database that the role of the application owns."""
+    """A database that the role of the application owns."""
 
     name: str
     url: str
@@ -28,6 +28,11 @@ class Database:
     def backup(self) -> Database:
         """A copy of the database's files as they are now. Nobody may be connected."""
         return create_database(self.admin_url, self.url, template=self.name)
+
+    def drop(self) -> None:
+        """Removes it, and whoever is connected."""
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {self.name} WITH (FORCE)".encode())
 
 
 def create_database(admin_url: str, url: str, template: str = "template1") -> Database:

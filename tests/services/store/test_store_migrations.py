@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from engine.errors import FailedPrecondition
+from services.local.postgres import Postgres
 from services.store.migrate import Migration, migrate, shipped
-from tests.services.store.stored import Database
+from tests.services.store.stored import Database, create_database
 
 _OPEN = """
 import asyncio, sys
@@ -20,6 +21,12 @@ async def main():
     await store.close()
 asyncio.run(main())
 """
+
+
+@pytest.fixture
+def database(server: Postgres) -> Database:
+    """Of no version."""
+    return create_database(server.admin_url, server.url)
 
 
 def test_four_processes_may_start_at_once(database: Database) -> None:
