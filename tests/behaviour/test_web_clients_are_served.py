@@ -150,23 +150,32 @@ async def test_sse_is_read_while_it_is_written(
 ) -> None:
     given = Given(split_rungs["rest"])
     collection = await given.text_collection()
-    text = "\n\n".join(f"Paragraph {i} of {new_id()} tells of the sea." for i in range(150))
-    stored = await given.document(collection, text, "sea.txt")
+    for _ in range(5):  # on a busy machine the work may be done before anybody reads
+        text = "\n\n".join(f"Paragraph {i} of {new_id()} tells of the sea." for i in range(150))
+        stored = await given.document(collection, text, "sea.txt")
+        states, arrived_s = await states_of(split_mesh, stored.ingest_job.name)
+        assert states[-1] == "STATE_SUCCEEDED"
+        if "STATE_RUNNING" in states:
+            break
+    assert "STATE_RUNNING" in states
+    assert arrived_s[-1] - arrived_s[0] > 0.2
+
+
+async def states_of(split_mesh: SplitMesh, job: str) -> tuple[list[str], list[float]]:
+    """What a job goes through, as server-sent events, and when each arrives."""
     states: list[str] = []
     arrived_s: list[float] = []
     loop = asyncio.get_running_loop()
     async with (
         httpx.AsyncClient(base_url=split_mesh.url, timeout=60) as http,
-        http.stream("GET", f"/v1/{stored.ingest_job.name}:watch") as answer,
+        http.stream("GET", f"/v1/{job}:watch") as answer,
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
         async for line in answer.aiter_lines():
             if line:
                 states.append(json.loads(line.removeprefix("data: "))["ingestJob"]["state"])
                 arrived_s.append(loop.time())
-    assert states[-1] == "STATE_SUCCEEDED"
-    assert "STATE_RUNNING" in states
-    assert arrived_s[-1] - arrived_s[0] > 0.2
+    return states, arrived_s
 
 
 async def test_failures_of_the_gateway_itself_have_the_same_form(split_mesh: SplitMesh) -> None:
