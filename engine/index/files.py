@@ -10,6 +10,7 @@ What is true:
   renamed, and the directory synced. Who finds a name after a crash finds a whole file.
 - A file whose SHA-256 is known is compared with it, and one that stands alone with the CRC-32 of
   each array, where its reader asks for it. Equal arrays and facts give equal bytes.
+- A whole file is never written to, and its mode says so.
 - What is not such a file, or not whole, is DataLoss with the reason; no offset in it is trusted.
 """
 
@@ -145,6 +146,8 @@ class ArrayWriter:
         self._write(footer)
         self._write(_TAIL.pack(zlib.crc32(footer), len(footer), _CLOSING))
         self._file.flush()
+        # Read by map from now on: who cut it in place would end every reader with SIGBUS.
+        os.fchmod(self._file.fileno(), 0o400)
         os.fsync(self._file.fileno())
         self._file.close()
         self._partial.rename(self.path)

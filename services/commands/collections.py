@@ -1,13 +1,15 @@
-"""`ragmesh collections`: list, create, show, update, delete; and what `snapshots` has of them."""
+"""`ragmesh collections`: list, create, show, update, delete; and what other modules have."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands import options, reembed, snapshots
+from services.commands import archives, options, reembed, snapshots
+from services.commands import collection_settings as settings
+from services.commands.collection_shown import show_changes, show_collection
 from services.commands.connect import find_address
 from services.commands.output import print_json, stderr, stdout
 
@@ -15,15 +17,16 @@ if TYPE_CHECKING:
     from ragmesh import Client
 
 app = typer.Typer(
-    help="List, create, show, update, compact, keep, restore and delete collections.",
+    help="List, create, show, update, compact, keep, restore, export, import and delete.",
     pretty_exceptions_enable=False,
 )
 app.command("compact")(snapshots.compact)
 app.command("restore")(snapshots.restore)
+app.command("export")(archives.export)
+app.command("import")(archives.bring)
 app.command("reembed")(reembed.reembed)
 app.add_typer(snapshots.app, name="snapshot")
 _Id = Annotated[str, typer.Argument(help="Id of the collection, such as `papers`.")]
-_Storage = Literal["float32", "float16", "int8"]
 
 
 def _client(address: str, data_dir: options.DataDir) -> Client:
@@ -74,31 +77,50 @@ def show_all(
 @app.command("create")
 def create(
     collection: _Id,
-    dimensions: Annotated[
-        int, typer.Option(min=0, help="Of vectors of your own; 0 takes the default model.")
-    ] = 0,
-    language: Annotated[str, typer.Option(help="Of the words, such as `en`.")] = "",
-    vector_storage: Annotated[
-        _Storage, typer.Option(help="How vectors are kept where they are searched.")
-    ] = "float32",
-    token_store: Annotated[
-        bool,
-        typer.Option(
-            "--token-store",
-            help="Keep a small vector of every token, to rerank by: 91 KB an abstract.",
-        ),
-    ] = False,
+    model: settings.Model = "",
+    dimensions: settings.Dimensions = 0,
+    metric: settings.Metric = "cosine",
+    language: settings.Language = "",
+    token_store: settings.TokenStore = False,
+    display_name: settings.DisplayName = None,
+    vector_storage: settings.VectorStorage = None,
+    rerank_model: settings.RerankModel = None,
+    chunk_tokens_max: settings.ChunkTokensMax = None,
+    chunk_overlap_tokens: settings.ChunkOverlapTokens = None,
+    hnsw_m: settings.HnswM = None,
+    hnsw_ef_construction: settings.HnswEfConstruction = None,
+    hnsw_ef_search: settings.HnswEfSearch = None,
+    limit_max: settings.LimitMax = None,
+    ef_search_max: settings.EfSearchMax = None,
+    upsert_points_max: settings.UpsertPointsMax = None,
+    payload_bytes_max: settings.PayloadBytesMax = None,
+    filter_conditions_max: settings.FilterConditionsMax = None,
+    points_max: settings.PointsMax = None,
+    bytes_max: settings.BytesMax = None,
+    searches_per_second: settings.SearchesPerSecond = None,
+    writes_per_second: settings.WritesPerSecond = None,
+    recall_sample_share: settings.RecallSampleShare = None,
+    recall_target: settings.RecallTarget = None,
     address: options.Address = "",
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
     """Make a collection."""
+    given = dict(locals())
     with _client(address, data_dir) as client:
         made = client.create_collection(
             collection,
+            display_name=display_name or "",
+            embedding_model=model,
             dimensions=dimensions,
+            metric=metric,
             language=language,
-            vector_storage=vector_storage,
+            chunking=settings.chunking_of(given),
+            hnsw=settings.hnsw_of(given),
+            limits=settings.limits_of(given),
+            recall=settings.recall_of(given),
+            rerank_model=rerank_model or "",
+            vector_storage=vector_storage or "float32",
             token_store=token_store,
         )
     if json:
@@ -114,44 +136,60 @@ def show(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    """Show one collection and its figures."""
+    """Show one collection, its figures, and how much of the truth its searches find."""
     with _client(address, data_dir) as client:
         found = client.get_collection(collection)
         stats = client.get_collection_stats(collection)
     if json:
         print_json({**asdict(found), "stats": asdict(stats)})
-        return
-    from rich.table import Table
-
-    table = Table(show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in {**asdict(found), **asdict(stats)}.items():
-        table.add_row(name.replace("_", " "), str(value))
-    stdout().print(table)
+    else:
+        show_collection(found, stats)
 
 
 @app.command("update")
 def update(
     collection: _Id,
-    vector_storage: Annotated[
-        _Storage,
-        typer.Option(
-            help="How vectors are kept where they are searched. Tried first on those that are "
-            "there, and refused where searches would find less."
-        ),
-    ],
+    display_name: settings.DisplayName = None,
+    vector_storage: settings.VectorStorage = None,
+    rerank_model: settings.RerankModel = None,
+    chunk_tokens_max: settings.ChunkTokensMax = None,
+    chunk_overlap_tokens: settings.ChunkOverlapTokens = None,
+    hnsw_m: settings.HnswM = None,
+    hnsw_ef_construction: settings.HnswEfConstruction = None,
+    hnsw_ef_search: settings.HnswEfSearch = None,
+    limit_max: settings.LimitMax = None,
+    ef_search_max: settings.EfSearchMax = None,
+    upsert_points_max: settings.UpsertPointsMax = None,
+    payload_bytes_max: settings.PayloadBytesMax = None,
+    filter_conditions_max: settings.FilterConditionsMax = None,
+    points_max: settings.PointsMax = None,
+    bytes_max: settings.BytesMax = None,
+    searches_per_second: settings.SearchesPerSecond = None,
+    writes_per_second: settings.WritesPerSecond = None,
+    recall_sample_share: settings.RecallSampleShare = None,
+    recall_target: settings.RecallTarget = None,
     address: options.Address = "",
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    """Change a collection's settings."""
+    """Change a collection's settings; those that are not named stay."""
+    given = dict(locals())
     with _client(address, data_dir) as client:
-        changed = client.update_collection(collection, vector_storage=vector_storage)
+        found = client.get_collection(collection)
+        changed = client.update_collection(
+            collection,
+            display_name=display_name,
+            chunking=settings.chunking_of(given, found.chunking),
+            hnsw=settings.hnsw_of(given, found.hnsw),
+            limits=settings.limits_of(given, found.limits),
+            recall=settings.recall_of(given, found.recall),
+            rerank_model=rerank_model,
+            vector_storage=vector_storage,
+        )
     if json:
         print_json(asdict(changed))
     else:
-        stdout().print(f"[bold]{_id(changed.name)}[/] keeps vectors as {changed.vector_storage}")
+        show_changes(found, changed)
 
 
 @app.command("delete")

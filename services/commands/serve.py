@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import sys
@@ -80,6 +81,8 @@ def serve(
         store__redis_url=redis_url,
     )
     configure(settings.log_level)
+    # Where a signal ends the node, as when a segment file is cut under it, the log says where.
+    faulthandler.enable()
     # A search waits at most so long for a thread that applies writes to let go of the interpreter.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*COLLECTIONS)

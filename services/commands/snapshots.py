@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from engine.errors import InvalidField
+from services.commands import collection_settings as settings
 from services.commands import options
 from services.commands.connect import find_address
 from services.commands.output import print_json, stderr, stdout
@@ -50,7 +51,7 @@ def compact(
 
     Exits with 1 if searches would have found less, so that nothing was changed.
     """
-    with _client(address, data_dir) as client:
+    with open_client(address, data_dir) as client:
         receipt = _patiently(
             f"compacting {collection}",
             timeout_s,
@@ -75,12 +76,12 @@ def create(
     json: options.Json = False,
 ) -> None:
     """Keep a collection as it is now."""
-    with _client(address, data_dir) as client:
+    with open_client(address, data_dir) as client:
         made = client.create_snapshot(collection, snapshot_id, timeout_s=600)
     if json:
         print_json(asdict(made))
     else:
-        stdout().print(f"kept [bold]{_short(made.name)}[/] ({made.points} points)")
+        stdout().print(f"kept [bold]{short_name(made.name)}[/] ({made.points} points)")
 
 
 @app.command("list")
@@ -91,7 +92,7 @@ def show_all(
     json: options.Json = False,
 ) -> None:
     """List a collection's snapshots."""
-    with _client(address, data_dir) as client:
+    with open_client(address, data_dir) as client:
         found = list(client.list_snapshots(collection))
     if json:
         print_json({"snapshots": [asdict(one) for one in found]})
@@ -109,8 +110,8 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Show one snapshot."""
-    with _client(address, data_dir) as client:
-        found = client.get_snapshot(_name(snapshot))
+    with open_client(address, data_dir) as client:
+        found = client.get_snapshot(snapshot_name_of(snapshot))
     if json:
         print_json(asdict(found))
     else:
@@ -125,31 +126,37 @@ def delete(
     json: options.Json = False,
 ) -> None:
     """Delete a snapshot; its collection stays as it is."""
-    name = _name(snapshot)
-    with _client(address, data_dir) as client:
+    name = snapshot_name_of(snapshot)
+    with open_client(address, data_dir) as client:
         client.delete_snapshot(name)
     if json:
         print_json({"deleted": name})
     else:
-        stdout().print(f"deleted [bold]{_short(name)}[/]")
+        stdout().print(f"deleted [bold]{short_name(name)}[/]")
 
 
 def restore(
     snapshot: _Snapshot,
     collection: Annotated[str, typer.Argument(help="Id of the new collection.")],
+    points_max: settings.PointsMax = None,
+    bytes_max: settings.BytesMax = None,
     timeout_s: _Timeout = 3_600,
     address: options.Address = "",
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    """Make a new collection of a snapshot."""
-    name, request_id = _name(snapshot), str(uuid.uuid4())
-    with _client(address, data_dir) as client:
+    """Make a new collection of a snapshot.
+
+    A limit that is named here replaces all limits that the collection had.
+    """
+    limits = settings.limits_of({"points_max": points_max, "bytes_max": bytes_max})
+    name, request_id = snapshot_name_of(snapshot), str(uuid.uuid4())
+    with open_client(address, data_dir) as client:
         restored = _patiently(
-            f"restoring {_short(name)}",
+            f"restoring {short_name(name)}",
             timeout_s,
             lambda seconds: client.restore_snapshot(
-                name, collection, request_id=request_id, timeout_s=seconds
+                name, collection, limits=limits, request_id=request_id, timeout_s=seconds
             ),
         )
     if json:
@@ -158,7 +165,8 @@ def restore(
         stdout().print(f"restored [bold]{collection}[/] ({restored.points} points)")
 
 
-def _client(address: str, data_dir: options.DataDir) -> Client:
+def open_client(address: str, data_dir: options.DataDir) -> Client:
+    """A client of the mesh that is meant."""
     found_address = find_address(address, data_dir)
     from ragmesh import Client
 
@@ -208,11 +216,11 @@ def _show_table(found: list[Snapshot]) -> None:
         table.add_column(name, overflow="fold")
     for one in found:
         made = "" if one.create_time is None else f"{one.create_time:%Y-%m-%d %H:%M}"
-        table.add_row(_short(one.name), str(one.points), str(one.size_kib), one.watermark, made)
+        table.add_row(short_name(one.name), str(one.points), str(one.size_kib), one.watermark, made)
     stdout().print(table)
 
 
-def _name(snapshot: str) -> str:
+def snapshot_name_of(snapshot: str) -> str:
     """`collections/{id}/snapshots/{id}` from itself or from `{id}/{id}`."""
     parts = snapshot.split("/")
     if len(parts) == 4:
@@ -226,6 +234,7 @@ def _name(snapshot: str) -> str:
     return f"collections/{parts[0]}/snapshots/{parts[1]}"
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """`{id}/{id}` of a snapshot's name."""
     _, collection, _, snapshot = name.split("/")
     return f"{collection}/{snapshot}"

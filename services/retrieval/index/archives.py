@@ -62,6 +62,11 @@ class Archives:
         self._threads = threads
         self._at_once = 0
 
+    @property
+    def root(self) -> Path:
+        """Where scratch folders are, while they are."""
+        return self._loader.root
+
     @asynccontextmanager
     async def given(
         self, snapshot: Snapshot, about: dict[str, Any]

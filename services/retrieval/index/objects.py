@@ -290,6 +290,7 @@ def _copy(source: Path, part: Path) -> str:
             hashed.update(piece)
             written.write(piece)
         written.flush()
+        os.fchmod(written.fileno(), 0o400)
         os.fsync(written.fileno())
     return hashed.hexdigest()
 

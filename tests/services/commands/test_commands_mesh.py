@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from collections.abc import Iterator
@@ -120,6 +121,80 @@ def test_a_collection_is_kept_compacted_and_restored(mesh: Up, facts: Path) -> N
     error = failure(run(mesh.home, "collections", "restore", "first", "more", "--json"))
     assert "papers/monday" in error["message"]
     result(run(mesh.home, "collections", "delete", "again", "--yes", "--json"))
+
+
+def test_a_collection_leaves_as_a_file_and_comes_back(
+    mesh: Up, facts: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "facts.snapshot"
+    out = result(run(mesh.home, "collections", "export", "facts", str(file), "--json"))
+    assert out["size_bytes"] == file.stat().st_size
+    assert out["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert not result(run(mesh.home, "collections", "snapshot", "list", "facts", "--json"))[
+        "snapshots"
+    ]
+    error = failure(run(mesh.home, "collections", "export", "facts", str(file), "--json"))
+    assert "--replace" in error["message"]
+    full = ("collections", "import", str(file), "back", "--points-max", "1", "--json")
+    assert failure(run(mesh.home, *full))["reason"] == "LIMIT_REACHED"
+    back = result(run(mesh.home, "collections", "import", str(file), "back", "--json"))
+    assert back["points"] == out["snapshot"]["points"] > 0
+    found = result(run(mesh.home, "search", "lighthouse", "-c", "back", "-n", "1", "--json"))
+    assert "lighthouse" in found["hits"][0]["text"].lower()
+    file.write_bytes(file.read_bytes()[:-1])
+    error = failure(run(mesh.home, "collections", "import", str(file), "more", "--json"))
+    assert error["reason"] == "DATA_CORRUPTED"
+    result(run(mesh.home, "collections", "delete", "back", "--yes", "--json"))
+
+
+def test_a_copy_of_a_snapshot_goes_on_where_it_broke_off(
+    mesh: Up, facts: Path, tmp_path: Path
+) -> None:
+    result(run(mesh.home, "collections", "snapshot", "create", "facts", "out", "--json"))
+    first, second = tmp_path / "first", tmp_path / "second"
+    whole = result(run(mesh.home, "collections", "export", "facts/out", str(first), "--json"))
+    part = second.with_name("second.part")
+    part.write_bytes(first.read_bytes()[:1_000])
+    again = result(run(mesh.home, "collections", "export", "facts/out", str(second), "--json"))
+    assert again["sha256"] == whole["sha256"] and not part.exists()
+    assert second.read_bytes() == first.read_bytes()
+    part.write_bytes(b"x" * 1_000)
+    error = failure(
+        run(mesh.home, "collections", "export", "facts/out", str(second), "--replace", "--json")
+    )
+    assert error["reason"] == "DATA_CORRUPTED" and not part.exists()
+    result(run(mesh.home, "collections", "snapshot", "delete", "facts/out", "--json"))
+
+
+def test_every_setting_of_a_collection_can_be_said_and_changed(mesh: Up) -> None:
+    made = result(
+        run(
+            *(mesh.home, "collections", "create", "tuned", "--dimensions", "4", "--metric", "dot"),
+            *("--display-name", "Tuned", "--hnsw-m", "20", "--points-max", "100"),
+            *("--limit-max", "50", "--recall-target", "0.9", "--chunk-tokens-max", "100"),
+            *("--vector-storage", "float16", "--json"),
+        )
+    )
+    assert (made["metric"], made["display_name"], made["hnsw"]["m"]) == ("dot", "Tuned", 20)
+    assert (made["limits"]["points_max"], made["limits"]["limit_max"]) == (100, 50)
+    assert (made["recall"]["target"], made["chunking"]["tokens_max"]) == (0.9, 100)
+    changed = result(
+        run(
+            *(mesh.home, "collections", "update", "tuned", "--limit-max", "60"),
+            *("--recall-sample-share", "0.5", "--hnsw-ef-search", "90", "--json"),
+        )
+    )
+    # What is not named stays.
+    assert (changed["limits"]["points_max"], changed["limits"]["limit_max"]) == (100, 60)
+    assert changed["recall"] == {"sample_share": 0.5, "target": 0.9}
+    assert (changed["hnsw"]["m"], changed["hnsw"]["ef_search"]) == (20, 90)
+    shown = result(run(mesh.home, "collections", "show", "tuned", "--json"))
+    assert shown["recall"]["target"] == 0.9 and shown["stats"]["points"] == 0
+    plain = run(mesh.home, "collections", "show", "tuned")
+    assert "limits points max" in plain.stdout and "recall target" in plain.stdout
+    update = run(mesh.home, "collections", "update", "tuned", "--points-max", "7")
+    assert "limits points max: 100 → 7" in update.stdout
+    result(run(mesh.home, "collections", "delete", "tuned", "--yes", "--json"))
 
 
 def test_a_collection_comes_to_keep_its_vectors_otherwise(mesh: Up) -> None:

@@ -150,6 +150,7 @@ async def test_an_object_damaged_for_every_node_is_sealed_again_from_the_log(
         path = files(node, "*.segment")[0]
         data = path.read_bytes()
         place = next(one for one in places_of(data) if one.what.startswith(kind))
+        path.chmod(0o600)
         with path.open("r+b") as file:
             file.write(flipped(data, place.offset))
         lost = path.name.removesuffix(".segment")
@@ -173,6 +174,7 @@ async def test_a_segment_damaged_under_a_running_node_becomes_no_part_of_another
     path = files(node, "*.segment")[0]
     data = path.read_bytes()
     place = next(one for one in places_of(data) if one.what == "rows.seqs")
+    path.chmod(0o600)
     with path.open("r+b") as file:
         file.write(flipped(data, place.offset))
     with pytest.raises(BuildFailed, match="SHA-256"):

@@ -84,6 +84,7 @@ def damage_nothing(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
+    path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1])
 
 

@@ -339,12 +339,12 @@ class RetrievalServiceServicer(object):
 
     def ImportSnapshot(self, request_iterator, context):
         """Makes a new collection of a file that ExportSnapshot gave, all of it or nothing; a call that
-        ends early leaves nothing. What the file says is checked like requests that say it: nothing of
-        it is trusted, its graphs are built anew. Nothing is embedded: a model that the collection names
-        must be here, with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in
-        which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
-        FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
-        with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+        ends early leaves nothing. What the file says is checked like requests that say it, and its
+        graphs are built anew. Nothing is embedded: a model that the collection names must be here,
+        with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in which
+        object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND, FINGERPRINT_MISMATCH,
+        REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room with LIMIT_REACHED,
+        INDEX_MEMORY_FULL or QUEUE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

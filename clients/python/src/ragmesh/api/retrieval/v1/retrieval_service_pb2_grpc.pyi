@@ -115,12 +115,12 @@ class RetrievalServiceStub:
     """
     ImportSnapshot: _grpc.StreamUnaryMultiCallable[_retrieval_service_pb2.ImportSnapshotRequest, _retrieval_service_pb2.ImportSnapshotResponse]
     """Makes a new collection of a file that ExportSnapshot gave, all of it or nothing; a call that
-    ends early leaves nothing. What the file says is checked like requests that say it: nothing of
-    it is trusted, its graphs are built anew. Nothing is embedded: a model that the collection names
-    must be here, with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in
-    which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
-    FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
-    with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+    ends early leaves nothing. What the file says is checked like requests that say it, and its
+    graphs are built anew. Nothing is embedded: a model that the collection names must be here,
+    with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in which
+    object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND, FINGERPRINT_MISMATCH,
+    REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room with LIMIT_REACHED,
+    INDEX_MEMORY_FULL or QUEUE_FULL.
     """
     StartMigration: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.StartMigrationRequest, _retrieval_service_pb2.StartMigrationResponse]
     """Begins to build a second index of a collection beside its first one: with another embedding
@@ -233,12 +233,12 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     """
     ImportSnapshot: _aio.StreamUnaryMultiCallable[_retrieval_service_pb2.ImportSnapshotRequest, _retrieval_service_pb2.ImportSnapshotResponse]  # type: ignore[assignment]
     """Makes a new collection of a file that ExportSnapshot gave, all of it or nothing; a call that
-    ends early leaves nothing. What the file says is checked like requests that say it: nothing of
-    it is trusted, its graphs are built anew. Nothing is embedded: a model that the collection names
-    must be here, with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in
-    which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
-    FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
-    with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+    ends early leaves nothing. What the file says is checked like requests that say it, and its
+    graphs are built anew. Nothing is embedded: a model that the collection names must be here,
+    with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in which
+    object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND, FINGERPRINT_MISMATCH,
+    REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room with LIMIT_REACHED,
+    INDEX_MEMORY_FULL or QUEUE_FULL.
     """
     StartMigration: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.StartMigrationRequest, _retrieval_service_pb2.StartMigrationResponse]  # type: ignore[assignment]
     """Begins to build a second index of a collection beside its first one: with another embedding
@@ -474,12 +474,12 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_service_pb2.ImportSnapshotResponse, _abc.Awaitable[_retrieval_service_pb2.ImportSnapshotResponse]]:
         """Makes a new collection of a file that ExportSnapshot gave, all of it or nothing; a call that
-        ends early leaves nothing. What the file says is checked like requests that say it: nothing of
-        it is trusted, its graphs are built anew. Nothing is embedded: a model that the collection names
-        must be here, with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in
-        which object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND,
-        FINGERPRINT_MISMATCH, REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room
-        with LIMIT_REACHED, INDEX_MEMORY_FULL or QUEUE_FULL.
+        ends early leaves nothing. What the file says is checked like requests that say it, and its
+        graphs are built anew. Nothing is embedded: a model that the collection names must be here,
+        with the fingerprint that it had. Fails with DATA_CORRUPTED (at which byte, or in which
+        object), INVALID_FIELD, COLLECTION_EXISTS, EMBEDDING_MODEL_NOT_FOUND, FINGERPRINT_MISMATCH,
+        REQUEST_ID_REUSED, DEADLINE_EXCEEDED or INDEX_UNAVAILABLE; for want of room with LIMIT_REACHED,
+        INDEX_MEMORY_FULL or QUEUE_FULL.
         """
 
     @_abc_1.abstractmethod
