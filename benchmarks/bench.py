@@ -10,11 +10,12 @@ from functools import cached_property
 from types import TracebackType
 
 import numpy as np
-from ragmesh import Client, Point
+from ragmesh import Client, HnswSettings, Point
 
 from benchmarks import fused, sentences
 from benchmarks.data import DataMissing, Matrix, RetrievalSet, VectorSet, clustered, scifact
 from benchmarks.mesh import RunningMesh, running_mesh
+from benchmarks.requests import SEARCH_EF
 from benchmarks.settled import until_settled
 from services.local.mesh import Addresses
 
@@ -151,7 +152,9 @@ class Bench:
     def _load(self, vectors: VectorSet, source: str) -> LoadedVectors:
         client, points = self.client, vectors.points
         self.say(f"upserting {len(points):,} points")
-        client.create_collection(COLLECTION, dimensions=points.shape[1])
+        client.create_collection(
+            COLLECTION, dimensions=points.shape[1], hnsw=HnswSettings(ef_search=SEARCH_EF)
+        )
         begin_s = time.perf_counter()
         client.upsert_points(COLLECTION, as_points(points))
         upsert_s = time.perf_counter() - begin_s

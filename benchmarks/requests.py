@@ -17,6 +17,9 @@ from benchmarks.data import Matrix
 
 M, EF_CONSTRUCTION, EF, K = 16, 100, 64, 10
 """The defaults of a collection, given to peers as well."""
+SEARCH_EF = 128
+"""The beam of the suite `search`, for all sides: 64 finds 0.991 of the ten nearest of 1,000
+sentences that were left out of a graph of SciFact's others, 128 finds 0.997 of them."""
 SERVICE = "/ragmesh.api.retrieval.v1.RetrievalService"
 SEARCH = f"{SERVICE}/SearchCollection"
 BATCH_SEARCH = f"{SERVICE}/BatchSearchCollection"

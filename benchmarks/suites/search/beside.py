@@ -15,7 +15,7 @@ from benchmarks.clients import Clients, Found, ask_in_turns
 from benchmarks.data import VectorSet
 from benchmarks.metrics import recall_by_score
 from benchmarks.report import Comparison, Figure, SuiteReport, Target
-from benchmarks.requests import EF, EF_CONSTRUCTION, M
+from benchmarks.requests import EF_CONSTRUCTION, SEARCH_EF, M
 from benchmarks.timing import Series
 
 
@@ -28,7 +28,7 @@ def run(bench: Bench) -> SuiteReport:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ragmesh-bench-")))
         clients = Clients(bench, stack, folder)
         clients.start("sdk", address=bench.mesh.nodes[0], collection=COLLECTION)
-        chroma = clients.start("chroma", m=M, ef_construction=EF_CONSTRUCTION, ef=EF)
+        chroma = clients.start("chroma", m=M, ef_construction=EF_CONSTRUCTION, ef=SEARCH_EF)
         fill_s = float("nan")
         if chroma is not None:
             bench.say(f"filling Chroma with {len(data.points):,} points")

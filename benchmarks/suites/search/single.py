@@ -28,7 +28,7 @@ from benchmarks.mesh import HandlerTime
 from benchmarks.metrics import recall_by_score
 from benchmarks.rates import Rates, rounds_in_turns
 from benchmarks.report import Comparison, Figure, SuiteReport, Target
-from benchmarks.requests import EF, EF_CONSTRUCTION, K, M, search_request
+from benchmarks.requests import EF_CONSTRUCTION, SEARCH_EF, K, M, search_request
 from benchmarks.timing import Series, Side, in_turns
 
 
@@ -73,7 +73,7 @@ def run(bench: Bench) -> SuiteReport:
             "points": f"{len(data.points):,} x {data.points.shape[1]} ({loaded.source})",
             "M": M,
             "ef_construction": EF_CONSTRUCTION,
-            "ef": EF,
+            "ef": SEARCH_EF,
             "top": K,
             "segments": loaded.segments,
             "buffered": loaded.buffered,
@@ -114,7 +114,7 @@ def _measure(
 ) -> Measured:
     with (
         tempfile.TemporaryDirectory(prefix="ragmesh-bench-") as folder,
-        bare_server(raw, EF, Path(folder)) as bare_address,
+        bare_server(raw, SEARCH_EF, Path(folder)) as bare_address,
         grpc.insecure_channel(bare_address) as bare_channel,
         grpc.insecure_channel(bench.mesh.nodes[0]) as channel,
     ):
@@ -179,7 +179,7 @@ def raw_index(data: VectorSet) -> hnswlib.Index:
     index = hnswlib.Index("cosine", data.points.shape[1])
     index.init_index(len(data.points), M=M, ef_construction=EF_CONSTRUCTION)
     index.add_items(data.points, num_threads=len(os.sched_getaffinity(0)))
-    index.set_ef(EF)
+    index.set_ef(SEARCH_EF)
     index.set_num_threads(1)
     return index
 
