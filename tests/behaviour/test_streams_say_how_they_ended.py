@@ -90,6 +90,26 @@ async def test_what_fails_at_once_fails_the_call(rung: Rung) -> None:
 
 async def test_a_watched_job_moves_forward_and_ends(rung: Rung, given: Given) -> None:
     collection = await given.text_collection()
+    for _ in range(5):  # on a busy machine the work may be done before anybody reads
+        seen, over_s = await watched(rung, given, collection)
+        states = [job.state for job in seen]
+        assert states == sorted(states), "a job never goes back"
+        assert states[-1] == JOB.STATE_SUCCEEDED
+        assert JOB.STATE_SUCCEEDED not in states[:-1]
+        stages = [job.stage for job in seen]
+        assert stages == sorted(stages)
+        done = [job.passages_done for job in seen]
+        assert done == sorted(done)
+        assert seen[-1].passages_done == seen[-1].passages_total > 10
+        if len(seen) >= 3 and over_s > 0.2:
+            return
+    raise AssertionError("events come all at the end, not while it works")
+
+
+async def watched(
+    rung: Rung, given: Given, collection: str
+) -> tuple[list[ingest_job_pb2.IngestJob], float]:
+    """What a job went through, and how long after the first event the last one came."""
     # New words: a text that was ingested before is searchable at once.
     text = "\n\n".join(f"{FACTS} {new_id()} said so {i} times." for i in range(60))
     stored = await given.document(collection, text, "long.txt")
@@ -99,17 +119,7 @@ async def test_a_watched_job_moves_forward_and_ends(rung: Rung, given: Given) ->
     async for event in rung.stream("WatchIngestJob", watch, timeout_s=60):
         seen.append(event.ingest_job)
         arrivals_s.append(time.monotonic())
-    states = [job.state for job in seen]
-    assert states == sorted(states), "a job never goes back"
-    assert states[-1] == JOB.STATE_SUCCEEDED
-    assert JOB.STATE_SUCCEEDED not in states[:-1]
-    stages = [job.stage for job in seen]
-    assert stages == sorted(stages)
-    done = [job.passages_done for job in seen]
-    assert done == sorted(done)
-    assert seen[-1].passages_done == seen[-1].passages_total > 10
-    assert len(seen) >= 3
-    assert arrivals_s[-1] - arrivals_s[0] > 0.2, "events come while it works, not all at the end"
+    return seen, arrivals_s[-1] - arrivals_s[0]
 
 
 async def test_watching_a_finished_job_says_so_once(rung: Rung, given: Given) -> None:

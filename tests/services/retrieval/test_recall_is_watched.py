@@ -68,7 +68,7 @@ class Watched:
         before = _wanted()
         asked = Query(query.vector, filter=query.filter, beams=Beams.of(row.beams))
         self.watch.offer(row, view, asked)
-        for _ in range(2_000):
+        for _ in range(20_000):
             await asyncio.sleep(0.001)
             if _wanted() > before:
                 return row
@@ -206,4 +206,4 @@ async def test_beams_that_one_node_learned_are_those_of_all(
             await asyncio.sleep(0.02)
         row = await room.indexes.collection("default", collection.id, call)
         assert row.beams == [96, 0, 0, EXACT, 0]
-    assert time.monotonic() - begin_s < 3
+    assert time.monotonic() - begin_s < 10  # every two seconds a node looks
