@@ -7,13 +7,18 @@ import asyncio
 import contextlib
 import json
 import os
+import selectors
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from engine.errors import IndexUnavailable
 from engine.types import JsonValue
@@ -79,6 +84,7 @@ class Builder:
         self._nice = nice
         self._wall_s = wall_s
         self._slots = asyncio.Semaphore(parallel)
+        self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="build")
         self._running: set[asyncio.Task[BuiltFile]] = set()
         self._closed = False
 
@@ -111,6 +117,7 @@ class Builder:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        self._threads.shutdown(wait=False)
 
     async def _build(self, job: Mapping[str, JsonValue], out: Path) -> BuiltFile:
         start_s = time.monotonic()
@@ -132,37 +139,76 @@ class Builder:
             raise
 
     async def _run(self, job_file: str, out: Path) -> tuple[bytes, str, int]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), str(self._nice)),
-            *(*self._argv, job_file),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=_ENVIRONMENT,
-            start_new_session=True,
-        )
-        assert process.stdout is not None and process.stderr is not None
+        launch = (sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), str(self._nice))
+        run = _Run((*launch, *self._argv, job_file))
+        running = asyncio.get_running_loop().run_in_executor(self._threads, run)
         try:
             async with asyncio.timeout(self._wall_s):
-                printed, said = await asyncio.gather(
-                    _tail(process.stdout, REPORT_BYTES_MAX), _tail(process.stderr, ERROR_BYTES_MAX)
-                )
-                code = await process.wait()
+                printed, said, code = await asyncio.shield(running)
         except TimeoutError:
             raise _failed(out, f"it was not done within {self._wall_s:g} s", 0) from None
         finally:
-            if process.returncode is None:
-                # Its session is its group, and not reaped it keeps the number.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            if not running.done():
+                run.kill()
+                await asyncio.wait([running])
         return printed, said.decode("utf-8", "replace").strip(), code
 
 
-async def _tail(stream: asyncio.StreamReader, bytes_max: int) -> bytes:
-    kept = b""
-    while piece := await stream.read(1 << 16):
-        kept = (kept + piece)[-bytes_max:]
+class _Run:
+    """One build, which a thread starts and listens to.
+
+    Not the loop: its way to start a process copies the tables of this one's memory, and holds the
+    GIL until the other program runs: for 20 ms no search was answered. The thread lives as long as
+    the builder, and so the kernel, which ends a build with the thread that started it, does not.
+    """
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._argv = argv
+        self._killed = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> tuple[bytes, bytes, int]:
+        """The ends of what it printed and of what it said, and its exit status."""
+        with subprocess.Popen(
+            self._argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_ENVIRONMENT,
+            start_new_session=True,
+        ) as process:
+            self._process = process
+            if self._killed.is_set():
+                self.kill()
+            assert process.stdout is not None and process.stderr is not None
+            printed, said = _tails(
+                (process.stdout, REPORT_BYTES_MAX), (process.stderr, ERROR_BYTES_MAX)
+            )
+        return printed, said, process.returncode
+
+    def kill(self) -> None:
+        """Ends it at once, or as soon as it has begun."""
+        self._killed.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            # Its session is its group, and not reaped it keeps the number.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _tails(*pipes: tuple[IO[bytes], int]) -> list[bytes]:
+    """The last so many bytes of each pipe, once all are closed at the other end."""
+    kept = [b""] * len(pipes)
+    with selectors.DefaultSelector() as selector:
+        for index, (pipe, _) in enumerate(pipes):
+            selector.register(pipe, selectors.EVENT_READ, index)
+        while selector.get_map():
+            for key, _ in selector.select():
+                piece = os.read(key.fd, 1 << 16)
+                if not piece:
+                    selector.unregister(key.fileobj)
+                index = key.data
+                kept[index] = (kept[index] + piece)[-pipes[index][1] :]
     return kept
 
 
