@@ -32,7 +32,7 @@ LONGEST = (
     SPLIT_MESH,
     ONE_NODE,
     "faults of a mesh",
-    "tests/services/ray/test_nodes_on_ray.py",
+    "tests/services/ray",
     "tests/services/local",
     "tests/services/commands",
     "tests/services/retrieval",
