@@ -33,6 +33,7 @@ _WRONG: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
+_WRONG_ROW: tuple[type[Exception], ...] = (InvalidVector, *_WRONG)
 
 
 class ForeignRows:
@@ -74,7 +75,7 @@ class ForeignRows:
                 spans = point.sentences.spans
                 if spans.min() < 0 or spans.max() > len(point.text):
                     raise ValueError("its sentences are not within its text")
-        except (InvalidVector, *_WRONG) as error:
+        except _WRONG_ROW as error:
             raise broken(self._name, f"row {position:,} cannot be read: {error}") from error
         return point
 
