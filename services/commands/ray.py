@@ -105,6 +105,27 @@ def nodes(
     os._exit(1 if failure else 0)  # calls to a Ray that is lost may still be waiting in threads
 
 
+@app.command("fill", hidden=True)
+def fill(
+    collection: Annotated[str, typer.Argument(help="Id of the collection.")],
+    address: Annotated[str, typer.Option(help="host:port of Ray's head.")],
+    actors: Annotated[int, typer.Option(help="At most.")],
+    cpus: Annotated[float, typer.Option(help="Of an actor.")],
+    json: options.Json = False,
+) -> None:
+    """Fill a collection's second index; run by `ragmesh collections reembed --ray`."""
+    from dataclasses import asdict
+
+    from services.commands.settings import load
+    from services.ray.reembed import reembed
+
+    def progress(done: int, ranges: int) -> None:
+        print_json({"done": done, "ranges": ranges})
+
+    filled = reembed(load(), collection, address, actors_max=actors, cpus=cpus, progress=progress)
+    print_json({"filled": asdict(filled)})
+
+
 async def _run(controller: Controller) -> str:
     """What went wrong, which is in the log too; empty for a stop that was asked for."""
     import logging

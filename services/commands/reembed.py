@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import FailedPrecondition
+from engine.errors import FailedPrecondition, ServiceUnavailable
 from services.commands import options
 from services.commands.connect import find_address
 from services.commands.output import print_json, stderr, stdout
+from services.commands.settings import load
 
 if TYPE_CHECKING:
     from ragmesh import Client, Migration
+
+    from services.config import Settings
 
 LOOK_S = 0.5
 PROBLEM_S = 30.0
@@ -33,9 +36,7 @@ def reembed(
     ef_construction: Annotated[
         int, typer.Option("--ef-construction", min=0, help="Candidates when a point is added.")
     ] = 0,
-    wait: Annotated[bool, typer.Option("--wait", help="Until the new index has everything.")] = (
-        False
-    ),
+    wait: Annotated[bool, typer.Option("--wait", help="Until it has everything.")] = False,
     flip: Annotated[
         bool, typer.Option("--flip", help="Wait, then have searches answered by the new index.")
     ] = False,
@@ -49,17 +50,28 @@ def reembed(
     end: Annotated[
         bool, typer.Option("--end", help="Remove the index that does not answer.")
     ] = False,
+    ray: Annotated[
+        str,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Fill the new index by a Ray Data job: host:port of its head. Needs "
+            "--postgres-url, and the settings of the models as a node has them.",
+        ),
+    ] = "",
+    ray_actors: Annotated[int, typer.Option(min=1, help="With --ray: actors at most.")] = 4,
+    ray_cpus: Annotated[float, typer.Option(min=0.1, help="With --ray: CPUs of an actor.")] = 1.0,
+    postgres_url: options.PostgresUrl = None,
     address: options.Address = "",
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    """Change a collection's embedding model or graph while it is used; without options, show how
-    far that is.
-
-    A second index is built beside the first one and gets every write too. Ctrl-C leaves it going.
-    """
+    """Change a collection's embedding model or graph while it is used, behind a second index that
+    gets every write too; without options, show how far that is. Ctrl-C leaves it going."""
     if roll_back and flip:
         raise typer.BadParameter("give one of --flip and --roll-back")
+    settings = load(data_dir=data_dir, store__postgres_url=postgres_url)
+    _require_postgres(settings, ray)
     found_address = find_address(address, data_dir)
     from ragmesh import Client
 
@@ -67,7 +79,12 @@ def reembed(
         if model or m or ef_construction:
             _start(client, collection, model, m, ef_construction)
         found = client.get_migration(collection)
-        if wait or flip:
+    filled = None
+    if ray:
+        # Between two clients: Ray forks, which gRPC does not like.
+        filled = _fill(settings, collection, ray, ray_actors, ray_cpus, quiet=json)
+    with Client(found_address) as client:
+        if wait or flip or ray:
             found = _waited(client, collection, quiet=json)
         if flip or roll_back:
             found = client.flip_migration(
@@ -76,9 +93,17 @@ def reembed(
         if end:
             client.end_migration(collection)
     if json:
-        print_json({**asdict(found), "ended": end})
+        print_json({**asdict(found), "ended": end, "ray": filled})
     else:
         _show(collection, found, ended=end)
+
+
+def _require_postgres(settings: Settings, ray: str) -> None:
+    if ray and not settings.store.postgres_url.get_secret_value():
+        raise FailedPrecondition(
+            "the job writes to PostgreSQL itself: give --postgres-url or "
+            "RAGMESH_STORE__POSTGRES_URL, as the nodes have it"
+        )
 
 
 def _start(client: Client, collection: str, model: str, m: int, ef_construction: int) -> None:
@@ -98,6 +123,48 @@ def _start(client: Client, collection: str, model: str, m: int, ef_construction:
             raise
         if ef_construction not in (0, present.hnsw.ef_construction):
             raise
+
+
+def _fill(
+    settings: Settings, collection: str, address: str, actors: int, cpus: float, *, quiet: bool
+) -> dict[str, int]:
+    """Has Ray fill the new index, in a process of its own; what it did. Raises ServiceUnavailable
+    with what it said."""
+    import subprocess
+    from json import loads
+
+    from services.config import to_environment
+    from services.local.process import environment, launch_argv, own_argv
+    from services.local.ray_parts import check_cluster, driver_environment
+
+    check_cluster(address)
+    words = ("--address", address, "--actors", str(actors), "--cpus", str(cpus), "--json")
+    job = subprocess.Popen(
+        launch_argv(own_argv("ray", "fill", collection, *words)),
+        env=environment({**to_environment(settings), **driver_environment(settings)}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    filled: dict[str, int] = {}
+    assert job.stdout is not None and job.stderr is not None
+    with job, stderr().status(f"filling the new index of {collection} on Ray …") as status:
+        for line in job.stdout:
+            said = loads(line) if line.startswith("{") else {}
+            filled = said.get("filled", filled)
+            if "done" in said and not quiet:
+                status.update(
+                    f"filled {said['done']} of {said['ranges']} ranges of {collection} on Ray …"
+                )
+        problem = job.stderr.read().strip().splitlines()[-1:] or ["it said nothing"]
+    if job.returncode == 0:
+        return filled
+    error = loads(problem[0]) if problem[0].startswith("{") else {}
+    raise ServiceUnavailable(
+        error.get("error", {}).get("message", f"the job on Ray failed: {problem[0]}"),
+        metadata={"status": job.returncode},
+    )
 
 
 def _waited(client: Client, collection: str, *, quiet: bool) -> Migration:

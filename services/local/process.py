@@ -46,6 +46,11 @@ def own_argv(command: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "services.cli", command, *arguments]
 
 
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Ours, and more, for a program that we start ourselves."""
+    return {**os.environ, **more}
+
+
 def launch_argv(
     argv: Sequence[str], *, run_as: RunAs | None = None, death_signal: int = signal.SIGKILL
 ) -> list[str]:

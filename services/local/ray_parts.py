@@ -58,11 +58,7 @@ def check_ray(settings: Settings, address: str) -> str:
     not installed or stores are embedded that others cannot reach, ServiceUnavailable where nobody
     answers, InvalidField where the address is none.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise FailedPrecondition(
-            "Ray is not installed; install it with: pip install 'ragmesh-server[ray]' (in a "
-            "checkout: uv sync)",
-        )
+    _require_ray()
     if not address:
         return "127.0.0.1"
     store = settings.store
@@ -74,6 +70,21 @@ def check_ray(settings: Settings, address: str) -> str:
                 metadata={"missing": f"--{name}-url"},
             )
     return _own_address(address)
+
+
+def check_cluster(address: str) -> None:
+    """Raises FailedPrecondition where ray is not installed, ServiceUnavailable where no head
+    answers at `address`, InvalidField where it is none."""
+    _require_ray()
+    _own_address(address)
+
+
+def _require_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise FailedPrecondition(
+            "Ray is not installed; install it with: pip install 'ragmesh-server[ray]' (in a "
+            "checkout: uv sync)",
+        )
 
 
 def _own_address(address: str) -> str:
@@ -97,6 +108,13 @@ def _own_address(address: str) -> str:
             "(`ray start --head`), and is this the port of its GCS (6379 by default)?",
             metadata={"address": address, "problem": str(error)},
         ) from error
+
+
+def driver_environment(settings: Settings) -> dict[str, str]:
+    """What a process needs in its environment to join a cluster at an address."""
+    token = settings.ray.token_file
+    found = {"RAY_AUTH_MODE": settings.ray.auth, **_DRIVER_ENV}
+    return found | ({"RAY_AUTH_TOKEN_PATH": str(token)} if token else {})
 
 
 def ray_parts(

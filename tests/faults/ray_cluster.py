@@ -44,14 +44,15 @@ class RayCluster:
         """`host:port` of the head."""
         return f"{_HOST}:{self._port}"
 
-    def start(self) -> None:
-        """A head and a worker with two CPUs each; returns when both are there."""
+    def start(self, *, worker: bool = True) -> None:
+        """A head and a worker of two CPUs each, or the head alone; returns when they are there."""
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._start(
             *("--head", f"--port={self._port}", f"--temp-dir={self._scratch}"),
             *("--include-dashboard=false", "--no-monitor"),
         )
-        self._start(f"--address={self.address}")
+        if worker:
+            self._start(f"--address={self.address}")
 
     def kill(self) -> None:
         """Ends the head as a lost machine does, with all that ran below it; the worker is left."""

@@ -45,7 +45,8 @@ class Mirror:
         return None if moved is None else (moved, page.last)
 
     async def rows(self, pair: Indexes, points: Sequence[Mirrored]) -> list[PointRow]:
-        """Points as the second index holds them, embedded where they have to be. Raises as `step`."""
+        """Points as the second index holds them, embedded where they have to be. Raises as `step`
+        does."""
         target = pair.target
         same = copies(pair)
         rows: list[PointRow | None] = []
