@@ -161,7 +161,11 @@ def test_memory_refuses_points_until_there_is_some_again() -> None:
     with pytest.raises(IndexMemoryFull) as refused:
         made.room(COLLECTION, ["x"], lambda: 1)
     assert refused.value.retry_after_s
-    assert refused.value.metadata == {"memory_bytes": "1000", "memory_bytes_max": "1000"}
+    assert refused.value.metadata == {
+        "memory_bytes": "1000",
+        "memory_bytes_max": "1000",
+        "wanted_bytes": "0",
+    }
     made.delete(COLLECTION)
     made.searches(COLLECTION, [searched()])
     indexes.memory_bytes = 999
