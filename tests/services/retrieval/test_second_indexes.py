@@ -17,9 +17,12 @@ from engine.errors import (
     RecallTooLow,
 )
 from engine.index import list_points
+from engine.types import Span
 from services.store.collections import get_collection, list_collections
+from services.store.passages import PassageRow, PassageSet, put_passages
+from services.store.points import PointRow, apply_batch
 from services.store.store import Store
-from tests.services.retrieval.given_models import MODELS, Models, fingerprint_of
+from tests.services.retrieval.given_models import MODELS, Models, fingerprint_of, vector_of
 from tests.services.retrieval.lives import a_call
 from tests.services.retrieval.second_index import (
     LARGE,
@@ -170,6 +173,57 @@ async def test_what_callers_bring_beside_a_text_comes_along(
         assert (point.text, point.payload) == (before[id].text, before[id].payload)
         assert str(point.sparse_vector) == str(before[id].sparse_vector) != "None"
     assert after["both"].vector is not None and after["alone"].vector is None
+
+
+async def test_passages_are_embedded_with_what_is_before_them_and_shared_when_they_come_back(
+    store: Store, model_nodes: NODES, models: Models
+) -> None:
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    key, said, context = b"k" * 32, ("One sentence.", "Another one."), "Title > Heading"
+    read = [f"{context}\n\n{text}" for text in said]
+    passages = [
+        PassageRow(
+            passage_index=index,
+            text=text,
+            span=Span(20 * index, 20 * index + len(text)),
+            context=context,
+            vector=vector_of(SMALL, read[index]),
+        )
+        for index, text in enumerate(said)
+    ]
+    points = [
+        PointRow(id=f"d#{index}", document="d", passage_index=index, passage_set_key=key)
+        for index in range(2)
+    ]
+    async with store.transaction("default") as tx:
+        await put_passages(tx, PassageSet(key, fingerprint_of(SMALL), 2), passages)
+        await apply_batch(tx, await get_collection(tx, "papers"), points)
+
+    async def held(model: str) -> None:
+        found = list_points(await view_of(node, store), with_vectors=True)
+        assert [(p.id, p.document, p.text) for p in found] == [
+            (f"d#{index}", "d", text) for index, text in enumerate(said)
+        ]
+        assert [p.span for p in found] == [one.span for one in passages]
+        for point, text in zip(found, read, strict=True):
+            assert point.vector is not None
+            np.testing.assert_allclose(point.vector, vector_of(model, text), atol=1e-6)
+
+    await start(node)
+    await until_ready(node)
+    await held(SMALL)
+    await flip(node)
+    await held(LARGE)
+    await end(node)
+    embedded = models.texts[SMALL]
+    await start(node, SMALL)
+    await until_ready(node)
+    await flip(node)
+    await held(SMALL)
+    # But for the questions that both are compared on, and the look at the model itself.
+    assert models.texts[SMALL] <= embedded + len(said) + 1
 
 
 async def test_a_migration_that_changes_nothing_is_refused(model_nodes: NODES) -> None:
