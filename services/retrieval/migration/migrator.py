@@ -220,12 +220,14 @@ class Migrator:
             if claimed is None:
                 await self._keep_open(migration)
                 return
-            beat = asyncio.create_task(self._beat(claimed))
+            over = asyncio.Event()
+            beat = asyncio.create_task(self._beat(claimed, over))
             try:
                 while claimed is not None:
                     claimed = await self._advance(claimed)
             finally:
-                beat.cancel()
+                # Not cancelled: that would close a connection in the middle of a statement.
+                over.set()
                 await asyncio.gather(beat, return_exceptions=True)
                 with contextlib.suppress(RagmeshError):
                     await asyncio.shield(self._release(migration))
@@ -320,11 +322,14 @@ class Migrator:
         async with self._store.transaction(migration.tenant) as tx:
             await kept.release(tx, migration, self._owner)
 
-    async def _beat(self, migration: Migration) -> None:
-        while True:
-            await asyncio.sleep(LEASE_S / 3)
-            with contextlib.suppress(RagmeshError):
-                await self._claim(migration)
+    async def _beat(self, migration: Migration, over: asyncio.Event) -> None:
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEASE_S / 3):
+                    await over.wait()
+            if not over.is_set():
+                with contextlib.suppress(RagmeshError):
+                    await self._claim(migration)
 
 
 def _require_ready(collection_id: str, migration: Migration, overlap_min: float) -> None:
