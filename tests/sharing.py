@@ -10,8 +10,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-PROCESSES = 3
-"""Tests wait half of their time, so that three of them keep two cores busy."""
+PROCESSES = 2
+"""On two cores: with three, parts of the meshes under test wait for each other."""
 
 ONE_NODE, SPLIT_MESH = "behaviour on one node", "behaviour on a split mesh"
 MESHES = {

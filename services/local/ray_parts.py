@@ -39,6 +39,8 @@ _HEAD_ENV = {
     # Our nodes are drained before it is stopped, so it need not wait for 30 s. Where we die, it and
     # the part `ray` are told at once, and it must be the later one: Ray ends its driver with it.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "2",
+    # Nodes answer people: they are no batch work that gives way to all else, as Ray's workers do.
+    "RAY_worker_niceness": "0",
 }
 _LOOPBACK_ENV = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's switch for machines where it should stay on loopback; by itself it would listen on all."""

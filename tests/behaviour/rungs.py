@@ -3,6 +3,7 @@ over gRPC to one node, to a split mesh of four nodes, and over REST through Envo
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import Message
+from google.rpc import code_pb2, status_pb2
 
 from engine.errors import RagmeshError
 from services.app import Node
@@ -283,6 +285,12 @@ class GrpcRung:
             return await stub(sent(), timeout=timeout_s, metadata=_metadata(tenant, {}))
         except grpc.aio.AioRpcError as error:
             raise from_grpc(error) from error
+        except asyncio.CancelledError as error:
+            # What gRPC says where the deadline passed while the stream was still being written.
+            task = asyncio.current_task()
+            if timeout_s is None or (task is not None and task.cancelling()):
+                raise
+            raise Refused(status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED)) from error
 
 
 def _call(tenant: str, timeout_s: float | None, headers: Mapping[str, str]) -> Call:

@@ -101,6 +101,7 @@ class RayCluster:
                 env={
                     **inherited,
                     "RAY_AUTH_MODE": "token",
+                    "RAY_worker_niceness": "0",  # as `up --ray` starts it
                     "RAY_AUTH_TOKEN_PATH": str(self.token),
                 },
             )
