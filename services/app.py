@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from engine.errors import InvalidField, ServiceUnavailable
 from services.config import NodeSettings, Settings, check_exposure
+from services.ending import ended
 from services.mesh.lease import LeaseState, NodeLease
 from services.mesh.mesh import Mesh
 from services.mesh.registry import BEATS_PER_TTL, Registry
@@ -222,8 +223,7 @@ class Node:
         """Stops everything; call `drain` first unless nobody calls any more."""
         for task in (self._beat, self._house):
             if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                await ended([task])
         if self.server is not None:
             await self.server.stop(0.1)
         for service in reversed(self.services.values()):

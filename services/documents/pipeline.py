@@ -40,6 +40,7 @@ from services.config import DocumentSettings
 from services.documents.convert import error_value
 from services.documents.parser import Parser
 from services.documents.texts import passage_set_key, read_parsed, stored_text, text_key
+from services.ending import ended
 from services.mesh.mesh import Mesh
 from services.rpc import metrics, names
 from services.rpc.call import Call
@@ -133,9 +134,7 @@ class Pipeline:
 
     async def stop(self) -> None:
         """Stops the workers; what they had is queued again for other nodes."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await ended(self._workers)
         self._workers = []
         for parser in self._parsers:
             await parser.close()

@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 
 from engine.models.model_dir import Kind
 from engine.types import Vector
+from services.ending import ended
 from services.rpc import metrics
 from services.store.redis import Lost, attempt
 
@@ -101,9 +102,7 @@ class VectorCache:
 
     async def close(self) -> None:
         """Gives up what is still to be written."""
-        for task in self._writes:
-            task.cancel()
-        await asyncio.gather(*self._writes, return_exceptions=True)
+        await ended(self._writes)
 
     def _remember(self, key: Key, entry: CachedVector) -> None:
         size = entry.vector.nbytes + ENTRY_BYTES

@@ -22,6 +22,7 @@ from typing import IO
 
 from engine.errors import IndexUnavailable
 from engine.types import JsonValue
+from services.ending import ended
 from services.store.segments import NewSegment, Reason
 
 BUILD_ARGV = (sys.executable, "-P", "-m", "engine.index.building")
@@ -114,9 +115,7 @@ class Builder:
     async def close(self) -> None:
         """Ends what is built; later builds are refused."""
         self._closed = True
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await ended(self._running)
         self._threads.shutdown(wait=False)
 
     async def _build(self, job: Mapping[str, JsonValue], out: Path) -> BuiltFile:

@@ -29,6 +29,7 @@ from engine.errors import CollectionNotFound, RagmeshError
 from engine.index import view as views
 from engine.index.collection import CollectionIndex
 from engine.index.view import View
+from services.ending import ended
 from services.retrieval.index.catching import Catcher
 from services.retrieval.index.followed import Followed, not_reached
 from services.retrieval.index.loading import Loader
@@ -106,9 +107,7 @@ class Indexes:
         tasks = [task for followed in self._followed.values() for task in followed.tasks()]
         if self._task is not None:
             tasks.append(self._task)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(tasks)
         await self._standing.close()
         for followed in self._followed.values():
             await self._tender.remember(followed)

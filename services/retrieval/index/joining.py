@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from engine.errors import DeadlineExceeded, RagmeshError
+from services.ending import ended
 from services.rpc.call import Call
 
 T = TypeVar("T")
@@ -47,10 +48,7 @@ class Joined(Generic[T]):
 
     async def close(self) -> None:
         """Ends what goes on."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(self._tasks.values())
 
     def _ended(self, key: Hashable, task: asyncio.Task[T]) -> None:
         del self._tasks[key]

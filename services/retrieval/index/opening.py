@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from redis.asyncio import Redis
 
 from engine.index.maintenance import MaintenanceSettings
 from services.config import IndexSettings
+from services.ending import ended
 from services.retrieval.index.archives import Archives
 from services.retrieval.index.builder import Builder
 from services.retrieval.index.compaction import Compactor
@@ -93,9 +93,7 @@ class IndexRoom:
         await self.compactor.close()
         await self.snapshots.close()
         if self._tending is not None:
-            self._tending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._tending
+            await ended([self._tending])
         await self.indexes.close()
         self._objects.close()
         self._held.release()

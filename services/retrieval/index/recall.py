@@ -9,7 +9,6 @@ row, which every node reads again within two seconds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -24,6 +23,7 @@ from engine.index.beams import EXACT, OWN, Band, Beams
 from engine.index.recall import TRIALS_MIN, Interval, Window, measure, next_beam
 from engine.index.search import Mode, Query
 from engine.index.view import View
+from services.ending import ended
 from services.rpc import metrics
 from services.store.collections import Collection, set_beams
 from services.store.store import Store
@@ -85,9 +85,7 @@ class RecallWatch:
     async def close(self) -> None:
         """Ends; what waits is dropped."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await ended([self._task])
         self._thread.shutdown(wait=True)
 
     def offer(self, collection: Collection, view: View, query: Query) -> None:

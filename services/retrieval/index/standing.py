@@ -18,6 +18,7 @@ from typing import cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from services.ending import ended
 from services.mesh.lease import NodeLease
 from services.mesh.registry import Registry
 
@@ -59,9 +60,7 @@ class Standing:
 
     async def close(self) -> None:
         """Stops."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
 
     def wrote(self, collection: uuid.UUID) -> None:
         """Says that this node moved a log."""

@@ -27,6 +27,7 @@ from engine.index.maintenance import Reason, Work
 from engine.index.sealed import Sealed
 from engine.index.storage import Storage
 from engine.index.view import View
+from services.ending import ended
 from services.retrieval.index.builder import Builder, BuiltFile
 from services.retrieval.index.loading import Loader
 from services.retrieval.index.objects import ObjectStore
@@ -109,8 +110,7 @@ class Upkeep:
         try:
             yield True
         finally:
-            beat.cancel()
-            await asyncio.gather(beat, return_exceptions=True)
+            await ended([beat])
             with contextlib.suppress(RagmeshError):
                 async with self._store.transaction(collection.tenant) as tx:
                     await release_build(tx, collection, self._owner, kind)

@@ -23,6 +23,7 @@ from engine.errors import (
 )
 from engine.index.comparing import sample_queries
 from engine.types import Vector
+from services.ending import ended
 from services.retrieval.core import RetrievalCore
 from services.retrieval.index.indexes import Indexes
 from services.retrieval.limits import Limiter
@@ -95,9 +96,7 @@ class Migrator:
     async def close(self) -> None:
         """Ends; other nodes go on with what this one had."""
         tasks = [*self._running.values(), *([self._task] if self._task else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(tasks)
         self._running.clear()
 
     def nudge(self) -> None:

@@ -73,9 +73,12 @@ class MigrationHandlers(Handlers):
     ) -> pb.EndMigrationResponse:
         """Removes the index that the name does not lead to."""
         collection_id = names.collection_id(request.collection, "collection")
-        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
-            gone = await kept.end(tx, collection_id)
-            row = await rows.get_collection(tx, collection_id)
+
+        async def end(tx: Tx) -> tuple[Collection, Collection]:
+            return await kept.end(tx, collection_id), await rows.get_collection(tx, collection_id)
+
+        # Once more after a deadlock: the mirror takes the same locks, and others before them.
+        gone, row = await self._store.run(call.tenant, end, timeout_s=call.remaining_s())
         self._indexes.forget(gone)
         return pb.EndMigrationResponse(collection=convert.collection_message(row))
 
