@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from ragmesh_native import Coarse, Vectors, score_rows
+from ragmesh_native import Vectors, score_rows
 from ragmesh_native import scan as native_scan
 
 from engine.errors import DimensionMismatch, InvalidVector
@@ -135,12 +135,10 @@ def scan(
     positions: Positions | None = None,
     *,
     allowed: NDArray[np.bool_] | None = None,
-    coarse: Coarse | None = None,
 ) -> tuple[Positions, NDArray[np.float32]]:
     """Positions and scores of the best `k` rows, and of all that tie with the last of them.
 
     Among `positions`, or those that are `allowed` (one entry a row), or all rows. In no order.
-    `coarse` vectors of the same rows give the same answer with a quarter of the bytes read.
     """
     rows = vectors if isinstance(vectors, Vectors) else Vectors(vectors)
-    return native_scan(rows, query, k, NATIVE[metric], allowed, positions, coarse)
+    return native_scan(rows, query, k, NATIVE[metric], allowed, positions)

@@ -146,12 +146,14 @@ class Graph:
         ef: int,
         allowed: NDArray[np.bool_] | None = None,
         visits_max: int = VISITS_MAX,
+        precise: Vectors | None = None,
     ) -> Walk:
         """About the best `k` of the rows that are nodes and `allowed` (one entry a row).
 
         `vectors` are those that the graph was built over, or the same at another precision. The
         beam is max(`ef`, `k`). After about `visits_max` scored rows the search ends with what it
-        has. Scores are those of `exact.scores`.
+        has. Scores are those of `exact.scores`, over `precise` for the k that were found, where it
+        is given.
         """
         return Walk(
             *search_graph(
@@ -163,6 +165,7 @@ class Graph:
                 NATIVE[self.metric],
                 allowed,
                 visits_max,
+                precise,
             )
         )
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from ragmesh_native import Vectors
+from ragmesh_native import Vectors, encode_rows
 
 from engine.errors import InvalidVector
 from engine.types import Matrix, Vector
@@ -26,7 +26,6 @@ from engine.types import Matrix, Vector
 FLOAT16_MAX: Final = 65_504.0
 """The largest value that float16 holds."""
 
-_CODE_MAX: Final = 127.0
 _PART_ROWS: Final = 4_096
 
 
@@ -86,12 +85,7 @@ def check_range(storage: Storage, vector: Vector | Matrix, field: str) -> None:
 def coarse_rows(rows: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Codes and scales of precise rows (n, d): each row by its own largest value. Equal rows give
     equal codes on every machine."""
-    wide: Matrix = rows.astype(np.float32)
-    largest = np.abs(wide).max(axis=1, initial=0.0)
-    scales: NDArray[np.float32] = largest / np.float32(_CODE_MAX)
-    divisors = np.where(scales > 0, scales, np.float32(1))
-    codes = np.rint(wide / divisors[:, None]).clip(-_CODE_MAX, _CODE_MAX).astype(np.int8)
-    return codes, scales
+    return encode_rows(Vectors(rows))
 
 
 def parts(rows: int) -> Iterator[slice]:

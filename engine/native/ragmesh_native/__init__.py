@@ -1,7 +1,6 @@
 """What ragmesh computes in C++; see the stub beside this file."""
 
 from ragmesh_native._native import (
-    Coarse,
     GraphArrays,
     Stopped,
     Vectors,
@@ -9,8 +8,8 @@ from ragmesh_native._native import (
     build_graph,
     check_graph,
     count_live,
+    encode_rows,
     instructions,
-    make_coarse,
     scan,
     score_rows,
     search_graph,
@@ -19,7 +18,6 @@ from ragmesh_native._native import (
 )
 
 __all__ = [
-    "Coarse",
     "GraphArrays",
     "Stopped",
     "Vectors",
@@ -27,8 +25,8 @@ __all__ = [
     "build_graph",
     "check_graph",
     "count_live",
+    "encode_rows",
     "instructions",
-    "make_coarse",
     "scan",
     "score_rows",
     "search_graph",

@@ -39,23 +39,6 @@ class Vectors:
     @property
     def scales(self) -> NDArray[np.float32] | None: ...
 
-class Coarse:
-    """Stand-ins for vectors, as `make_coarse` makes them: a byte a value to scan.
-
-    `values` int8 of shape (rows, dimensions), `scales` and `errors` float32 of shape (rows,): no
-    vector is farther from its values times its scale than its error, in Euclidean distance.
-    """
-
-    def __init__(
-        self,
-        values: NDArray[np.int8],
-        scales: NDArray[np.float32],
-        errors: NDArray[np.float32],
-    ) -> None: ...
-    def __len__(self) -> int: ...
-    @property
-    def vectors(self) -> Vectors: ...
-
 class GraphArrays:
     """An HNSW graph as arrays. Making one from arrays costs O(1); see `check_graph`.
 
@@ -128,8 +111,11 @@ def search_graph(
     metric: Metric,
     allowed: Mask | None = None,
     visits_max: int = ...,
+    precise: Vectors | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], int, bool]:
-    """About the best `k` of the `allowed` rows, with a beam of max(ef, k).
+    """About the best `k` of the `allowed` rows, with a beam of max(ef, k). What is found is scored
+    anew by `precise`, the same rows, where it is given. Walks over int8 round the query as well,
+    so their own scores are near those of other functions, not the same.
 
     Positions and scores, best first, ties by position; how many rows were scored on the way; and
     whether the search ended by itself, not by `visits_max`, which it may pass by the neighbors of
@@ -143,19 +129,15 @@ def scan(
     metric: Metric,
     allowed: Mask | None = None,
     positions: Places | None = None,
-    coarse: Coarse | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The best `k` of the `allowed` rows, of those at `positions`, or of all; in no order.
 
-    And all that tie with the last of them. Positions and scores. With `coarse`, of the same rows,
-    the answer is the same, bit for bit, and comes sooner: only rows that can be among the best, by
-    their stand-in's score and error, are looked at themselves.
+    And all that tie with the last of them. Positions and scores.
     """
 
-def make_coarse(
-    vectors: Vectors,
-) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
-    """Values, scales and errors of a `Coarse` for float32 or float16; equal on every machine."""
+def encode_rows(vectors: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Codes and scales of rows of float32 or float16, to be given to `Vectors`: each row by its own
+    largest value; equal on every machine."""
 
 def score_rows(
     vectors: Vectors, query: NDArray[np.float32], metric: Metric, positions: Places | None = None

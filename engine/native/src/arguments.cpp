@@ -68,15 +68,6 @@ HeldRows::HeldRows(py::array values_, py::object scales_)
     scales = array;
 }
 
-HeldCoarse::HeldCoarse(py::array values, py::array scales, py::array errors_)
-    : rows(std::move(values), std::move(scales)), errors(std::move(errors_)) {
-    coarse.errors = checked<float>(errors, "errors", "f4", 1);
-    if (static_cast<size_t>(errors.shape(0)) != rows.rows.count)
-        refuse(std::to_string(errors.shape(0)) + " errors for " +
-               std::to_string(rows.rows.count) + " rows");
-    coarse.rows = rows.rows;
-}
-
 HeldGraph::HeldGraph(py::array level0_, py::array levels_, py::array upper_, py::array start_,
                      int64_t entry, int max_level, py::object twins_)
     : level0(std::move(level0_)), levels(std::move(levels_)), upper(std::move(upper_)),

@@ -32,14 +32,6 @@ struct HeldRows {
     HeldRows(py::array values, py::object scales);
 };
 
-// Stand-ins with the arrays that hold them.
-struct HeldCoarse {
-    HeldRows rows;
-    py::array errors;
-    Coarse coarse;
-    HeldCoarse(py::array values, py::array scales, py::array errors);
-};
-
 // A graph with the arrays that hold it.
 struct HeldGraph {
     py::array level0, levels, upper, upper_start;

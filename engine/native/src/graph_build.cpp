@@ -86,7 +86,7 @@ class Builder {
             built_.max_level = level;
             return;
         }
-        query_.set(rows_, position);
+        query_.set(rows_, position, metric_);
         uint32_t at = static_cast<uint32_t>(built_.entry);
         for (int above = built_.max_level; above > level; --above) at = greedy(at, above);
         for (int here = std::min(level, built_.max_level); here >= 0; --here) {
@@ -160,7 +160,7 @@ class Builder {
         for (const Key key : from) {
             if (chosen_.size() >= wanted) break;
             const uint32_t candidate = position_of(key);
-            other_.set(rows_, candidate);
+            other_.set(rows_, candidate, metric_);
             bool good = true;
             float between[4];
             for (size_t i = 0; good && i < chosen_at_.size(); i += 4) {
@@ -213,7 +213,7 @@ class Builder {
         const float* distance = level == 0 ? known(position) : nullptr;
         if (!distance || std::any_of(distance, distance + count,
                                      [](float value) { return std::isnan(value); })) {
-            other_.set(rows_, position);
+            other_.set(rows_, position, metric_);
             distance_.resize(std::max<size_t>(distance_.size(), count));
             distances(rows_, metric_, other_, links + 1, count, distance_.data());
             distance = distance_.data();
@@ -252,7 +252,7 @@ class Builder {
 
     // Makes the nearest reached node that can do so link to this one; gives that node.
     uint32_t link_to(uint32_t position) {
-        query_.set(rows_, position);
+        query_.set(rows_, position, metric_);
         uint32_t at = static_cast<uint32_t>(built_.entry);
         for (size_t beam = plan_.ef_construction;; beam *= 2) {
             search_level(at, 0, beam);

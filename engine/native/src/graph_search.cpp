@@ -231,18 +231,28 @@ class Search {
         auto& results = own_.results;
         std::sort(results.begin(), results.end());
         auto& best = found_.best;
+        Key last = 0;
         for (const Key key : results) {
             // As far away as the last may still come before it: ties go by position.
-            if (best.size() >= walk_.k && key >> 32 > best.back() >> 32) break;
-            size_t taken = 0;
-            uint32_t position = position_of(key);
-            do {
-                if (takes(position)) best.push_back(key_of(distance_of(key), position)), ++taken;
-                position = graph_.twin(position);
-            } while (position && taken < walk_.k);
+            if (best.size() >= walk_.k && key >> 32 > last >> 32) break;
+            add_with_twins(key);
+            last = key;
         }
         std::sort(best.begin(), best.end());
         if (best.size() > walk_.k) best.resize(walk_.k);
+    }
+
+    // Twins may differ by less than the codes that a graph was built over can tell.
+    void add_with_twins(Key key) {
+        const uint32_t node = position_of(key);
+        if (takes(node)) found_.best.push_back(key);
+        own_.fresh.clear();
+        for (uint32_t twin = graph_.twin(node); twin && own_.fresh.size() < walk_.k;
+             twin = graph_.twin(twin))
+            if (takes(twin)) own_.fresh.push_back(twin);
+        measure_fresh();
+        for (size_t i = 0; i < own_.fresh.size(); ++i)
+            found_.best.push_back(key_of(own_.distance[i], own_.fresh[i]));
     }
 
     const Graph& graph_;

@@ -41,6 +41,19 @@ struct V {
         x = _mm_add_ps(x, _mm_movehl_ps(x, x));
         return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
     }
+    using Sum = __m256i;
+    static constexpr size_t codes = 16;
+    static Sum no_sum() { return _mm256_setzero_si256(); }
+    static Sum products(Sum sum, const int16_t* query, const int8_t* row) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row));
+        const __m256i own = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(query));
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(own, _mm256_cvtepi8_epi16(bytes)));
+    }
+    static int32_t total(Sum sum) {
+        __m128i x = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+        x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));
+        return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xb1)));
+    }
 };
 
 #include "kernels.inc"
@@ -51,6 +64,7 @@ const Kernels avx2_kernels = {
     "avx2",
     {avx2::dot_gathers[0], avx2::dot_gathers[1], avx2::dot_gathers[2]},
     {avx2::euclidean_gathers[0], avx2::euclidean_gathers[1], avx2::euclidean_gathers[2]},
+    avx2::code_gather,
     {avx2::widens[0], avx2::widens[1], avx2::widens[2]}};
 
 }  // namespace ragmesh

@@ -6,10 +6,11 @@
 #include <algorithm>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx2,fma,f16c"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx2,fma,f16c")
+#pragma GCC target("avx512f,avx512bw,avx2,fma,f16c")
 #endif
 
 namespace ragmesh {
@@ -43,6 +44,21 @@ struct V {
         x = _mm_add_ps(x, _mm_movehl_ps(x, x));
         return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
     }
+    using Sum = __m512i;
+    static constexpr size_t codes = 32;
+    static Sum no_sum() { return _mm512_setzero_si512(); }
+    static Sum products(Sum sum, const int16_t* query, const int8_t* row) {
+        const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row));
+        const __m512i own = _mm512_loadu_si512(query);
+        return _mm512_add_epi32(sum, _mm512_madd_epi16(own, _mm512_cvtepi8_epi16(bytes)));
+    }
+    static int32_t total(Sum sum) {
+        const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sum),
+                                              _mm512_extracti64x4_epi64(sum, 1));
+        __m128i x = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+        x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));
+        return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xb1)));
+    }
 };
 
 #include "kernels.inc"
@@ -53,6 +69,7 @@ const Kernels avx512_kernels = {
     "avx512",
     {avx512::dot_gathers[0], avx512::dot_gathers[1], avx512::dot_gathers[2]},
     {avx512::euclidean_gathers[0], avx512::euclidean_gathers[1], avx512::euclidean_gathers[2]},
+    avx512::code_gather,
     {avx512::widens[0], avx512::widens[1], avx512::widens[2]}};
 
 }  // namespace ragmesh

@@ -32,6 +32,16 @@ struct V {
         const float32x2_t x = vadd_f32(vget_low_f32(a), vget_high_f32(a));
         return vget_lane_f32(x, 0) + vget_lane_f32(x, 1);
     }
+    using Sum = int32x4_t;
+    static constexpr size_t codes = 8;
+    static Sum no_sum() { return vdupq_n_s32(0); }
+    static Sum products(Sum sum, const int16_t* query, const int8_t* row) {
+        const int16x8_t own = vld1q_s16(query);
+        const int16x8_t other = vmovl_s8(vld1_s8(row));
+        sum = vmlal_s16(sum, vget_low_s16(own), vget_low_s16(other));
+        return vmlal_s16(sum, vget_high_s16(own), vget_high_s16(other));
+    }
+    static int32_t total(Sum sum) { return vaddvq_s32(sum); }
 };
 
 #include "kernels.inc"
@@ -42,6 +52,7 @@ const Kernels neon_kernels = {
     "neon",
     {neon::dot_gathers[0], neon::dot_gathers[1], neon::dot_gathers[2]},
     {neon::euclidean_gathers[0], neon::euclidean_gathers[1], neon::euclidean_gathers[2]},
+    neon::code_gather,
     {neon::widens[0], neon::widens[1], neon::widens[2]}};
 
 }  // namespace ragmesh
@@ -105,6 +116,14 @@ struct V {
         return each([&](int i) { return a.of[i] * scale; });
     }
     static float folded(Register a) { return (a.of[0] + a.of[2]) + (a.of[1] + a.of[3]); }
+    using Sum = int32_t;
+    static constexpr size_t codes = lanes;
+    static Sum no_sum() { return 0; }
+    static Sum products(Sum sum, const int16_t* query, const int8_t* row) {
+        for (size_t i = 0; i < codes; ++i) sum += int32_t{query[i]} * row[i];
+        return sum;
+    }
+    static int32_t total(Sum sum) { return sum; }
 };
 
 #include "kernels.inc"
@@ -115,6 +134,7 @@ const Kernels plain_kernels = {
     "plain",
     {plain::dot_gathers[0], plain::dot_gathers[1], plain::dot_gathers[2]},
     {plain::euclidean_gathers[0], plain::euclidean_gathers[1], plain::euclidean_gathers[2]},
+    plain::code_gather,
     {plain::widens[0], plain::widens[1], plain::widens[2]}};
 
 }  // namespace ragmesh

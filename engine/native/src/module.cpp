@@ -79,14 +79,42 @@ HeldGraph build_graph(const HeldRows& rows, const py::array& members, uint32_t m
                                          : py::object(given(std::move(built.twins))));
 }
 
+// What a walk found, best first, with its scores or those of the `precise` rows.
+Scored by_score(const std::vector<Key>& found, Metric metric, const Rows* precise,
+                const Query& query) {
+    Scored out;
+    std::vector<uint32_t> positions;
+    std::vector<float> scores;
+    for (const Key key : found) {
+        positions.push_back(position_of(key));
+        scores.push_back(score_of(metric, distance_of(key)));
+    }
+    if (precise) score(*precise, metric, query, positions.data(), positions.size(), scores.data());
+    // Scores tie more often than distances: of these again by position.
+    std::vector<Key> order;
+    for (size_t i = 0; i < found.size(); ++i) order.push_back(key_of(-scores[i], positions[i]));
+    std::sort(order.begin(), order.end());
+    for (const Key key : order) {
+        out.scores.push_back(-distance_of(key) + 0.0f);
+        out.positions.push_back(position_of(key));
+    }
+    return out;
+}
+
 py::tuple search_graph(const HeldGraph& graph, const HeldRows& rows, const py::array& query,
                        size_t k, size_t ef, const std::string& metric_name,
-                       const py::object& allowed, uint64_t visits_max) {
+                       const py::object& allowed, uint64_t visits_max, const HeldRows* precise) {
     const Metric metric = metric_of(metric_name);
+    if (precise && (precise->rows.count != rows.rows.count ||
+                    precise->rows.dimensions != rows.rows.dimensions))
+        throw py::value_error("the precise vectors have not the shape of the vectors");
     if (graph.graph.count != rows.rows.count)
         throw py::value_error("the graph has " + std::to_string(graph.graph.count) +
                               " rows, the vectors have " + std::to_string(rows.rows.count));
     const Query prepared = query_of(rows, query);
+    Query walked = query_of(rows, query);
+    if (rows.rows.kind == Kind::int8 && metric != Metric::euclidean)
+        walked.encode(rows.rows.dimensions);
     Walk walk;
     walk.k = std::min(k, rows.rows.count);
     walk.ef = std::min(ef, rows.rows.count);
@@ -97,22 +125,10 @@ py::tuple search_graph(const HeldGraph& graph, const HeldRows& rows, const py::a
     bool complete;
     {
         const LetGo released(walk.ef * visits_per_candidate, rows.rows.dimensions);
-        const Found found = search(graph.graph, rows.rows, metric, prepared, walk);
+        const Found found = search(graph.graph, rows.rows, metric, walked, walk);
         visited = found.visited;
         complete = found.complete;
-        scored.positions.reserve(found.best.size());
-        scored.scores.reserve(found.best.size());
-        // Scores tie more often than distances: of these again by position.
-        std::vector<std::pair<float, uint32_t>> order;
-        for (const Key key : found.best)
-            order.emplace_back(-score_of(metric, distance_of(key)), position_of(key));
-        std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
-            return key_of(a.first, a.second) < key_of(b.first, b.second);
-        });
-        for (const auto& [negative, position] : order) {
-            scored.scores.push_back(-negative + 0.0f);
-            scored.positions.push_back(position);
-        }
+        scored = by_score(found.best, metric, precise ? &precise->rows : nullptr, prepared);
     }
     return py::make_tuple(given(std::move(scored.positions)), given(std::move(scored.scores)),
                           visited, complete);
@@ -120,12 +136,9 @@ py::tuple search_graph(const HeldGraph& graph, const HeldRows& rows, const py::a
 
 py::tuple scan_rows(const HeldRows& rows, const py::array& query, size_t k,
                     const std::string& metric_name, const py::object& allowed,
-                    const py::object& positions, const HeldCoarse* coarse) {
+                    const py::object& positions) {
     const Metric metric = metric_of(metric_name);
     const Query prepared = query_of(rows, query);
-    if (coarse && (coarse->rows.rows.count != rows.rows.count ||
-                   coarse->rows.rows.dimensions != rows.rows.dimensions))
-        throw py::value_error("the coarse vectors have not the shape of the vectors");
     Choice choice;
     std::vector<uint32_t> taken;
     choice.allowed = mask_of(allowed, rows.rows.count, "allowed");
@@ -140,28 +153,26 @@ py::tuple scan_rows(const HeldRows& rows, const py::array& query, size_t k,
     Scored scored;
     {
         const LetGo released(choice.positions ? choice.count : rows.rows.count, rows.rows.dimensions);
-        scored = coarse ? scan_twice(rows.rows, coarse->coarse, metric, prepared, k, choice)
-                        : scan(rows.rows, metric, prepared, k, choice);
+        scored = scan(rows.rows, metric, prepared, k, choice);
     }
     return as_arrays(std::move(scored));
 }
 
-py::tuple make_coarse_arrays(const HeldRows& rows) {
+py::tuple encode_rows(const HeldRows& rows) {
     if (rows.rows.kind == Kind::int8)
-        throw py::value_error("coarse vectors are made from float32 or float16, not from int8");
+        throw py::value_error("rows of int8 are codes already; expected float32 or float16");
     const size_t count = rows.rows.count;
-    std::vector<int8_t> values;
-    std::vector<float> scales, errors;
+    std::vector<int8_t> codes;
+    std::vector<float> scales;
     {
         py::gil_scoped_release released;
-        values.resize(count * rows.rows.dimensions);
+        codes.resize(count * rows.rows.dimensions);
         scales.resize(count);
-        errors.resize(count);
-        make_coarse(rows.rows, values.data(), scales.data(), errors.data());
+        encode(rows.rows, codes.data(), scales.data());
     }
     const auto width = static_cast<py::ssize_t>(rows.rows.dimensions);
-    return py::make_tuple(given(std::move(values), {static_cast<py::ssize_t>(count), width}),
-                          given(std::move(scales)), given(std::move(errors)));
+    return py::make_tuple(given(std::move(codes), {static_cast<py::ssize_t>(count), width}),
+                          given(std::move(scales)));
 }
 
 py::array_t<float> score_rows(const HeldRows& rows, const py::array& query,
@@ -277,11 +288,6 @@ PYBIND11_MODULE(_native, module) {
         .def_readonly("values", &HeldRows::values)
         .def_readonly("scales", &HeldRows::scales)
         .def("__len__", [](const HeldRows& self) { return self.rows.count; });
-    py::class_<HeldCoarse>(module, "Coarse")
-        .def(py::init<py::array, py::array, py::array>(), arg("values"), arg("scales"),
-             arg("errors"))
-        .def_property_readonly("vectors", [](const HeldCoarse& self) { return self.rows; })
-        .def("__len__", [](const HeldCoarse& self) { return self.coarse.rows.count; });
     py::class_<HeldGraph>(module, "GraphArrays")
         .def(py::init<py::array, py::array, py::array, py::array, int64_t, int, py::object>(),
              arg("level0"), arg("levels"), arg("upper"), arg("upper_start"), arg("entry"),
@@ -301,12 +307,11 @@ PYBIND11_MODULE(_native, module) {
                arg("stop") = py::none());
     module.def("search_graph", &search_graph, arg("graph"), arg("vectors"), arg("query"), arg("k"),
                arg("ef"), arg("metric"), arg("allowed") = py::none(),
-               arg("visits_max") = UINT64_MAX);
+               arg("visits_max") = UINT64_MAX, arg("precise").none(true) = nullptr);
     module.def("check_graph", &check_graph, arg("graph"));
     module.def("scan", &scan_rows, arg("vectors"), arg("query"), arg("k"), arg("metric"),
-               arg("allowed") = py::none(), arg("positions") = py::none(),
-               arg("coarse").none(true) = nullptr);
-    module.def("make_coarse", &make_coarse_arrays, arg("vectors"));
+               arg("allowed") = py::none(), arg("positions") = py::none());
+    module.def("encode_rows", &encode_rows, arg("vectors"));
     module.def("score_rows", &score_rows, arg("vectors"), arg("query"), arg("metric"),
                arg("positions") = py::none());
     module.def("bm25_top", &bm25_top, arg("postings"), arg("lengths"), arg("mean_length"),

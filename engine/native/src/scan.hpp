@@ -43,24 +43,13 @@ struct Choice {
     const uint8_t* allowed = nullptr;
 };
 
-// Small stand-ins of rows, and how far each is from its row at most, in Euclidean distance.
-struct Coarse {
-    Rows rows;
-    const float* errors = nullptr;
-};
-
-// Gives the same as `scan`, sooner: looks at all stand-ins, and then at the rows themselves that
-// may be among the best, as far as the errors tell.
-Scored scan_twice(const Rows& rows, const Coarse& coarse, Metric metric, const Query& query,
-                  size_t k, const Choice& choice);
-
-// int8 stand-ins for rows: values, a scale and an error for each row.
-void make_coarse(const Rows& rows, int8_t* values, float* scales, float* errors);
-
 Scored scan(const Rows& rows, Metric metric, const Query& query, size_t k, const Choice& choice);
 
 // The score of each row at `positions`.
 void score(const Rows& rows, Metric metric, const Query& query, const uint32_t* positions,
            size_t count, float* out);
+
+// int8 codes for rows of floats: each row by its own largest value.
+void encode(const Rows& rows, int8_t* codes, float* scales);
 
 }  // namespace ragmesh

@@ -97,7 +97,8 @@ def bits(
         "scan positions": native.scan(vectors, query, count, metric, None, everything[1::2].copy()),
     }
     graph = native.build_graph(vectors, everything, 4, 20, 0, metric)
-    found["graph"] = native.search_graph(graph, vectors, query, count, 0, metric)[:2]
+    walked = native.search_graph(graph, vectors, query, count, 0, metric, precise=vectors)
+    found["graph"] = walked[:2]
     out: dict[int, bytes] = {}
     for positions, scores in found.values():
         assert len(positions) == len(scores)
@@ -232,54 +233,64 @@ def test_words_score_as_the_formula_says_whatever_else_is_asked(
 
 @given(
     metric=st.sampled_from(METRICS),
-    count=st.integers(0, 700),
-    dimensions=st.integers(1, 70),
-    spread=st.sampled_from([0.0, 1e-6, 0.05, 1.0]),
-    size=st.sampled_from([1e-20, 1e-3, 1.0, 1e6]),
-    k=st.integers(0, 30),
-    half=st.booleans(),
+    count=st.integers(1, 60),
+    dimensions=st.one_of(st.integers(1, 130), st.sampled_from([1_031, 4_096])),
+    size=st.sampled_from([1e-10, 1e-3, 1.0, 1e6]),
+    even=st.booleans(),
     seed=st.integers(0, 10_000),
 )
-@settings(max_examples=150, deadline=None)
-def test_a_scan_by_coarse_vectors_gives_the_same(
-    metric: native.Metric,
-    count: int,
-    dimensions: int,
-    spread: float,
-    size: float,
-    k: int,
-    half: bool,
-    seed: int,
+@settings(max_examples=100, deadline=None)
+def test_a_walk_by_codes_scores_as_near_as_codes_can_tell(
+    metric: native.Metric, count: int, dimensions: int, size: float, even: bool, seed: int
 ) -> None:
-    """Around one center, so that many rows are nearly or exactly as good as the last."""
+    """`even`: every value as large as can be, where a sum of integers is largest."""
     random = np.random.default_rng(seed)
-    center = random.normal(size=dimensions)
-    rows = center + spread * random.normal(size=(count, dimensions))
-    query = center + random.normal(size=dimensions) * random.integers(0, 2)
+    rows = random.normal(size=(count, dimensions))
+    query = random.normal(size=dimensions)
+    if even:
+        rows, query = np.sign(rows), np.sign(query)
     if metric == "cosine":
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         query /= np.linalg.norm(query)
         size = 1.0
-    wide = (rows * size).astype(np.float32)
-    asked = (query * size).astype(np.float32)
-    wide[: count // 10] = 0
-    if half:
-        wide = wide.clip(-60_000, 60_000).astype(np.float16).astype(np.float32)
-    vectors = native.Vectors(wide.astype(np.float16) if half else wide)
-    values, scales, errors = native.make_coarse(vectors)
-    apart = values.astype(np.float64) * scales.astype(np.float64)[:, None] - wide
-    assert (np.linalg.norm(apart, axis=1) <= errors * (1 + 1e-6)).all()
-    coarse = native.Coarse(values, scales, errors)
-    allowed = random.random(count) < 0.6
-    for mask, positions in ((None, None), (allowed, None), (None, np.flatnonzero(allowed))):
-        one = native.scan(vectors, asked, k, metric, mask, positions)
-        two = native.scan(vectors, asked, k, metric, mask, positions, coarse)
-        assert pairs(one) == pairs(two)
+    given_rows, asked = (rows * size).astype(np.float32), (query * size).astype(np.float32)
+    codes, scales = native.encode_rows(native.Vectors(given_rows))
+    coarse = native.Vectors(codes, scales)
+    graph = native.build_graph(coarse, np.arange(count), 16, 100, 0, metric)
+    found, scores, _, _ = native.search_graph(graph, coarse, asked, count, count, metric)
+    assert sorted(found.tolist()) == list(range(count))
+    stands_for = codes.astype(np.float64) * scales.astype(np.float64)[:, None]
+    meant = expected(metric, stands_for, asked)[found]
+    step = np.abs(asked).max() / min(16_383, 2**24 / (dimensions + 1) - 1)
+    error = 0.0 if metric == "l2" else 0.51 * step * np.abs(stands_for).sum(axis=1)[found]
+    lengths = [float(np.linalg.norm(asked)), float(np.linalg.norm(stands_for, axis=1).max())]
+    rounding = 1e-5 * (sum(lengths) if metric == "l2" else lengths[0] * lengths[1])
+    assert (np.abs(scores - meant) <= error + rounding).all()
+    # And anew by the rows themselves.
+    again = native.search_graph(
+        graph, coarse, asked, count, count, metric, precise=native.Vectors(given_rows)
+    )
+    exact = native.score_rows(native.Vectors(given_rows), asked, metric, again[0])
+    assert again[1].tolist() == exact.tolist() == sorted(exact.tolist(), reverse=True)
 
 
-def pairs(found: tuple[NDArray[np.int64], NDArray[np.float32]]) -> dict[int, float]:
-    """What a scan found, in any order."""
-    return dict(zip(found[0].tolist(), found[1].tolist(), strict=True))
+@given(
+    rows=st.integers(0, 40),
+    dimensions=st.integers(1, 80),
+    half=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=60, deadline=None)
+def test_codes_are_what_the_formula_says(rows: int, dimensions: int, half: bool, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    wide = random.normal(size=(rows, dimensions)).astype(np.float16 if half else np.float32)
+    wide[: rows // 5] = 0
+    codes, scales = native.encode_rows(native.Vectors(wide))
+    floats = wide.astype(np.float32)
+    expected_scales = np.abs(floats).max(axis=1, initial=0.0) / np.float32(127)
+    divisors = np.where(expected_scales > 0, expected_scales, np.float32(1))
+    assert scales.tolist() == expected_scales.tolist()
+    assert codes.tolist() == np.rint(floats / divisors[:, None]).astype(np.int8).tolist()
 
 
 def test_values_that_are_not_finite_crash_nothing() -> None:
@@ -292,15 +303,17 @@ def test_values_that_are_not_finite_crash_nothing() -> None:
         graph = native.build_graph(vectors, np.arange(400), 4, 20, 0, metric)
         native.check_graph(graph)
         native.search_graph(graph, vectors, query, 10, 50, metric)
-        coarse = native.Coarse(*native.make_coarse(vectors))
-        assert len(coarse.vectors) == len(coarse) == 400
-        native.scan(vectors, query, 3, metric, coarse=coarse)
+        coarse = native.Vectors(*native.encode_rows(vectors))
+        assert len(coarse) == 400
+        native.scan(coarse, query, 3, metric)
+        native.check_graph(native.build_graph(coarse, np.arange(400), 4, 20, 0, metric))
+        native.search_graph(graph, coarse, query, 10, 50, metric, precise=vectors)
 
 
 ROWS = np.zeros((4, 8), np.float32)
 QUERY = np.zeros(8, np.float32)
 VECTORS = native.Vectors(ROWS)
-COARSE = native.Coarse(*native.make_coarse(VECTORS))
+CODES = native.Vectors(*native.encode_rows(VECTORS))
 NODES = np.arange(4)
 LENGTHS = np.ones(4, np.uint32)
 ONCE = np.ones(2, np.uint16)
@@ -359,10 +372,11 @@ def opened(level0: NDArray[Any] = GRAPH.level0, entry: int = 0, max_level: int =
         (lambda: native.build_graph(VECTORS, NODES, 4, 9, 0, "ip", GRAPH), "from 4 on"),
         (lambda: native.build_graph(VECTORS, NODES[:0], 5, 9, 0, "ip", GRAPH), "base has m 4"),
         (lambda: native.search_graph(GRAPH, native.Vectors(ROWS[:3]), QUERY, 1, 1, "ip"), "4 rows"),
-        (lambda: native.make_coarse(COARSE.vectors), "not from int8"),
-        (lambda: native.Coarse(ROWS, QUERY[:4], QUERY[:4]), "need scales"),  # type: ignore[arg-type]
+        (lambda: native.encode_rows(CODES), "codes already"),
         (
-            lambda: native.scan(native.Vectors(ROWS[:3]), QUERY, 1, "ip", coarse=COARSE),
+            lambda: native.search_graph(
+                GRAPH, CODES, QUERY, 1, 1, "ip", precise=native.Vectors(ROWS[:3])
+            ),
             "not the shape",
         ),
         (lambda: words(lengths=QUERY), "lengths has dtype float32"),
