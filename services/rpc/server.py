@@ -8,7 +8,8 @@ METHOD_NOT_FOUND for the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from typing import Any
 
 import grpc
@@ -106,7 +107,7 @@ class Server:
         return grpc.unary_unary_rpc_method_handler(self._unary(method, handler))
 
     def _unary(self, method: Method, handler: Any) -> Any:
-        async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        async def answer(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             headers = _headers(context)
             try:
                 call = call_of(headers, context.time_remaining(), self._identity)
@@ -119,10 +120,15 @@ class Server:
                 await _fail(context, error, request_id_of(headers))
                 raise
 
+        async def serve(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+            work = answer(data, context)
+            del data, context
+            return await _apart(work)
+
         return serve
 
     def _client_stream(self, method: Method, handler: Any) -> Any:
-        async def serve(
+        async def answer(
             pieces: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
         ) -> bytes:
             headers = _headers(context)
@@ -136,6 +142,13 @@ class Server:
                 await _fail(context, error, request_id_of(headers))
                 raise
 
+        async def serve(
+            pieces: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+        ) -> bytes:
+            work = answer(pieces, context)
+            del pieces, context
+            return await _apart(work)
+
         return serve
 
     async def _parsed(self, method: Method, pieces: AsyncIterator[bytes]) -> AsyncIterator[Message]:
@@ -145,9 +158,9 @@ class Server:
             yield request
 
     def _server_stream(self, method: Method, handler: Any) -> Any:
-        async def serve(
+        async def answer(
             data: bytes, context: grpc.aio.ServicerContext[Any, Any]
-        ) -> AsyncIterator[bytes]:
+        ) -> AsyncGenerator[bytes, None]:
             headers = _headers(context)
             try:
                 call = call_of(headers, context.time_remaining(), self._identity)
@@ -163,6 +176,20 @@ class Server:
             except BaseException as error:
                 await _fail(context, error, request_id_of(headers))
                 raise
+
+        async def serve(
+            data: bytes, context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncIterator[bytes]:
+            events = answer(data, context)
+            del data, context
+            try:
+                async for event in events:
+                    yield event
+            except grpc.aio.AbortError as error:
+                _let_go(error)
+                raise
+            finally:
+                await events.aclose()
 
         return serve
 
@@ -208,6 +235,27 @@ async def _say(
         await context.send_initial_metadata(reply)
     else:
         context.set_trailing_metadata(reply)
+
+
+async def _apart(work: Awaitable[bytes]) -> bytes:
+    """Awaits a call, of which an error leaves nothing behind."""
+    try:
+        return await work
+    except grpc.aio.AbortError as error:
+        _let_go(error)
+        raise
+
+
+def _let_go(error: grpc.aio.AbortError) -> None:
+    """Takes its traceback and what it came of from an error. The transport keeps it with the call's
+    context: were there a way back from it to that, and to what the call held, the circle would wait
+    for the garbage collector, and a refused write has megabytes in it."""
+    came_of = error.__context__
+    while came_of is not None:
+        traceback.clear_frames(came_of.__traceback__)
+        came_of = came_of.__cause__ or came_of.__context__
+    error.__context__ = None
+    error.__traceback__ = None
 
 
 async def _fail(
