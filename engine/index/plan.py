@@ -5,7 +5,8 @@ the choice is between two costs. A walk looks for the nearest rows and keeps the
 them: where these are a share p of all rows, and independent of the query, it computes about 1/p
 times the distances of a walk without a filter. Where the filter is opposed to the query, it would
 go through everything that is nearer first. So a walk gets as many visits as a scan would cost, and
-is given up for the scan when it has used them: the worst case costs about twice the scan.
+is given up for the scan when it has used an eighth of them and met so few eligible rows that the
+rest would not do, or when it has used them all.
 """
 
 from __future__ import annotations

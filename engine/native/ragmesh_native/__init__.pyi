@@ -118,8 +118,9 @@ def search_graph(
     so their own scores are near those of other functions, not the same.
 
     Positions and scores, best first, ties by position; how many rows were scored on the way; and
-    whether the search ended by itself, not by `visits_max`, which it may pass by the neighbors of
-    one node.
+    whether the search ended by itself. It did not where it had scored `visits_max` rows, which it
+    may pass by the neighbors of one node, or an eighth of them, of which so few were allowed that
+    the others would not do.
     """
 
 def scan(

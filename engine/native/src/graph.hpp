@@ -79,7 +79,7 @@ class Visited {
 struct Found {
     std::vector<Key> best;  // nearest first
     uint64_t visited = 0;   // rows whose distance was computed
-    bool complete = true;   // false: ended by visits_max
+    bool complete = true;   // false: ended by visits_max, or since they would not do
 };
 
 struct Walk {

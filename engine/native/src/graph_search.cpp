@@ -16,6 +16,10 @@ constexpr size_t widened(size_t beam) { return beam * 5 / 2; }
 constexpr size_t seeds = 16;
 constexpr size_t each_hop = 4;  // allowed rows taken from the list of one that is not
 constexpr size_t seed_look = 1024;
+// Rows that a walk scores for each of its beam, as `engine/index/plan.py` counts.
+constexpr uint64_t visits_each = 10;
+// The first part of a walk's visits, after which it can be told whether they will do.
+constexpr uint64_t first_look = 8;
 
 // What a search needs for itself, kept by its thread: nothing is allocated for each query.
 struct Scratch {
@@ -82,6 +86,7 @@ class Search {
         own_.visited.clear(graph_.count);
         own_.candidates.clear();
         own_.results.clear();
+        offered_ = offered_allowed_ = 0;
         beam_ = beam;
         begin_at(start);
         begin_at(entry);
@@ -131,7 +136,7 @@ class Search {
         while (!candidates.empty()) {
             const Key nearest = candidates.front();
             if (full() && nearest > own_.results.front()) break;
-            if (found_.visited >= walk_.visits_max) {
+            if (found_.visited >= walk_.visits_max || is_hopeless()) {
                 found_.complete = false;
                 break;
             }
@@ -142,6 +147,14 @@ class Search {
             offer_fresh();
             if (!candidates.empty()) prefetch_list(position_of(candidates.front()));
         }
+    }
+
+    // Near the query there may be few of the allowed. Then the walk would go on to its bound and be
+    // thrown away: with half of 51,018 rows, the far ones, it scored 11,590 before it was.
+    bool is_hopeless() const {
+        if (!walk_.allowed || by_allowed_ || found_.visited < walk_.visits_max / first_look)
+            return false;
+        return visits_each * beam_ * offered_ > walk_.visits_max * offered_allowed_;
     }
 
     void prefetch_list(uint32_t node) const {
@@ -202,7 +215,9 @@ class Search {
         if (full() && key > results.front()) return;
         own_.candidates.push_back(key);
         std::push_heap(own_.candidates.begin(), own_.candidates.end(), std::greater<Key>());
+        offered_ += 1;
         if (!is_allowed(position_of(key))) return;
+        offered_allowed_ += 1;
         results.push_back(key);
         std::push_heap(results.begin(), results.end());
         if (results.size() > beam_) {
@@ -263,6 +278,7 @@ class Search {
     Found& found_;
     Scratch& own_;
     size_t beam_ = 0;
+    uint64_t offered_ = 0, offered_allowed_ = 0;
     bool by_allowed_ = false;
 };
 

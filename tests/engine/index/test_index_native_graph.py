@@ -280,3 +280,21 @@ def test_damaged_links_are_noticed_and_walked_without_harm() -> None:
                 GraphSettings(m=4),
                 base=broken,
             )
+
+
+def test_a_walk_that_cannot_do_ends_before_its_last_visit() -> None:
+    """With half of the rows, once any and once those that are far from the query."""
+    random = np.random.default_rng(3)
+    rows = random.normal(size=(6_000, 24)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors = native.Vectors(rows)
+    graph = native.build_graph(vectors, np.arange(len(rows)), 8, 40, 0, "ip")
+    query = rows[17]
+    far = rows @ query < np.median(rows @ query)
+    anywhere = random.random(len(rows)) < 0.5
+    _, _, visited, complete = native.search_graph(
+        graph, vectors, query, 10, 40, "ip", anywhere, 2_000
+    )
+    assert complete and visited < 2_000
+    _, _, visited, complete = native.search_graph(graph, vectors, query, 10, 40, "ip", far, 2_000)
+    assert not complete and visited < 500
