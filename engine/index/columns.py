@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +152,27 @@ def _json(payload: Payload) -> bytes:
     return _utf8(json.dumps(payload, ensure_ascii=False, separators=(",", ":")))
 
 
+class HitColumns(NamedTuple):
+    """The arrays of what a hit shows, as the module describes them, for who reads rows without an
+    object for each."""
+
+    ids_blob: Array
+    ids_starts: Array
+    texts_blob: Array
+    texts_starts: Array
+    payloads_blob: Array
+    payloads_starts: Array
+    documents_blob: Array
+    documents_starts: Array
+    document: Array
+    passages: Array
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> HitColumns:
+        """Raises KeyError for a missing array."""
+        return cls(*(arrays[f"rows.{name.replace('_', '.')}"] for name in cls._fields))
+
+
 class Rows:
     """Rows as their arrays have them. Opening reads nothing of them."""
 
@@ -169,6 +190,7 @@ class Rows:
         "_texts",
         "_token_starts",
         "_token_vectors",
+        "hit_columns",
         "id_order",
         "ids",
         "seqs",
@@ -190,6 +212,7 @@ class Rows:
         self._hashes: Hashes = arrays["rows.hashes"]
         self._hash_positions: NDArray[np.uint32] = arrays["rows.hash_positions"]
         self.id_order: NDArray[np.uint32] = arrays["rows.id_order"]
+        self.hit_columns = HitColumns.of(arrays)
         self._token_starts: NDArray[np.int64] | None = arrays.get("tokens.starts")
         self._token_vectors: TokenVectors | None = arrays.get("tokens.vectors")
         count = len(self.seqs)

@@ -24,18 +24,24 @@ from engine.index.filters import canonical
 from engine.index.fusion import fuse
 from engine.index.laps import Laps, Stage
 from engine.index.payloads import Mask
+from engine.index.placed import Leg, Place, Placed
 from engine.index.query import EF_MAX, LIMIT_MAX, Explain, Mode, Query, Results, check, legs_of
 from engine.index.segment import SegmentView
 from engine.index.view import View
-from engine.types import Hit, Point, Vector
+from engine.types import Vector
 
-__all__ = ["EF_MAX", "LIMIT_MAX", "Explain", "Mode", "Query", "Results", "goes_by_graph", "search"]
-
-Place = tuple[int, int]
-"""Segment index and position: a row of a view."""
-
-Leg = list[tuple[Place, float]]
-"""Candidates with their scores, best first, ties by id."""
+__all__ = [
+    "EF_MAX",
+    "LIMIT_MAX",
+    "Explain",
+    "Mode",
+    "Placed",
+    "Query",
+    "Results",
+    "goes_by_graph",
+    "place",
+    "search",
+]
 
 
 @dataclass(slots=True)
@@ -47,7 +53,16 @@ class _Search:
 
 
 def search(view: View, query: Query, laps: Laps | None = None) -> Results:
-    """The best points of a view. `laps` takes the time of its stages.
+    """The best points of a view. `laps` takes the time of its stages. Raises as `place` does."""
+    placed = place(view, query, laps)
+    hits = placed.hits()
+    if laps is not None:
+        laps.end(Stage.DECODE)
+    return Results(hits, placed.explain, placed.watermark)
+
+
+def place(view: View, query: Query, laps: Laps | None = None) -> Placed:
+    """The places and scores of the best points of a view. `laps` takes the time of its stages.
 
     Raises InvalidField, InvalidFilter, InvalidVector or DimensionMismatch; never anything about
     how many points there are: fewer hits than `limit` means that no more qualify.
@@ -78,10 +93,7 @@ def search(view: View, query: Query, laps: Laps | None = None) -> Results:
             laps.end(Stage.FUSION)
     if query.score_threshold is not None:
         best = [one for one in best if one[1] >= query.score_threshold]
-    hits = _hits(run, best, found)
-    if laps is not None:
-        laps.end(Stage.DECODE)
-    return Results(hits, run.explain, view.watermark)
+    return Placed(view, query, best, found, run.explain)
 
 
 def _count(explain: Explain, found: Mapping[Mode, Leg]) -> None:
@@ -100,35 +112,6 @@ def _fused(run: _Search, found: Mapping[Mode, Leg]) -> Leg:
     legs = [(leg, weights[mode]) for mode, leg in found.items()]
     fused = fuse(legs, query.fusion, query.rrf_k)
     return _best(run.view, list(fused.items()), query.limit)
-
-
-def _hits(run: _Search, best: Leg, found: Mapping[Mode, Leg]) -> tuple[Hit, ...]:
-    """What was found, with the scores that each leg gave."""
-    point = _point_getter(run)
-    if len(found) == 1 and Mode.DENSE in found:
-        return tuple([Hit(point(place), score, score) for place, score in best])
-    dense, lexical, sparse = (
-        dict(found.get(mode, ())) for mode in (Mode.DENSE, Mode.LEXICAL, Mode.SPARSE)
-    )
-    return tuple(
-        Hit(
-            point(place),
-            score,
-            dense.get(place),
-            lexical.get(place),
-            sparse_score=sparse.get(place),
-        )
-        for place, score in best
-    )
-
-
-def _point_getter(run: _Search) -> Callable[[Place], Point]:
-    segments = run.view.segments
-    if run.query.ids_only:
-        return lambda place: segments[place[0]].rows.named(place[1])
-    if run.query.with_vectors:
-        return lambda place: segments[place[0]].point(place[1], with_vector=True)
-    return lambda place: segments[place[0]].rows.point(place[1])
 
 
 def _best(view: View, leg: Leg, k: int) -> Leg:

@@ -166,10 +166,12 @@ def recall_message(seen: BandRecall) -> pb.BandRecall:
     )
 
 
-def point_message(point: Point, collection: str, *, vectors: bool = False) -> point_pb2.Point:
-    """A point of the collection with id `collection`."""
+def point_message(
+    point: Point, collection: str, *, vectors: bool = False, bare: bool = False
+) -> point_pb2.Point:
+    """A point of the collection with id `collection`. `bare` leaves text and payload out."""
     message = point_pb2.Point()
-    _fill_point(message, point, collection, vectors=vectors)
+    _fill_point(message, point, collection, vectors=vectors, bare=bare)
     return message
 
 

@@ -1,12 +1,14 @@
-"""Reads points from the bytes of a request, without the GIL and without an object for each value.
+"""Between protobuf's bytes and columns, without an object for each value: reads the points of a
+request, without the GIL, and writes the hits of a response.
 
-Whatever is unusual is not read, so that what is wrong with a request is said in one place only: by
-who reads the message as protobuf does.
+Whatever is unusual is neither read nor written, so that what is wrong is said in one place only: by
+who does it with messages.
 """
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,4 +41,25 @@ def read_points(
     norm float32 can compute, a text without U+0000, a payload, and nothing else; all vectors of
     one length. None where any of that is not so, or the bytes are not what writers of protobuf
     write: a field twice, a number in more bytes than it needs, a key twice.
+    """
+
+def write_hits(
+    segments: list[Any | None],
+    hits: list[tuple[tuple[int, int], float]],
+    legs: tuple[tuple[int, Mapping[tuple[int, int], float] | None], ...],
+    points: Mapping[tuple[int, int], bytes],
+    document_prefix: str,
+    bare: bool,
+) -> bytes | None:
+    """The `hits` of a SearchCollectionResponse, in the order given.
+
+    A hit is a place, which is a segment and a position in it, and its score. A segment is a tuple:
+    blob (uint8) and starts (int64) of ids, texts, payloads and documents, in this order; int32 (n)
+    whose document a row is of, or -1; int32 (n, 3) of passages. `points` has the rows of segments
+    that are None, as messages. A leg is the field of its scores, and these by place; None for those
+    of the hits. `document_prefix` and a document make its name. `bare` leaves text and payload out.
+
+    None where a text is not UTF-8, a payload is not JSON without blanks or is nested deeper than
+    32, or a position is of no row. Raises TypeError for columns of other types, IndexError and
+    KeyError for a place of no segment or without its point.
     """

@@ -8,7 +8,9 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from ragmesh.api.retrieval.v1 import search_pb2
 
 from engine.index.grouping import Group
+from engine.index.placed import Placed
 from services.retrieval import convert
+from services.retrieval.search import encoding
 from services.retrieval.search.planning import plan_message
 from services.retrieval.search.running import Answered, Outcome
 from services.rpc import names
@@ -31,11 +33,13 @@ def fill(
 ) -> None:
     """Fills the answer to a request. In place: making and copying messages took a tenth of a
     search's time."""
-    finished = answered.finished
+    found = answered.found
     response.watermark = str(answered.watermark)
-    convert.add_hits(response, finished.hits, collection, request)
-    if finished.groups:
-        _add_groups(response, finished.groups, collection)
+    if isinstance(found, Placed):
+        _add_placed(response, found, collection, request)
+    else:
+        convert.add_hits(response, found.hits, collection, request)
+        _add_groups(response, found.groups, collection)
     timings = response.timings
     timings.embed_ms = answered.embed_ms
     timings.watermark_wait_ms = answered.watermark_wait_ms
@@ -45,6 +49,21 @@ def fill(
         response.rerank_outcome = OUTCOMES[answered.outcome]
     if request.explain:
         response.plan.CopyFrom(plan_message(answered))
+
+
+def _add_placed(
+    response: pb.SearchCollectionResponse,
+    placed: Placed,
+    collection: str,
+    request: pb.SearchCollectionRequest,
+) -> None:
+    written = None
+    if not request.include_vectors and not request.include_sentences:
+        written = encoding.hits_bytes(placed, collection)
+    if written is None:
+        convert.add_hits(response, placed.hits(), collection, request)
+    else:
+        response.MergeFromString(written)
 
 
 def _add_groups(

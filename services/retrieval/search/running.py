@@ -19,7 +19,7 @@ from engine.index.conditions import Analyze
 from engine.index.exact import prepare
 from engine.index.examples import Strategy
 from engine.index.laps import Laps, Stage
-from engine.index.search import Explain, Mode, Query, goes_by_graph, search
+from engine.index.search import Explain, Mode, Placed, Query, goes_by_graph, place
 from engine.index.stages import Finished, Found, Staged
 from engine.index.view import View
 from engine.index.words import Analyzer
@@ -40,9 +40,10 @@ class Outcome(StrEnum):
 
 class Answered(NamedTuple):
     """A search's answer and where the time went, in milliseconds; `spent_s` by stages, where that
-    was asked for. `query` is what was searched."""
+    was asked for. `query` is what was searched. What is `found` is placed only where nothing
+    looked at it: whoever writes the answer reads it."""
 
-    finished: Finished
+    found: Finished | Placed
     outcome: Outcome
     explain: Explain
     watermark: int
@@ -83,21 +84,20 @@ class Run:
         """The whole search, reranked by what is stored at most."""
         self._begin()
         if self.asked.is_plain:
-            results = search(self._view, self.asked.staged.query, self._laps)
-            return self._answered(
-                Finished(results.hits),
-                Outcome.NOT_ASKED,
-                results.explain,
-                results.watermark,
-            )
-        found = self.find()
+            placed = place(self._view, self.asked.staged.query, self._laps)
+            found: Finished | Placed = placed
+            if self._laps is not None:
+                found = Finished(placed.hits())
+                self._laps.end(Stage.DECODE)
+            return self._answered(found, Outcome.NOT_ASKED, placed.explain, placed.watermark)
+        candidates = self.find()
         if self.asked.rerank not in (RerankBy.SENTENCES, RerankBy.TOKENS):
-            return self.finish(found, Outcome.NOT_ASKED)
+            return self.finish(candidates, Outcome.NOT_ASKED)
         begin_s = time.perf_counter()
-        reranked = self._reranked(found) if found.hits else found
+        reranked = self._reranked(candidates) if candidates.hits else candidates
         self.rerank_ms = (time.perf_counter() - begin_s) * 1000
         if reranked is None:
-            return self.finish(found, Outcome.NOTHING_STORED)
+            return self.finish(candidates, Outcome.NOTHING_STORED)
         return self.finish(reranked, Outcome.DONE)
 
     def _reranked(self, found: Found) -> Found | None:
@@ -126,11 +126,11 @@ class Run:
         return self._answered(finished, outcome, found.explain, found.watermark)
 
     def _answered(
-        self, finished: Finished, outcome: Outcome, explain: Explain, watermark: int
+        self, found: Finished | Placed, outcome: Outcome, explain: Explain, watermark: int
     ) -> Answered:
         spent_ms = (time.perf_counter() - self._begin_s) * 1000
         return Answered(
-            finished,
+            found,
             outcome,
             explain,
             watermark,
@@ -166,10 +166,15 @@ def is_quick(view: View, asked: Search) -> bool:
     ef = query.ef or query.beams.efs[Band.ALL]
     if query.limit > QUICK_LIMIT_MAX or ef > QUICK_EF_MAX or ef == EXACT:
         return False
-    walked = [segment for segment in view.segments if goes_by_graph(view, segment)]
-    scanned = sum(s.count for s in view.segments) - sum(s.count for s in walked)
-    narrow = all(s.graph is None or s.graph.settings.ef_search <= QUICK_EF_MAX for s in walked)
-    return len(walked) <= 1 and narrow and scanned <= QUICK_SCAN_ROWS_MAX
+    walked = scanned = 0
+    for segment in view.segments:
+        if not goes_by_graph(view, segment):
+            scanned += segment.count
+            continue
+        walked += 1
+        if segment.graph is not None and segment.graph.settings.ef_search > QUICK_EF_MAX:
+            return False
+    return walked <= 1 and scanned <= QUICK_SCAN_ROWS_MAX
 
 
 @cache

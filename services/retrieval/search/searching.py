@@ -59,9 +59,15 @@ class Searcher:
         self._watch = watch
 
     async def search(
-        self, collection: Collection, asked: Search, min_seq: int, call: Call
-    ) -> Answered:
+        self,
+        collection: Collection,
+        asked: Search,
+        min_seq: int,
+        call: Call,
+        use: Callable[[Answered], T],
+    ) -> T:
         """Finds points at commit `min_seq` or later. Embeds a text where the mode needs a vector.
+        `use` is called with the answer, mostly where it was found: in a thread.
 
         Raises NoEmbeddingModel if it can't, TokenStoreMissing, PointNotFound, DimensionMismatch,
         FingerprintMismatch, InvalidFilter … A reranking by a model that is late or not there
@@ -78,13 +84,13 @@ class Searcher:
         embed_ms, wait_ms = (embedded_s - begin_s) * 1000, (waited_s - embedded_s) * 1000
         run = Run(view, asked, collection.language, embed_ms, wait_ms)
         if asked.rerank is RerankBy.MODEL:
-            answered = await self._search_by_model(run, call)
+            used = use(await self._search_by_model(run, call))
         elif is_quick(view, asked):
-            answered = run.answer()
+            used = use(run.answer())
         else:
-            answered = await self._in_thread(run.answer)
+            used = await self._in_thread(lambda: use(run.answer()))
         self._watch.offer(collection, view, run.asked.staged.query)
-        return answered
+        return used
 
     async def batch(
         self,

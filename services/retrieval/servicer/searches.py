@@ -24,9 +24,12 @@ class SearchHandlers(Handlers):
         least = fields.watermark(request.min_watermark or call.min_watermark)
         asked = asking.search_value(request)
         self._limiter.searches(collection, [asked])
-        answered = await self._searcher.search(collection, asked, least, call)
         response = pb.SearchCollectionResponse()
-        answering.fill(response, answered, collection.id, request)
+
+        def use(answered: Answered) -> None:
+            answering.fill(response, answered, collection.id, request)
+
+        await self._searcher.search(collection, asked, least, call, use)
         return response
 
     @renewed("collection")

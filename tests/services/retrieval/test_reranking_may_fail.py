@@ -24,8 +24,9 @@ from engine.errors import (
     ServiceUnavailable,
 )
 from engine.index.collection import CollectionIndex, IndexSettings
+from engine.index.stages import Finished
 from engine.index.view import View
-from engine.types import Point
+from engine.types import Hit, Point
 from services.mesh.mesh import Mesh
 from services.retrieval.index.indexes import Indexes
 from services.retrieval.index.recall import RecallWatch
@@ -94,7 +95,7 @@ async def searched(
         **given,
     )
     call = Call("default", "r", deadline_s)
-    return await searcher.search(collection(), search_value(request), 0, call)
+    return await searcher.search(collection(), search_value(request), 0, call, lambda done: done)
 
 
 def collection() -> Collection:
@@ -116,8 +117,13 @@ def collection() -> Collection:
     return made
 
 
+def hits(answered: Answered) -> tuple[Hit, ...]:
+    assert isinstance(answered.found, Finished)
+    return answered.found.hits
+
+
 def ids(answered: Answered) -> list[str]:
-    return [hit.point.id for hit in answered.finished.hits]
+    return [hit.point.id for hit in hits(answered)]
 
 
 async def plain_order(threads: ThreadPoolExecutor) -> list[str]:
@@ -139,10 +145,10 @@ async def test_what_may_pass_leaves_the_order_so_far(
 ) -> None:
     answered = await searched(threads, Reranker(error=error))
     assert answered.outcome is outcome
-    assert len(answered.finished.hits) == COUNT
-    scores = [hit.score for hit in answered.finished.hits]
+    assert len(hits(answered)) == COUNT
+    scores = [hit.score for hit in hits(answered)]
     assert scores == sorted(scores, reverse=True)
-    assert all(hit.rerank_score is None for hit in answered.finished.hits)
+    assert all(hit.rerank_score is None for hit in hits(answered))
 
 
 async def test_what_the_caller_did_wrong_is_refused(threads: ThreadPoolExecutor) -> None:
@@ -166,7 +172,7 @@ async def test_those_that_were_not_scored_follow_in_their_order(
     answered = await searched(threads, Reranker(score=some))
     assert answered.outcome is Outcome.PARTIAL
     assert ids(answered) == [before[1], before[0], *before[2:]]
-    assert [hit.rerank_score for hit in answered.finished.hits][:3] == [0.75, 0.25, None]
+    assert [hit.rerank_score for hit in hits(answered)][:3] == [0.75, 0.25, None]
 
 
 async def test_the_model_has_to_leave_time_for_the_answer(threads: ThreadPoolExecutor) -> None:

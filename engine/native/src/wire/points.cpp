@@ -1,18 +1,16 @@
 // Points as they come in, from the bytes of a request to the columns that are stored and indexed.
 #include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 
 #include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "binding.hpp"
 #include "reading.hpp"
 
 namespace ragmesh::wire {
 namespace {
-
-namespace py = pybind11;
 
 struct Bounds {
     uint32_t field;
@@ -216,10 +214,11 @@ py::object read_points(const py::bytes& data, uint32_t field, size_t text_charac
 }
 
 }  // namespace
-}  // namespace ragmesh::wire
 
-PYBIND11_MODULE(wire, module) {
-    using pybind11::arg;
-    module.def("read_points", &ragmesh::wire::read_points, arg("data"), arg("field"),
-               arg("text_characters_max"), arg("payload_bytes_max"));
+void bind_points(py::module_& module) {
+    using py::arg;
+    module.def("read_points", &read_points, arg("data"), arg("field"), arg("text_characters_max"),
+               arg("payload_bytes_max"));
 }
+
+}  // namespace ragmesh::wire
