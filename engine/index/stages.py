@@ -63,7 +63,15 @@ class Staged:
     @property
     def is_plain(self) -> bool:
         """Whether `search(view, query)` alone answers it."""
-        return self == Staged(self.query)
+        return not (
+            self.rerank
+            or self.exclude
+            or self.positive
+            or self.negative
+            or self.formula
+            or self.diversity
+            or self.grouping
+        )
 
 
 @dataclass(frozen=True, slots=True)

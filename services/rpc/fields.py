@@ -6,8 +6,10 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Sized
+from functools import cache
 
 from google.protobuf import struct_pb2
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from engine.errors import InvalidField
@@ -93,13 +95,21 @@ def watermark(value: str, field: str = "min_watermark") -> int:
 def enum(message: Message, field: str) -> None:
     """An enum field whose number has a name."""
     value = getattr(message, field)
-    kind = message.DESCRIPTOR.fields_by_name[field].enum_type
-    if kind is not None and value not in kind.values_by_number:
+    name, numbers = _enum(message.DESCRIPTOR, field)
+    if value not in numbers:
         raise InvalidField(
-            f"{field} is {value}, which {kind.name} does not have.",
+            f"{field} is {value}, which {name} does not have.",
             field=field,
             metadata={"field": field, "value": value},
         )
+
+
+@cache
+def _enum(message: Descriptor, field: str) -> tuple[str, frozenset[int]]:
+    """The name and the numbers of a field's enum: as many as the contract has."""
+    kind = message.fields_by_name[field].enum_type
+    assert kind is not None
+    return kind.name, frozenset(kind.values_by_number)
 
 
 def payload(value: struct_pb2.Struct, field: str, bytes_max: int) -> None:

@@ -3,6 +3,7 @@ the contract's messages and the engine's values."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -14,6 +15,8 @@ from engine.errors import InvalidVector
 from engine.index import sparse
 from engine.types import JsonValue, Payload, Sentences, SparseVector, TokenVectors, Vector
 
+_PACKED = np.dtype("<f4")
+
 
 def vector_message(vector: Vector) -> vector_pb2.Vector:
     """A vector in its packed form."""
@@ -24,20 +27,21 @@ def vector_value(message: vector_pb2.Vector, field: str) -> Vector:
     """A vector in either form as float32. Raises InvalidVector when it is empty, not finite or of
     norm zero; its length is checked against a collection elsewhere."""
     if message.WhichOneof("form") == "packed":
-        if len(message.packed) % 4:
+        packed = message.packed  # a copy each time
+        if len(packed) % 4:
             raise InvalidVector(
-                f"{field}.packed has {len(message.packed)} bytes; float32 values take 4 each.",
+                f"{field}.packed has {len(packed)} bytes; float32 values take 4 each.",
                 field=field,
-                metadata={"field": field, "bytes": len(message.packed)},
+                metadata={"field": field, "bytes": len(packed)},
             )
-        vector = np.frombuffer(message.packed, dtype="<f4").astype(np.float32, copy=False)
+        vector = np.frombuffer(packed, _PACKED).astype(np.float32, copy=False)
     else:
         vector = np.asarray(message.dense.values, dtype=np.float32)
     if vector.size == 0:
         raise InvalidVector(f"{field} is empty.", field=field, metadata={"field": field})
     # A sum of squares is NaN or infinite if any value is, and zero for the zero vector only.
     norm = float(np.dot(vector, vector))
-    if not np.isfinite(norm) or norm == 0.0:
+    if not math.isfinite(norm) or norm == 0.0:
         what = "is the zero vector" if norm == 0.0 else "has values that are not finite"
         raise InvalidVector(f"{field} {what}.", field=field, metadata={"field": field})
     return vector

@@ -62,10 +62,6 @@ _CANDIDATES = {
 }
 
 
-_NO_FUSION = pb.SearchCollectionRequest().fusion
-_NO_EXAMPLES = search_pb2.Examples()
-
-
 @dataclass(frozen=True, slots=True)
 class Search:
     """A search as asked: exactly one of `staged.query.vector`, `text`, `point_id` and `positive`
@@ -129,61 +125,86 @@ def located(path: str) -> Iterator[None]:
 
 def search_value(request: pb.SearchCollectionRequest) -> Search:
     """A search. Raises InvalidFilter, InvalidVector or InvalidField."""
+    # Looking at a message that is not there makes one, and most are not: what is rare is read where
+    # it is given, and else left as the values have it.
     given = request.WhichOneof("query")
-    vector = vector_value(request.vector, "vector") if given == "vector" else None
     by_text = given == "text"
+    vector = vector_value(request.vector, "vector") if given == "vector" else None
     sparse = None
     if request.HasField("sparse_vector"):
         sparse = sparse_vector_value(request.sparse_vector, "sparse_vector")
-    # Looking at a message that is not there makes one: a fifth of this function.
-    fusion = request.fusion if request.HasField("fusion") else _NO_FUSION
-    by_score = fusion.method == search_pb2.FUSION_METHOD_SCORE
-    shown = request.examples if given == "examples" else _NO_EXAMPLES
+    has_stages = _has_stages(request)
     query = Query(
         vector=vector,
         sparse=sparse,
         filter=filter_value(request.filter) if request.HasField("filter") else None,
         limit=request.limit or LIMIT_DEFAULT,
         mode=MODES[request.mode] if by_text else _mode(request, given, sparse is not None),
+        ef=request.ef_search or None,
+        exact=request.exact,
+        score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
+        with_vectors=request.include_vectors,
+        ids_only=request.ids_only and not has_stages,
+    )
+    if request.HasField("fusion"):
+        query = _fused(query, request.fusion)
+    rerank, staged = RerankBy.NOTHING, Staged(query)
+    if has_stages:
+        rerank, staged = _staged(request, query)
+    asked = Search(
+        staged,
+        text=request.text if by_text else "",
+        point_id=request.point_id if given == "point_id" else "",
+        rerank=rerank,
+        rerank_model=request.rerank.model if rerank is RerankBy.MODEL else "",
+        fingerprint=request.fingerprint,
+        explain=request.explain,
+    )
+    return _by_examples(asked, request.examples) if given == "examples" else asked
+
+
+def _has_stages(request: pb.SearchCollectionRequest) -> bool:
+    """Whether something looks at the hits after they are found."""
+    return (
+        request.HasField("rerank")
+        or request.HasField("diversity")
+        or request.HasField("group")
+        or bool(request.boosts or request.decays)
+    )
+
+
+def _fused(query: Query, fusion: pb.RankFusion) -> Query:
+    by_score = fusion.method == search_pb2.FUSION_METHOD_SCORE
+    return replace(
+        query,
         candidates=fusion.candidates or None,
         rrf_k=fusion.k or RRF_K_DEFAULT,
         dense_weight=fusion.dense_weight if fusion.HasField("dense_weight") else 1.0,
         lexical_weight=fusion.lexical_weight if fusion.HasField("lexical_weight") else 1.0,
         sparse_weight=fusion.sparse_weight if fusion.HasField("sparse_weight") else 1.0,
-        ef=request.ef_search or None,
-        exact=request.exact,
-        score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
-        with_vectors=request.include_vectors,
-        ids_only=request.ids_only and not _has_stages(request),
         fusion=FusionMethod.SCORE if by_score else FusionMethod.RANK,
     )
+
+
+def _staged(request: pb.SearchCollectionRequest, query: Query) -> tuple[RerankBy, Staged]:
+    """The query with its stages, and what reranks it."""
     rerank, count = _rerank(request)
-    staged = Staged(
+    return rerank, Staged(
         query,
         formula=_formula(request.boosts, request.decays),
         rerank=count,
         diversity=_diversity(request.diversity) if request.HasField("diversity") else None,
         grouping=_grouping(request.group) if request.HasField("group") else None,
     )
+
+
+def _by_examples(asked: Search, shown: search_pb2.Examples) -> Search:
     best = shown.strategy == search_pb2.EXAMPLE_STRATEGY_BEST_SCORE
-    return Search(
-        staged,
-        text=request.text,
-        point_id=request.point_id,
+    return replace(
+        asked,
         positive=_examples(shown.positive, "examples.positive"),
         negative=_examples(shown.negative, "examples.negative"),
         strategy=Strategy.BEST_SCORE if best else Strategy.AVERAGE,
-        rerank=rerank,
-        rerank_model=request.rerank.model if rerank is RerankBy.MODEL else "",
-        fingerprint=request.fingerprint,
-        explain=request.explain,
-    )
-
-
-def _has_stages(request: pb.SearchCollectionRequest) -> bool:
-    """Whether something looks at the hits after they are found."""
-    return bool(request.boosts or request.decays) or any(
-        request.HasField(field) for field in ("rerank", "diversity", "group")
     )
 
 
