@@ -11,7 +11,8 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -182,18 +183,38 @@ class Chain:
                 await events.aclose()
 
 
-async def _within(call: Call, work: Any) -> Any:
+async def _within(call: Call, work: Awaitable[Any]) -> Any:
     """Awaits within the deadline. Raises DeadlineExceeded when it passes."""
-    remaining = call.remaining_s()
-    if remaining is None:
+    if call.deadline_s is None:
         return await work
+    # What can be answered at once is, without a timer, which would never run and takes 10 µs.
+    steps = work.__await__()
     try:
-        async with asyncio.timeout(remaining):
-            return await work
+        waits_for = next(steps)
+    except StopIteration as done:
+        return done.value
+    try:
+        async with asyncio.timeout(call.remaining_s()):
+            return await _begun(steps, waits_for)
     except TimeoutError as error:
         if call.remaining_s() is not None and (call.remaining_s() or 0) <= 0:
             raise DeadlineExceeded("The deadline passed before the answer was ready.") from error
         raise
+
+
+@types.coroutine
+def _begun(steps: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """Awaits what has begun and waits for something: as `yield from`, from the second step on."""
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as error:
+                waits_for = steps.throw(error)
+            else:
+                waits_for = steps.send(sent)
+    except StopIteration as done:
+        return done.value
 
 
 def too_large(size: int, bytes_max: int) -> MessageTooLarge:
@@ -228,7 +249,7 @@ class Observed:
 
     def __enter__(self) -> None:
         self._begin_s = time.perf_counter()
-        metrics.rpc_in_flight(self._method.area, self._method.name).inc()
+        metrics.rpc_in_flight(self._method.area, self._method.name).calls += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, *_: object
@@ -238,7 +259,7 @@ class Observed:
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             error = Cancelled("The caller went away.")
         code = "OK" if error is None else row_of(error).code.name
-        metrics.rpc_in_flight(area, name).dec()
+        metrics.rpc_in_flight(area, name).calls -= 1
         metrics.rpc_seconds(area, name, code).observe(elapsed_s)
         level = logging.DEBUG if error is None else logging.INFO
         internal = error is not None and row_of(error) is INTERNAL

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
-from typing import TypeAlias
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 from google.protobuf import duration_pb2, timestamp_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
@@ -14,6 +15,7 @@ from ragmesh.api.retrieval.v1 import search_pb2
 
 from engine.errors import FailedPrecondition, InvalidArgument, NotFound
 from engine.index import formula, reranking
+from engine.index.beams import OWN_BEAMS, Beams
 from engine.index.examples import Strategy
 from engine.index.formula import Boost, Decay, DecayKind, Formula
 from engine.index.fusion import RRF_K_DEFAULT, FusionMethod
@@ -62,8 +64,7 @@ _CANDIDATES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(NamedTuple):
     """A search as asked: exactly one of `staged.query.vector`, `text`, `point_id` and `positive`
     is set, or none where there is a `staged.query.sparse`.
 
@@ -98,8 +99,7 @@ def settled(asked: Search, rerank_model: str, token_store: bool) -> Search:
     by = RerankBy.SENTENCES
     if asked.text and (rerank_model or token_store):
         by = RerankBy.MODEL if rerank_model else RerankBy.TOKENS
-    return replace(
-        asked,
+    return asked._replace(
         staged=replace(asked.staged, rerank=asked.staged.rerank or _CANDIDATES[by]),
         rerank=by,
         rerank_model=rerank_model if by is RerankBy.MODEL else "",
@@ -109,7 +109,7 @@ def settled(asked: Search, rerank_model: str, token_store: bool) -> Search:
 def with_query(asked: Search, **changes: object) -> Search:
     """The search with fields of its query changed."""
     query: Query = replace(asked.staged.query, **changes)  # type: ignore[arg-type]
-    return replace(asked, staged=replace(asked.staged, query=query))
+    return asked._replace(staged=replace(asked.staged, query=query))
 
 
 @contextmanager
@@ -123,8 +123,15 @@ def located(path: str) -> Iterator[None]:
         raise
 
 
-def search_value(request: pb.SearchCollectionRequest) -> Search:
-    """A search. Raises InvalidFilter, InvalidVector or InvalidField."""
+@lru_cache(maxsize=256)
+def beams_value(efs: tuple[int, ...]) -> Beams:
+    """The beams of a collection; kept, because each of its searches has them."""
+    return Beams(efs)
+
+
+def search_value(request: pb.SearchCollectionRequest, beams: Beams = OWN_BEAMS) -> Search:
+    """A search, by the beams of its collection. Raises InvalidFilter, InvalidVector or
+    InvalidField."""
     # Looking at a message that is not there makes one, and most are not: what is rare is read where
     # it is given, and else left as the values have it.
     given = request.WhichOneof("query")
@@ -141,6 +148,7 @@ def search_value(request: pb.SearchCollectionRequest) -> Search:
         limit=request.limit or LIMIT_DEFAULT,
         mode=MODES[request.mode] if by_text else _mode(request, given, sparse is not None),
         ef=request.ef_search or None,
+        beams=beams,
         exact=request.exact,
         score_threshold=request.score_threshold if request.HasField("score_threshold") else None,
         with_vectors=request.include_vectors,
@@ -200,8 +208,7 @@ def _staged(request: pb.SearchCollectionRequest, query: Query) -> tuple[RerankBy
 
 def _by_examples(asked: Search, shown: search_pb2.Examples) -> Search:
     best = shown.strategy == search_pb2.EXAMPLE_STRATEGY_BEST_SCORE
-    return replace(
-        asked,
+    return asked._replace(
         positive=_examples(shown.positive, "examples.positive"),
         negative=_examples(shown.negative, "examples.negative"),
         strategy=Strategy.BEST_SCORE if best else Strategy.AVERAGE,

@@ -191,7 +191,7 @@ def _with_points(view: View, asked: Search) -> Search:
         else:
             found = with_query(asked, vector=_vector_of(view, asked.point_id, "point_id"))
         named = replace(found.staged, exclude=frozenset((asked.point_id,)))
-        return replace(asked, staged=named)
+        return asked._replace(staged=named)
     positive = _vectors(view, asked.positive, _paths("positive", asked.positive))
     negative = _vectors(view, asked.negative, _paths("negative", asked.negative))
     ids = frozenset(one for one in (*asked.positive, *asked.negative) if isinstance(one, str))
@@ -201,7 +201,7 @@ def _with_points(view: View, asked: Search) -> Search:
     else:
         vector = examples.average(positive, negative)
         staged = replace(staged, query=replace(staged.query, vector=vector))
-    return replace(asked, staged=staged)
+    return asked._replace(staged=staged)
 
 
 def _paths(kind: str, given: Sequence[Example]) -> list[str]:

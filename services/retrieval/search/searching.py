@@ -25,7 +25,6 @@ from engine.errors import (
     Unavailable,
 )
 from engine.index import stages
-from engine.index.beams import Beams
 from engine.index.reranking import Reranked
 from engine.index.search import Mode
 from engine.index.stages import Found
@@ -163,9 +162,6 @@ class Searcher:
     ) -> list[Search]:
         """The searches with their modes, and the vectors of their texts where those need one."""
         moded = [_with_mode(collection, asked) for asked in searches]
-        if any(collection.beams):
-            beams = Beams.of(collection.beams)
-            moded = [with_query(asked, beams=beams) for asked in moded]
         texts = list(dict.fromkeys(asked.text for asked in moded if _embeds(asked)))
         if not texts:
             return moded
@@ -257,7 +253,7 @@ def _with_mode(collection: Collection, asked: Search) -> Search:
     if mode is None:
         mode = Mode.HYBRID if by_model or query.sparse is not None else Mode.LEXICAL
     words = asked.text if mode in (Mode.LEXICAL, Mode.HYBRID) else None
-    return replace(with_query(asked, mode=mode, text=words), embeds=embeds)
+    return with_query(asked, mode=mode, text=words)._replace(embeds=embeds)
 
 
 def _embeds(asked: Search) -> bool:
@@ -269,7 +265,7 @@ def _embeds(asked: Search) -> bool:
 def _with_embedded(asked: Search, vector: Vector, tokens: TokenVectors | None) -> Search:
     """The search with what it needs of its text's vectors."""
     if asked.rerank is RerankBy.TOKENS:
-        asked = replace(asked, tokens=tokens)
+        asked = asked._replace(tokens=tokens)
     return with_query(asked, vector=vector) if asked.embeds else asked
 
 

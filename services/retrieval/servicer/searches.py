@@ -22,7 +22,7 @@ class SearchHandlers(Handlers):
         """Finds points."""
         collection = await self._collection(request.collection, call)
         least = fields.watermark(request.min_watermark or call.min_watermark)
-        asked = asking.search_value(request)
+        asked = asking.search_value(request, asking.beams_value(tuple(collection.beams)))
         self._limiter.searches(collection, [asked])
         response = pb.SearchCollectionResponse()
 
@@ -41,10 +41,10 @@ class SearchHandlers(Handlers):
         least = fields.watermark(request.min_watermark or call.min_watermark)
         response = pb.BatchSearchCollectionResponse()
         messages = [response.responses.add() for _ in request.searches]
-        searches = []
+        searches, beams = [], asking.beams_value(tuple(collection.beams))
         for index, one in enumerate(request.searches):
             with asking.located(f"searches[{index}]"):
-                searches.append(asking.search_value(one))
+                searches.append(asking.search_value(one, beams))
         self._limiter.searches(collection, searches)
 
         def use(index: int, answered: Answered) -> int:
