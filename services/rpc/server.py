@@ -64,6 +64,7 @@ class Server:
         self._servicers = servicers
         self._chain = chain
         self._identity = identity
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=server_options(bytes_max))
         self._server.add_generic_rpc_handlers((_Handlers(self),))
@@ -95,10 +96,18 @@ class Server:
         await self._server.stop(grace_s)
 
     def handler_of(self, path: str) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The transport's handler of a path; None for what is not ours."""
+        """The transport's handler of a path; None for what is not ours. The transport asks at
+        each call, so those of the contract's methods are kept."""
+        known = self._handlers.get(path)
+        if known is not None:
+            return known
         method = methods().get(path)
         if method is None or method.area not in self._servicers:
             return _unknown(path) if path.startswith("/ragmesh.") else None
+        self._handlers[path] = self._handler(method)
+        return self._handlers[path]
+
+    def _handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
         handler = getattr(self._servicers[method.area], method.name)
         if method.client_streaming:
             return grpc.stream_unary_rpc_method_handler(self._client_stream(method, handler))
