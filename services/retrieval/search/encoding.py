@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 from ragmesh_native.wire import write_hits
 
+from engine.index.columns import HitColumns
 from engine.index.placed import Placed
 from engine.index.search import Mode
 from services.retrieval import convert
@@ -28,7 +29,11 @@ def hits_bytes(placed: Placed, collection: str) -> bytes | None:
     """The `hits` of a SearchCollectionResponse, with text and payload unless the query is of ids
     only; None where only messages can say them."""
     segments = placed.view.segments
-    columns = [None if one.sealed is None else one.sealed.rows.hit_columns for one in segments]
+    columns: list[HitColumns | None] = [None] * len(segments)
+    for segment in {segment for (segment, _), _ in placed.best}:
+        sealed = segments[segment].sealed
+        if sealed is not None:
+            columns[segment] = sealed.rows.hit_columns
     bare = placed.query.ids_only
     points = {
         (segment, position): convert.point_message(
