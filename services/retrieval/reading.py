@@ -48,7 +48,13 @@ class UpsertRead:
 def read_upsert(data: bytes) -> UpsertRead | None:
     """A request that no check would refuse; None for one that has to be looked at as a message.
     Takes about 5 µs a point, most of it without the GIL."""
-    points = read_points(data, _POINTS, checks.POINT_TEXT_CHARACTERS_MAX, checks.PAYLOAD_BYTES_MAX)
+    points = read_points(
+        data,
+        _POINTS,
+        checks.POINTS_MAX,
+        checks.POINT_TEXT_CHARACTERS_MAX,
+        checks.PAYLOAD_BYTES_MAX,
+    )
     if points is None:
         return None
     try:

@@ -99,8 +99,14 @@ def token_vectors_value(message: vector_pb2.TokenVectors) -> TokenVectors:
     return np.frombuffer(message.int8_vectors, np.int8).reshape(-1, width)
 
 
+INTEGER_MAX = 1e21
+"""Whole numbers below this are integers. Above it the digits are those of the nearest double, which
+nobody gave, and up to 309 of them. JavaScript's limit (ECMA-262, Number::toString)."""
+
+
 def payload_value(message: struct_pb2.Struct) -> Payload:
-    """A payload as plain values. Whole numbers come back as integers, as JSON writes them."""
+    """A payload as plain values. Whole numbers below 1e21 come back as integers, as JSON writes
+    them."""
     return {key: _plain(value) for key, value in message.fields.items()}
 
 
@@ -110,7 +116,7 @@ def _plain(value: struct_pb2.Value) -> JsonValue:
         return value.string_value
     if kind == "number_value":
         number = value.number_value
-        return int(number) if number.is_integer() else number
+        return int(number) if number.is_integer() and abs(number) < INTEGER_MAX else number
     if kind == "bool_value":
         return value.bool_value
     if kind == "struct_value":

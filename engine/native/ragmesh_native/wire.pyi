@@ -35,12 +35,12 @@ class Points(TypedDict):
     payloads_array: bytes
 
 def read_points(
-    data: bytes, field: int, text_characters_max: int, payload_bytes_max: int
+    data: bytes, field: int, points_max: int, text_characters_max: int, payload_bytes_max: int
 ) -> Points | None:
-    """The points in `field` of a message, each with an id of 1 to 256 characters, a vector whose
-    norm float32 can compute, a text without U+0000, a payload, and nothing else; all vectors of
-    one length. None where any of that is not so, or the bytes are not what writers of protobuf
-    write: a field twice, a number in more bytes than it needs, a key twice.
+    """The points in `field` of a message, at most so many, each with an id of 1 to 256 characters,
+    a vector whose norm float32 can compute, a text without U+0000, a payload, and nothing else; all
+    vectors of one length. None where any of that is not so, or the bytes are not what writers of
+    protobuf write: a field twice, a number in more bytes than it needs, a key twice.
     """
 
 def write_hits(

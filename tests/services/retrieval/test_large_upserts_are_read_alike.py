@@ -18,13 +18,19 @@ from psycopg.adapt import PyFormat, Transformer
 from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.retrieval.v1 import point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
+from ragmesh_native.wire import read_points
 
 from engine.errors import RagmeshError
 from engine.index.columns import pack_rows
 from engine.index.exact import Metric, prepare_rows
 from engine.index.written import WrittenPayload
 from engine.types import Point
-from services.retrieval.checks import CHECKS, PAYLOAD_BYTES_MAX, POINT_TEXT_CHARACTERS_MAX
+from services.retrieval.checks import (
+    CHECKS,
+    PAYLOAD_BYTES_MAX,
+    POINT_TEXT_CHARACTERS_MAX,
+    POINTS_MAX,
+)
 from services.retrieval.index.own_writes import Prepared
 from services.retrieval.reading import UpsertRead, read_upsert
 from services.retrieval.servicer.points import _rows
@@ -274,3 +280,26 @@ def test_numbers_are_kept_to_the_bit() -> None:
     got = json.loads(read.points["payloads"][0])["n"]
     assert [float(value).hex() for value in got] == [(n + 0.0).hex() for n in numbers]
     _same_write(read, request)
+
+
+def test_a_number_takes_no_more_room_than_its_digits_say() -> None:
+    """A double of 309 digits comes in 9 bytes: written out, a request of 16 MiB would take 450."""
+    request = _plain(1)
+    request.points[0].payload.update({"n": [1.7976931348623157e308, -1e21, 1e20]})
+    read = read_upsert(request.SerializeToString())
+    assert read is not None
+    assert len(read.points["payloads"][0]) < 80
+    _same_write(read, request)
+    _, _, kept = cast(list[Any], _rows(request)[0].payload["n"])
+    assert type(kept) is int
+
+
+def test_points_beyond_the_most_are_not_read() -> None:
+    data = _plain(3).SerializeToString()
+    number = pb.UpsertPointsRequest.DESCRIPTOR.fields_by_name["points"].number
+    assert read_points(data, number, 3, 100, 100) is not None
+    assert read_points(data, number, 2, 100, 100) is None
+    most = _plain(POINTS_MAX)
+    assert read_upsert(most.SerializeToString()) is not None
+    most.points.add().CopyFrom(most.points[0])
+    assert read_upsert(most.SerializeToString()) is None

@@ -40,11 +40,15 @@ void write_string(std::string_view text, std::string& out) {
     out.push_back('"');
 }
 
+// Whole numbers below this are written as integers. Above it the digits are those of the nearest
+// double, which nobody gave, and up to 309 of them. JavaScript's limit (ECMA-262, Number::toString).
+constexpr double integer_max = 1e21;
+
 // Whole numbers as integers, others with as many digits as tell them from their neighbors.
 bool write_number(double number, std::string& out) {
     if (!std::isfinite(number)) return false;
-    char text[400];
-    if (number == std::floor(number)) {
+    char text[32];
+    if (number == std::floor(number) && std::fabs(number) < integer_max) {
         std::snprintf(text, sizeof text, "%.0f", number + 0.0);  // + 0.0 turns -0.0 into 0.0
     } else {
         for (int digits = 15; digits <= 17; ++digits) {

@@ -14,6 +14,7 @@ namespace {
 
 struct Bounds {
     uint32_t field;
+    size_t points;
     size_t text_characters;
     size_t payload_bytes;
 };
@@ -75,6 +76,7 @@ bool plain(std::string_view id) {
 }
 
 bool read_point(std::string_view bytes, const Bounds& bounds, Columns& out) {
+    if (out.points.size() == bounds.points) return false;
     Reader reader(bytes);
     PointBytes point;
     std::string_view vector;
@@ -181,14 +183,14 @@ py::array_t<float> matrix(Columns& columns) {
                               owner);
 }
 
-py::object read_points(const py::bytes& data, uint32_t field, size_t text_characters_max,
-                       size_t payload_bytes_max) {
+py::object read_points(const py::bytes& data, uint32_t field, size_t points_max,
+                       size_t text_characters_max, size_t payload_bytes_max) {
     const std::string_view bytes = data;
     Columns columns;
     bool whole;
     {
         py::gil_scoped_release released;
-        whole = read(bytes, {field, text_characters_max, payload_bytes_max}, columns);
+        whole = read(bytes, {field, points_max, text_characters_max, payload_bytes_max}, columns);
     }
     if (!whole) return py::none();
     py::list payloads(columns.points.size());
@@ -217,8 +219,8 @@ py::object read_points(const py::bytes& data, uint32_t field, size_t text_charac
 
 void bind_points(py::module_& module) {
     using py::arg;
-    module.def("read_points", &read_points, arg("data"), arg("field"), arg("text_characters_max"),
-               arg("payload_bytes_max"));
+    module.def("read_points", &read_points, arg("data"), arg("field"), arg("points_max"),
+               arg("text_characters_max"), arg("payload_bytes_max"));
 }
 
 }  // namespace ragmesh::wire
