@@ -114,12 +114,16 @@ class Migrator:
         left_s = call.remaining_s()
         give_up_s = time.monotonic() + (FLIP_S if left_s is None else min(FLIP_S, 0.9 * left_s))
         owner = f"{self._owner}/flip/{uuid.uuid4().hex}"
+        # Before the lease is taken from who fills the second index: a job of hours would end by it.
+        async with self._store.transaction(call.tenant, timeout_s=left_s) as tx:
+            found = await kept.get(tx, await collections.get_collection(tx, collection_id))
+        if not _is_wanted(collection_id, found, roll_back, overlap_min):
+            return
         try:
             while True:
                 migration, pair = await self._claimed(collection_id, owner, call)
-                if migration.flipped != roll_back:
+                if not _is_wanted(collection_id, migration, roll_back, overlap_min):
                     return
-                _require_ready(collection_id, migration, overlap_min)
                 if await self._exchanged(migration, pair, owner, call):
                     self._indexes.exchanged(pair.source)
                     self.nudge()
@@ -331,7 +335,12 @@ class Migrator:
                     await self._claim(migration)
 
 
-def _require_ready(collection_id: str, migration: Migration, overlap_min: float) -> None:
+def _is_wanted(
+    collection_id: str, migration: Migration, roll_back: bool, overlap_min: float
+) -> bool:
+    """Whether there is anything to exchange. Raises as `flip` does where it cannot be."""
+    if migration.flipped != roll_back:
+        return False
     if not migration.ready:
         raise kept.not_ready(
             collection_id,
@@ -346,3 +355,4 @@ def _require_ready(collection_id: str, migration: Migration, overlap_min: float)
             field="overlap_min",
             metadata={"overlap": migration.overlap, "overlap_min": overlap_min},
         )
+    return True

@@ -8,6 +8,7 @@ import time
 import pytest
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
+from engine.errors import MigrationNotReady
 from services.retrieval.migration import migrator, mirror
 from services.store import index_migrations
 from services.store.collections import get_collection
@@ -125,3 +126,24 @@ async def test_a_log_that_was_closed_by_who_died_opens_by_itself(
     begin_s = time.monotonic()
     await write(node, {"b": "waits for it"})
     assert 0.3 < time.monotonic() - begin_s < 5
+
+
+async def test_asking_too_early_takes_nothing_from_who_fills_the_index(
+    store: Store, model_nodes: NODES, models: Models
+) -> None:
+    """Who asks again and again would keep a mirror, or a job of hours, from ever being done."""
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    await write(node, {"a": "some text"})
+    await start(node)
+    models.away = True  # before the mirror had its first turn
+    async with store.transaction("default") as tx:
+        found = await index_migrations.get(tx, await get_collection(tx, "papers"))
+        await index_migrations.claim(tx, found, "ray/1", 30, by_force=True)
+    with pytest.raises(MigrationNotReady):
+        await flip(node)
+    await flip(node, back=True)  # as it is already
+    async with store.transaction("default") as tx:
+        found = await index_migrations.get(tx, await get_collection(tx, "papers"))
+    assert found.lease_owner == "ray/1"
