@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -28,9 +30,14 @@ TRIES_MAX = 6
 """Of going on with a copy, without a byte more between two of them."""
 PAUSE_S = 1.0
 _TIMEOUT_S = 24 * 3_600.0
+_TIMEOUT_MAX_S = 30 * _TIMEOUT_S
+_MADE = re.compile(r"export-until-([0-9]{8}t[0-9]{6})-[0-9a-f]{8}")
+_UNTIL = "%Y%m%dt%H%M%S"
 
 Progress = Callable[[int, int], None]
-_Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds for all of it.")]
+_Timeout = Annotated[
+    float, typer.Option("--timeout", min=1, max=_TIMEOUT_MAX_S, help="Seconds for all of it.")
+]
 
 
 def export(
@@ -56,16 +63,15 @@ def export(
             f"{file} exists. Choose another name, or replace it with --replace.",
             metadata={"path": str(file)},
         )
-    part = file.with_name(f"{file.name}.part")
-    with open_client(address, data_dir) as client:
+    with open_client(address, data_dir) as client, _part_of(file) as part:
         if "/" in name:
             done = _copied(client, snapshot_name_of(name), part, timeout_s)
         else:
             part.unlink(missing_ok=True)
             done = _of_now(client, name, part, timeout_s)
-    snapshot, sha256 = done
-    os.replace(part, file)
-    size = file.stat().st_size
+        snapshot, sha256 = done
+        os.replace(part, file)
+        size = file.stat().st_size
     if json:
         shown = {"file": str(file), "size_bytes": size, "sha256": sha256}
         print_json({**shown, "snapshot": asdict(snapshot)})
@@ -108,21 +114,63 @@ def bring(
         stdout().print(f"imported [bold]{collection}[/] ({made.points} points)")
 
 
+@contextmanager
+def _part_of(file: Path) -> Iterator[Path]:
+    """The place of what is written beside a file until it is whole; nothing empty stays there.
+    Raises FailedPrecondition where the disk refuses."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        # Before a snapshot is made that would have to go again.
+        part.open("ab").close()
+        try:
+            yield part
+        finally:
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
+    except OSError as error:
+        raise FailedPrecondition(
+            f"{file} cannot be written: {error.strerror}. Name another place, or make room there.",
+            metadata={"path": str(file), "problem": str(error.strerror)},
+        ) from error
+
+
 def _of_now(client: Client, collection: str, part: Path, timeout_s: float) -> tuple[Snapshot, str]:
-    """The collection as it is, by a snapshot that is gone afterwards."""
-    made = client.create_snapshot(collection, f"export-{uuid.uuid4().hex[:12]}", timeout_s=600)
+    """The collection as it is, by a snapshot that is gone afterwards. Its id says how long it is
+    needed at most: of an export that was killed, the next one deletes it."""
+    from ragmesh import RagmeshError
+
+    _delete_left(client, collection)
+    until = datetime.now(UTC) + timedelta(seconds=timeout_s)
+    snapshot_id = f"export-until-{until.strftime(_UNTIL)}-{uuid.uuid4().hex[:8]}"
+    made = client.create_snapshot(collection, snapshot_id, timeout_s=600)
     try:
         return _copied(client, made.name, part, timeout_s)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     finally:
-        client.delete_snapshot(made.name)
+        try:
+            client.delete_snapshot(made.name)
+        except RagmeshError as error:  # not worth the file that was copied
+            name = short_name(made.name)
+            stderr().print(f"{name} could not be deleted: {error.message}", soft_wrap=True)
+
+
+def _delete_left(client: Client, collection: str) -> None:
+    """Deletes what exports of this collection left that were killed."""
+    from ragmesh import SnapshotNotFound
+
+    now = datetime.now(UTC).strftime(_UNTIL)
+    for one in client.list_snapshots(collection):
+        made = _MADE.fullmatch(one.name.rpartition("/")[2])
+        if made is not None and made[1] < now:
+            with contextlib.suppress(SnapshotNotFound):
+                client.delete_snapshot(one.name)
 
 
 def _copied(client: Client, name: str, part: Path, timeout_s: float) -> tuple[Snapshot, str]:
     """Makes `part` the whole file of a snapshot, from where it ends. Its snapshot and SHA-256."""
-    from ragmesh import StreamCut, Unavailable
+    from ragmesh import InvalidArgument, StreamCut, Unavailable
 
     give_up_s, tries = time.monotonic() + timeout_s, 0
     with _bar(f"exporting {short_name(name)}") as progress, part.open("ab") as file:
@@ -130,6 +178,13 @@ def _copied(client: Client, name: str, part: Path, timeout_s: float) -> tuple[Sn
             before = file.tell()
             try:
                 return _received(client, name, file, give_up_s - time.monotonic(), progress)
+            except InvalidArgument:
+                if not before:
+                    raise
+                # It goes beyond the end, so it was begun of another snapshot.
+                file.seek(0)
+                file.truncate()
+                continue
             except (StreamCut, Unavailable):
                 tries = 1 if file.tell() > before else tries + 1
                 if tries >= TRIES_MAX or time.monotonic() + PAUSE_S >= give_up_s:
@@ -206,6 +261,8 @@ def _bar(what: str) -> Iterator[Progress]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr(), transient=True) as progress:
+    console = stderr()
+    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with shown as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, size: progress.update(task, completed=done, total=size or None)

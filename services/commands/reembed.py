@@ -185,7 +185,9 @@ def _waited(client: Client, collection: str, *, quiet: bool) -> Migration:
     )
     problem, since_s = "", time.monotonic()
     try:
-        with Progress(*columns, console=stderr(), transient=True, disable=quiet) as bar:
+        console = stderr()
+        quiet = quiet or not console.is_terminal
+        with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
             task = bar.add_task("")
             while True:
                 found = client.get_migration(collection)

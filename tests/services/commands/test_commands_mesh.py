@@ -163,7 +163,36 @@ def test_a_copy_of_a_snapshot_goes_on_where_it_broke_off(
         run(mesh.home, "collections", "export", "facts/out", str(second), "--replace", "--json")
     )
     assert error["reason"] == "DATA_CORRUPTED" and not part.exists()
+    part.write_bytes(bytes(whole["size_bytes"] + 1))  # more than there is: of another snapshot
+    third = run(mesh.home, "collections", "export", "facts/out", str(second), "--replace", "--json")
+    assert result(third)["sha256"] == whole["sha256"]
     result(run(mesh.home, "collections", "snapshot", "delete", "facts/out", "--json"))
+
+
+def test_an_export_clears_up_after_one_that_was_killed(
+    mesh: Up, facts: Path, tmp_path: Path
+) -> None:
+    over, going = (f"export-until-{year}0101t000000-0123abcd" for year in (2020, 9020))
+    for id in (over, going, "mine"):
+        result(run(mesh.home, "collections", "snapshot", "create", "facts", id, "--json"))
+    result(run(mesh.home, "collections", "export", "facts", str(tmp_path / "facts"), "--json"))
+    left = result(run(mesh.home, "collections", "snapshot", "list", "facts", "--json"))
+    assert [one["name"].rpartition("/")[2] for one in left["snapshots"]] == [going, "mine"]
+    for id in (going, "mine"):
+        result(run(mesh.home, "collections", "snapshot", "delete", f"facts/{id}", "--json"))
+
+
+def test_an_export_to_where_nothing_can_be_written_is_one_sentence(
+    mesh: Up, facts: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "none" / "facts"
+    error = failure(run(mesh.home, "collections", "export", "facts", str(file), "--json"))
+    assert str(file) in error["message"]
+    listed = result(run(mesh.home, "collections", "snapshot", "list", "facts", "--json"))
+    assert listed["snapshots"] == []
+    file = tmp_path / "nothing"
+    failure(run(mesh.home, "collections", "export", "facts/none", str(file), "--json"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_setting_of_a_collection_can_be_said_and_changed(mesh: Up) -> None:
