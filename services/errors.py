@@ -101,6 +101,12 @@ def row_of(error: BaseException) -> Row:
     return INTERNAL
 
 
+MESSAGE_BYTES_MAX = 1_200
+METADATA_BYTES_MAX = 200
+"""A sentence is sent three times, each value once, all as headers: gRPC may refuse these beyond
+8 KiB, and then the caller sees only that the stream was removed."""
+
+
 def to_status(error: BaseException, request_id: str) -> status_pb2.Status:
     """The wire form of an error: a sentence, ErrorInfo, and what else helps.
 
@@ -114,12 +120,14 @@ def to_status(error: BaseException, request_id: str) -> status_pb2.Status:
         if expected and isinstance(error, e.RagmeshError)
         else f"Internal error. The log has it under request id {request_id}."
     )
+    message = _short(message, MESSAGE_BYTES_MAX)
     info = error_details_pb2.ErrorInfo(reason=row.reason, domain=DOMAIN)
     info.metadata["request_id"] = request_id
     details: list[error_details_pb2.ErrorInfo | error_details_pb2.BadRequest] = [info]
     status = status_pb2.Status(code=row.code.value[0], message=message)
     if expected and isinstance(error, e.RagmeshError):
-        info.metadata.update(error.metadata)
+        for name, value in error.metadata.items():
+            info.metadata[name] = _short(value, METADATA_BYTES_MAX)
         if error.field:
             bad = error_details_pb2.BadRequest()
             bad.field_violations.add(field=error.field, description=message, reason=row.reason)
@@ -133,6 +141,14 @@ def to_status(error: BaseException, request_id: str) -> status_pb2.Status:
         packed.Pack(retry)
         status.details.append(packed)
     return status
+
+
+def _short(text: str, bytes_max: int) -> str:
+    """A text of at most so many bytes of UTF-8, and an ellipsis where there was more."""
+    data = text.encode(errors="replace")
+    if len(data) <= bytes_max:
+        return data.decode()
+    return data[:bytes_max].decode(errors="ignore") + "…"
 
 
 def _pack(detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> Any:

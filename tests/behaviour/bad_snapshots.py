@@ -11,7 +11,7 @@ from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from tests.behaviour.bad_requests import Bad, Table, World, identified, named, paged
-from tests.behaviour.snapshot_files import import_pieces, snapshot_file
+from tests.behaviour.snapshot_files import file_of_head, import_pieces, snapshot_file
 
 ABSENT = "collections/absent"
 
@@ -75,6 +75,7 @@ def _export(world: World) -> Iterator[Bad]:
 
 def _import(world: World) -> Iterator[Bad]:
     file, make = snapshot_file(), partial(import_pieces, snapshot_file())
+    said = {"collection": {"dimensions": 8}}
     yield Bad("request_id no UUID", make(request_id="again"))
     yield Bad("collection_id with capitals", make(collection_id="UPPER"))
     yield Bad("limits below zero", make(limits=collection_pb2.CollectionLimits(points_max=-1)))
@@ -93,12 +94,21 @@ def _import(world: World) -> Iterator[Bad]:
         ("a flipped bit", bytes([*file[:2_000], file[2_000] ^ 1, *file[2_001:]])),
         ("no collection", snapshot_file(about={"points": 3})),
         ("a collection that is none", snapshot_file(about={"points": 3, "collection": [1]})),
-        ("no points said", snapshot_file(about={"collection": {"dimensions": 8}})),
-        ("other points said", snapshot_file(about={"collection": {"dimensions": 8}, "points": 4})),
+        ("a collection that is text", snapshot_file(about={"points": 3, "collection": "x"})),
+        ("no points said", snapshot_file(about=said)),
+        ("other points said", snapshot_file(about={**said, "points": 4})),
+        ("more points said than can be", snapshot_file(about={**said, "points": 10**4_000})),
         ("other dimensions", snapshot_file(dimensions=9)),
+        ("a metric of another time", snapshot_file(metric="METRIC_HAMMING")),
+        ("a format as long as a book", file_of_head({"format": "x" * 1_000_000})),
     ):
         yield Bad(what, import_pieces(harmed), "DATA_CORRUPTED")
-    yield Bad("settings that cannot be", import_pieces(snapshot_file(hnsw={"m": 101})))
+    for harmed in (
+        snapshot_file(hnsw={"m": 101}),
+        snapshot_file(fingerprint="x" * 1_000_000),
+        snapshot_file(fingerprint="\0"),
+    ):
+        yield Bad("settings that cannot be", import_pieces(harmed))
     absent = snapshot_file(embeddingModel="embeddingModels/absent")
     yield Bad("a model unknown", import_pieces(absent), "EMBEDDING_MODEL_NOT_FOUND")
     other = snapshot_file(embeddingModel="embeddingModels/default", dimensions=0, fingerprint="x")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from google.protobuf.message import Message
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.index import CollectionIndex, IndexSettings
-from engine.index.archive import Head, Packed, pieces
+from engine.index.archive import OPENING, Head, Packed, pieces
 from engine.index.snapshot import write_snapshot
 from engine.types import Point
 from tests.behaviour.given import upload_pieces, vectors
@@ -34,6 +37,12 @@ def snapshot_file(
         written.path.rename(folder / written.sha256)
         head = Head(about or said, [Packed(written.sha256, written.size_bytes, True)])
         return b"".join(pieces(head, folder))
+
+
+def file_of_head(head: dict[str, Any]) -> bytes:
+    """A file that ends after its head, which is vouched for, whatever it says."""
+    text = json.dumps(head).encode()
+    return struct.pack("<8sQ32s", OPENING, len(text), hashlib.sha256(text).digest()) + text
 
 
 def import_pieces(

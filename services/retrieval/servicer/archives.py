@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,7 +20,7 @@ from services.retrieval import checks, convert
 from services.retrieval.index.archives import PIECE_WAIT_S
 from services.retrieval.servicer.base import Handlers
 from services.retrieval.servicer.collections import first_seq, new_spec
-from services.rpc import names
+from services.rpc import fields, names
 from services.rpc.call import Call
 from services.rpc.events import told
 from services.store import collections as rows
@@ -30,6 +30,7 @@ from services.store.once import answered, once
 from services.store.snapshots import Snapshot
 from services.store.store import Tx
 
+FINGERPRINT_CHARACTERS_MAX = 256
 _VALUE_BYTES = {"float32": 4, "float16": 2, "int8": 3}
 
 
@@ -136,9 +137,14 @@ class ArchiveHandlers(Handlers):
         LimitReached and IndexMemoryFull."""
         asked = collection_pb2.Collection()
         try:
-            json_format.ParseDict(head.about["collection"], asked, ignore_unknown_fields=True)
-        except (json_format.ParseError, KeyError, TypeError, RecursionError) as error:
-            raise _wrong(f"what it says of its collection cannot be read: {error}") from error
+            said = head.about["collection"]
+            if not isinstance(said, dict):
+                raise TypeError("it is no object")
+            json_format.ParseDict(said, asked, ignore_unknown_fields=True)
+            _require_known(said)
+        except (json_format.ParseError, KeyError, TypeError, ValueError, RecursionError) as error:
+            why = str(error).rstrip(".")
+            raise _wrong(f"what it says of its collection cannot be read: {why}") from error
         if not asked.embedding_model and not asked.dimensions:
             raise _wrong("it says neither a model nor the dimensions of its vectors")
         if header.HasField("limits"):
@@ -146,6 +152,10 @@ class ArchiveHandlers(Handlers):
         checks.CHECKS[pb.CreateCollectionRequest](pb.CreateCollectionRequest(collection=asked))
         spec = await new_spec(self._core, asked, call)
         if not asked.embedding_model:
+            fields.characters(
+                asked.fingerprint, "collection.fingerprint", FINGERPRINT_CHARACTERS_MAX
+            )
+            fields.storable(asked.fingerprint, "collection.fingerprint")
             spec = replace(spec, fingerprint=asked.fingerprint)
         elif asked.fingerprint != spec.fingerprint:
             raise FingerprintMismatch(
@@ -159,6 +169,19 @@ class ArchiveHandlers(Handlers):
         memory_bytes = points * spec.dimensions * _VALUE_BYTES[spec.vector_storage]
         self._limiter.brought(spec, points, head.contents_bytes, memory_bytes)
         return spec
+
+
+def _require_known(said: Mapping[str, Any]) -> None:
+    """Raises ValueError for a name that this version does not know, which is not a setting to be
+    left out: without it vectors would be compared or kept in another way than they were."""
+    for field in collection_pb2.Collection.DESCRIPTOR.fields:
+        value = said.get(field.json_name)
+        if (
+            isinstance(value, str)
+            and field.enum_type
+            and value not in (field.enum_type.values_by_name)
+        ):
+            raise ValueError(f"{field.json_name} is {value[:80]!r}, which is not known here")
 
 
 def _about(collection: Collection, snapshot: Snapshot) -> dict[str, Any]:
@@ -176,7 +199,7 @@ def _about(collection: Collection, snapshot: Snapshot) -> dict[str, Any]:
 
 def _points(head: Head | None) -> int:
     points = None if head is None else head.about.get("points")
-    if type(points) is not int or points < 0:
+    if type(points) is not int or not 0 <= points <= checks.STORED_MAX:
         raise _wrong("it does not say how many points it holds")
     return points
 
