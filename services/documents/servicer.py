@@ -21,6 +21,7 @@ from services.documents.pipeline import Pipeline
 from services.mesh.mesh import Mesh
 from services.rpc import names, paging
 from services.rpc.call import Call
+from services.rpc.pieces import next_piece
 from services.rpc.values import payload_value
 from services.store import collections, documents, jobs, passages
 from services.store.collections import Collection
@@ -92,12 +93,12 @@ class DocumentServicer:
         self, requests: AsyncIterator[pb.UploadDocumentRequest], call: Call
     ) -> pb.UploadDocumentResponse:
         """Stores a document that comes in pieces. An upload that is cut leaves nothing."""
-        first = await anext(requests, None)
+        first = await next_piece(requests, call)
         if first is None or first.WhichOneof("piece") != "header":
             raise InvalidField("An upload begins with its header.", field="header")
         header = first.header
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES_MAX) as spool:
-            digest, size = await self._receive(requests, spool)
+            digest, size = await self._receive(requests, spool, call)
             spool.seek(0)
             sample = spool.read(SAMPLE_BYTES)
             content = _content(header.document, sample, digest, size)
@@ -122,14 +123,14 @@ class DocumentServicer:
         return response
 
     async def _receive(
-        self, requests: AsyncIterator[pb.UploadDocumentRequest], spool: IO[bytes]
+        self, requests: AsyncIterator[pb.UploadDocumentRequest], spool: IO[bytes], call: Call
     ) -> tuple[bytes, int]:
         digest, size = hashlib.sha256(), 0
         most = self._settings.file_bytes_max
-        async for request in requests:
+        while (request := await next_piece(requests, call)) is not None:
             piece = request.WhichOneof("piece")
             if piece == "end":
-                await _require_all(request.end, digest.hexdigest(), requests)
+                await _require_all(request.end, digest.hexdigest(), requests, call)
                 return digest.digest(), size
             if piece != "data":
                 raise InvalidField("An upload has one header.", field="header")
@@ -314,7 +315,7 @@ class DocumentServicer:
 
 
 async def _require_all(
-    end: pb.UploadEnd, sha256: str, requests: AsyncIterator[pb.UploadDocumentRequest]
+    end: pb.UploadEnd, sha256: str, requests: AsyncIterator[pb.UploadDocumentRequest], call: Call
 ) -> None:
     """Raises InvalidField where what came is not what was sent, or goes on after its end."""
     if end.content_sha256.lower() != sha256:
@@ -323,7 +324,7 @@ async def _require_all(
             field="end.content_sha256",
             metadata={"content_sha256": sha256},
         )
-    if await anext(requests, None) is not None:
+    if await next_piece(requests, call) is not None:
         raise InvalidField("The upload goes on after its end.", field="end")
 
 

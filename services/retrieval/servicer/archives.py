@@ -23,6 +23,7 @@ from services.retrieval.servicer.collections import first_seq, new_spec
 from services.rpc import fields, names
 from services.rpc.call import Call
 from services.rpc.events import told
+from services.rpc.pieces import next_piece
 from services.store import collections as rows
 from services.store import snapshots as kept
 from services.store.collections import Collection, CollectionSpec
@@ -47,12 +48,12 @@ class ArchiveHandlers(Handlers):
         self, requests: AsyncIterator[pb.ImportSnapshotRequest], call: Call
     ) -> pb.ImportSnapshotResponse:
         """Makes a collection of a file that comes in pieces."""
-        first = await _next(requests)
+        first = await _next(requests, call)
         if first is None or first.WhichOneof("piece") != "header":
             raise InvalidField("An import begins with its header.", field="header")
         header, spec, payload = first.header, None, b""
         async with self._index.archives.taken() as taken:
-            while (request := await _next(requests)) is not None:
+            while (request := await _next(requests, call)) is not None:
                 if request.WhichOneof("piece") != "data":
                     raise InvalidField("An import has one header.", field="header")
                 await taken.take(request.data)
@@ -205,11 +206,11 @@ def _points(head: Head | None) -> int:
 
 
 async def _next(
-    requests: AsyncIterator[pb.ImportSnapshotRequest],
+    requests: AsyncIterator[pb.ImportSnapshotRequest], call: Call
 ) -> pb.ImportSnapshotRequest | None:
     try:
         async with asyncio.timeout(PIECE_WAIT_S):
-            return await anext(requests, None)
+            return await next_piece(requests, call)
     except TimeoutError as error:
         raise DeadlineExceeded(
             f"No piece of the file came for {PIECE_WAIT_S:g} s. Nothing was made. Send it again.",
