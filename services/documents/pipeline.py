@@ -179,6 +179,9 @@ class Pipeline:
         error = None if work.cancelled() else work.exception()
         if work.cancelled() or isinstance(error, _LOST):
             _LOG.info("job was cancelled or taken over", extra={"job": job.id})
+            # Or another index took over just now: where the collection is gone, so is the job.
+            if isinstance(error, CollectionNotFound):
+                await self._give_back(job, delay_s=0.0)
         elif error is None:
             metrics.INGEST_JOBS.labels("succeeded").inc()
         else:

@@ -13,7 +13,13 @@ from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as pb
 
 from engine.documents.detect import detect
-from engine.errors import InvalidField, MessageTooLarge, NoEmbeddingModel, QueueFull
+from engine.errors import (
+    CollectionNotFound,
+    InvalidField,
+    MessageTooLarge,
+    NoEmbeddingModel,
+    QueueFull,
+)
 from services.config import DocumentSettings
 from services.documents import convert
 from services.documents.checks import CHECKS, PIECE_BYTES_MAX
@@ -228,7 +234,11 @@ class DocumentServicer:
             commit = await documents.delete_document(tx, collection, document_id)
             return str(commit.seq)
 
-        watermark = await self._store.run(call.tenant, work, timeout_s=call.remaining_s())
+        try:
+            watermark = await self._store.run(call.tenant, work, timeout_s=call.remaining_s())
+        except CollectionNotFound:
+            # Another index may have taken over between the look at the collection and the write.
+            watermark = await self._store.run(call.tenant, work, timeout_s=call.remaining_s())
         return pb.DeleteDocumentResponse(watermark=watermark)
 
     async def ListPassages(

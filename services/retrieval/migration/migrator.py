@@ -197,6 +197,7 @@ class Migrator:
             try:
                 async with self._store.system() as tx:
                     found = await kept.list_migrations(tx)
+                self._running = {uid: one for uid, one in self._running.items() if not one.done()}
                 for migration in found:
                     self._take(migration)
             except RagmeshError as error:
@@ -210,8 +211,7 @@ class Migrator:
             self._nudged.clear()
 
     def _take(self, migration: Migration) -> None:
-        running = self._running.get(migration.home_uid)
-        if running is None or running.done():
+        if migration.home_uid not in self._running:
             self._running[migration.home_uid] = asyncio.create_task(
                 self._run(migration), name=f"migration {migration.home_uid}"
             )
