@@ -79,7 +79,7 @@ WITH added AS (
     SELECT %(tenant)s, %(home_uid)s, %(uid)s, %(id)s, %(seq)s, %(change_id)s, %(points)s,
         %(size_bytes)s, %(settings)s::json
     WHERE EXISTS (SELECT FROM heads WHERE tenant = %(tenant)s
-        AND collection_uid = %(collection_uid)s FOR KEY SHARE)
+        AND collection_uid = %(collection_uid)s AND closed_until < 'infinity' FOR KEY SHARE)
     ON CONFLICT (tenant, collection_uid, id) DO NOTHING
     RETURNING {_COLUMNS}
 ), named AS (
@@ -114,7 +114,8 @@ async def add_snapshot(
     """Record a snapshot of what a collection was at `at`: an object of its own, and segments.
 
     Outdated, and nothing recorded, where an object may be gone: look again and call again.
-    Raises SnapshotExists and CollectionNotFound.
+    Raises SnapshotExists, and CollectionNotFound where it is gone or another index took over: what
+    was written since is not in this one.
     """
     await tx.rows("SELECT pg_advisory_xact_lock_shared(%s)", (NAMES_LOCK,))
     key = (collection.tenant, collection.uid)
@@ -154,7 +155,11 @@ async def add_snapshot(
         },
     )
     if made is None:
-        if await tx.row("SELECT 1 FROM heads WHERE tenant = %s AND collection_uid = %s", key):
+        if await tx.row(
+            "SELECT 1 FROM heads WHERE tenant = %s AND collection_uid = %s "
+            "AND closed_until < 'infinity'",
+            key,
+        ):
             raise SnapshotExists(
                 f"snapshot {snapshot_id!r} of collection {collection.id!r} exists; choose another "
                 "id",

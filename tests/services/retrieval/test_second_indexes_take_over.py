@@ -6,14 +6,17 @@ import asyncio
 import time
 
 import pytest
+from ragmesh.api.retrieval.v1 import point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import MigrationNotReady
+from services.retrieval.index import indexes
 from services.retrieval.migration import migrator, mirror
+from services.rpc.values import vector_message
 from services.store import index_migrations
 from services.store.collections import get_collection
 from services.store.store import Store
-from tests.services.retrieval.given_models import MODELS, Models
+from tests.services.retrieval.given_models import MODELS, Models, vector_of
 from tests.services.retrieval.lives import LivingNode, a_call
 from tests.services.retrieval.second_index import (
     LARGE,
@@ -147,3 +150,28 @@ async def test_asking_too_early_takes_nothing_from_who_fills_the_index(
     async with store.transaction("default") as tx:
         found = await index_migrations.get(tx, await get_collection(tx, "papers"))
     assert found.lease_owner == "ray/1"
+
+
+async def test_a_snapshot_by_a_node_that_has_not_heard_has_what_was_written_since(
+    store: Store, model_nodes: NODES, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy for bad days must not be of the index that only follows by now."""
+    monkeypatch.setattr(indexes, "REFRESH_S", 60.0)
+    one, two = model_nodes("one"), model_nodes("two")
+    for node in (one, two):
+        await node.start()
+    await make_collection(one)
+    texts = {"a": "some text"}
+    await write(one, texts)
+    await start(one)
+    await until_ready(one)
+    assert await nearest(two, "some text") == "a"  # it knows the collection
+    await flip(one)
+    models.away = True  # nothing is mirrored back
+    bare = point_pb2.Point(id="late", vector=vector_message(vector_of(LARGE, "late")), text="late")
+    await one.servicer.UpsertPoints(
+        pb.UpsertPointsRequest(collection=NAME, points=[bare]), a_call()
+    )
+    request = pb.CreateSnapshotRequest(parent=NAME, snapshot_id="monday")
+    made = (await two.servicer.CreateSnapshot(request, a_call())).snapshot
+    assert made.points == 2
