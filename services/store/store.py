@@ -51,8 +51,9 @@ _SETTINGS = (
 )
 
 
-CLOSED_WAIT_S, CLOSED_PAUSE_S = 6.0, 0.02
-"""How long a write waits for a log that is closed, and between two looks."""
+CLOSED_WAIT_S, CLOSED_PAUSE_S = 15.0, 0.02
+"""How long a write waits for a log that is closed, and between two looks: longer than an exchange
+that is tried again keeps it closed on a machine that is very busy."""
 
 
 class Closed(IndexUnavailable):

@@ -89,8 +89,10 @@ async def test_calls_on_every_node_go_on_while_indexes_are_exchanged(
         check(await view_of(node, store, last), SMALL, texts)
     await until(both[0], lambda found: found.points_left == 0)
     await flip(both[0])
+    texts["more"] = "one more"
+    last = await write(both[0], {"more": "one more"})
     for node in both:
-        check(await view_of(node, store), LARGE, texts)
+        check(await view_of(node, store, last), LARGE, texts)
 
 
 async def test_a_node_that_dies_while_it_mirrors_is_followed_by_another(
