@@ -18,7 +18,7 @@ from services.store.store import Store
 from tests.services.retrieval.given_models import Models, mesh_of
 from tests.services.retrieval.lives import LivingNode, hurry
 from tests.services.retrieval.nodes import DIMENSIONS, ROOMS, SMALL
-from tests.services.retrieval.second_index import NODES
+from tests.services.retrieval.second_index import NODES, make_collection
 
 
 @pytest_asyncio.fixture
@@ -69,3 +69,12 @@ async def model_nodes(
     yield make
     for node in made:
         await node.close()
+
+
+@pytest_asyncio.fixture
+async def node(model_nodes: NODES) -> LivingNode:
+    """One of them, which serves `papers`: nothing is in it."""
+    node = model_nodes()
+    await node.start()
+    await make_collection(node)
+    return node

@@ -18,30 +18,14 @@ from services.store.jobs import IngestJob, claim_jobs
 from services.store.points import Commit, apply_batch
 from services.store.store import Store, Tx
 from tests.services.retrieval.lives import LivingNode, a_call
-from tests.services.retrieval.second_index import (
-    NAME,
-    NODES,
-    flip,
-    make_collection,
-    start,
-    until_ready,
-)
-
-
-@pytest.fixture
-async def node(model_nodes: NODES) -> LivingNode:
-    """A node with a collection whose second index is ready."""
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
-    await start(node)
-    await until_ready(node)
-    return node
+from tests.services.retrieval.second_index import NAME, flip, start, until_ready
 
 
 @pytest.fixture
 async def servicer(store: Store, node: LivingNode) -> DocumentServicer:
-    """Documents, of which one waits to be ingested; nobody does."""
+    """Documents, of which one waits to be ingested, while a second index is ready."""
+    await start(node)
+    await until_ready(node)
     servicer = DocumentServicer(DocumentSettings(), store, cast(Mesh, None), "one")
     request = pb.CreateDocumentRequest(parent=NAME, document_id="rain", text="Rain fell.")
     await servicer.CreateDocument(request, a_call())

@@ -23,11 +23,10 @@ from services.store.passages import PassageRow, PassageSet, put_passages
 from services.store.points import PointRow, apply_batch
 from services.store.store import Store
 from tests.services.retrieval.given_models import MODELS, Models, fingerprint_of, vector_of
-from tests.services.retrieval.lives import a_call
+from tests.services.retrieval.lives import LivingNode, a_call
 from tests.services.retrieval.second_index import (
     LARGE,
     NAME,
-    NODES,
     SMALL,
     State,
     check,
@@ -46,11 +45,8 @@ from tests.services.retrieval.second_index import (
 
 
 async def test_another_model_takes_over_and_gives_back(
-    store: Store, model_nodes: NODES, models: Models
+    store: Store, node: LivingNode, models: Models
 ) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
     texts = {f"p{n:03d}": f"text number {n}. And more." for n in range(70)}
     before = await write(node, texts)
     assert (await start(node)).state == State.STATE_BUILDING
@@ -88,10 +84,7 @@ async def test_another_model_takes_over_and_gives_back(
     check(await view_of(node, store, last), SMALL, texts)
 
 
-async def test_the_hidden_index_has_no_name(store: Store, model_nodes: NODES) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
+async def test_the_hidden_index_has_no_name(store: Store, node: LivingNode) -> None:
     await write(node, {"a": "some text"})
     await start(node)
     async with store.transaction("default") as tx:
@@ -107,11 +100,8 @@ async def test_the_hidden_index_has_no_name(store: Store, model_nodes: NODES) ->
 
 @pytest.mark.parametrize("flipped", [False, True])
 async def test_ending_leaves_the_index_that_answers_and_nothing_else(
-    store: Store, model_nodes: NODES, flipped: bool
+    store: Store, node: LivingNode, flipped: bool
 ) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
     texts = {f"p{n}": f"text {n}" for n in range(30)}
     await write(node, texts)
     await start(node)
@@ -131,11 +121,8 @@ async def test_ending_leaves_the_index_that_answers_and_nothing_else(
 
 
 async def test_other_settings_of_the_graph_embed_nothing(
-    store: Store, model_nodes: NODES, models: Models
+    store: Store, node: LivingNode, models: Models
 ) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
     texts = {f"p{n}": f"text {n}" for n in range(60)}
     await write(node, texts)
     embedded = dict(models.texts)
@@ -150,13 +137,8 @@ async def test_other_settings_of_the_graph_embed_nothing(
         assert (await get_collection(tx, "papers")).hnsw_m == 7
 
 
-async def test_what_callers_bring_beside_a_text_comes_along(
-    store: Store, model_nodes: NODES
-) -> None:
+async def test_what_callers_bring_beside_a_text_comes_along(store: Store, node: LivingNode) -> None:
     """Payloads and sparse vectors, and points that have nothing to embed."""
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
     sparse = vector_pb2.SparseVector(indices=[3, 9], values=[0.5, 2.0])
     both = point_pb2.Point(id="both", text="some text", sparse_vector=sparse)
     both.payload["n"] = 7
@@ -176,11 +158,8 @@ async def test_what_callers_bring_beside_a_text_comes_along(
 
 
 async def test_passages_are_embedded_with_what_is_before_them_and_shared_when_they_come_back(
-    store: Store, model_nodes: NODES, models: Models
+    store: Store, node: LivingNode, models: Models
 ) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
     key, said, context = b"k" * 32, ("One sentence.", "Another one."), "Title > Heading"
     read = [f"{context}\n\n{text}" for text in said]
     passages = [
@@ -226,19 +205,13 @@ async def test_passages_are_embedded_with_what_is_before_them_and_shared_when_th
     assert models.texts[SMALL] <= embedded + len(said) + 1
 
 
-async def test_a_migration_that_changes_nothing_is_refused(model_nodes: NODES) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
+async def test_a_migration_that_changes_nothing_is_refused(node: LivingNode) -> None:
     for model in ("", SMALL):
         with pytest.raises(InvalidField, match="as the present one"):
             await start(node, model, m=16)
 
 
-async def test_a_point_that_cannot_be_embedded_is_named(model_nodes: NODES, store: Store) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
+async def test_a_point_that_cannot_be_embedded_is_named(node: LivingNode, store: Store) -> None:
     bare = point_pb2.Point(id="bare", vector=_packed(8))
     await node.servicer.UpsertPoints(
         pb.UpsertPointsRequest(collection=NAME, points=[bare]), a_call()
@@ -264,11 +237,8 @@ async def test_a_point_that_cannot_be_embedded_is_named(model_nodes: NODES, stor
 
 
 async def test_a_model_that_is_away_holds_it_up_and_no_longer(
-    model_nodes: NODES, models: Models
+    node: LivingNode, models: Models
 ) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
     await write(node, {"a": "some text"})
     await start(node)
     models.away = True
@@ -277,10 +247,7 @@ async def test_a_model_that_is_away_holds_it_up_and_no_longer(
     assert (await until_ready(node)).points_left == 0
 
 
-async def test_too_little_overlap_is_refused(model_nodes: NODES) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
+async def test_too_little_overlap_is_refused(node: LivingNode) -> None:
     await write(node, {f"p{n}": f"text {n}" for n in range(60)})
     await start(node)
     with pytest.raises(MigrationNotReady, match="being built"):
@@ -292,11 +259,8 @@ async def test_too_little_overlap_is_refused(model_nodes: NODES) -> None:
 
 
 async def test_a_deleted_collection_takes_its_second_index_along(
-    store: Store, model_nodes: NODES
+    store: Store, node: LivingNode
 ) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
     await write(node, {"a": "some text"})
     await start(node)
     await node.servicer.DeleteCollection(pb.DeleteCollectionRequest(name=NAME), a_call())

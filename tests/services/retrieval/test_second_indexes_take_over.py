@@ -117,11 +117,8 @@ async def test_a_node_that_dies_while_it_mirrors_is_followed_by_another(
 
 
 async def test_a_log_that_was_closed_by_who_died_opens_by_itself(
-    store: Store, model_nodes: NODES, monkeypatch: pytest.MonkeyPatch
+    store: Store, node: LivingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
     await write(node, {"a": "some text"})
     await start(node)
     await until_ready(node)
@@ -134,12 +131,9 @@ async def test_a_log_that_was_closed_by_who_died_opens_by_itself(
 
 
 async def test_asking_too_early_takes_nothing_from_who_fills_the_index(
-    store: Store, model_nodes: NODES, models: Models
+    store: Store, node: LivingNode, models: Models
 ) -> None:
     """Who asks again and again would keep a mirror, or a job of hours, from ever being done."""
-    node = model_nodes()
-    await node.start()
-    await make_collection(node)
     await write(node, {"a": "some text"})
     await start(node)
     models.away = True  # before the mirror had its first turn
