@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.errors import InvalidField
 from services.commands import archives, options, reembed, snapshots
 from services.commands import collection_settings as settings
 from services.commands.collection_shown import show_changes, show_collection
@@ -174,6 +175,13 @@ def update(
 ) -> None:
     """Change a collection's settings; those that are not named stay."""
     given = dict(locals())
+    where = ("collection", "address", "data_dir", "json")
+    if all(value is None for name, value in given.items() if name not in where):
+        raise InvalidField(
+            "name what is to change, such as --display-name TEXT; "
+            f"`ragmesh collections show {collection}` has the settings as they are",
+            metadata={"collection": collection},
+        )
     with _client(address, data_dir) as client:
         found = client.get_collection(collection)
         changed = client.update_collection(

@@ -78,7 +78,7 @@ def reembed(
     with Client(found_address) as client:
         if model or m or ef_construction:
             _start(client, collection, model, m, ef_construction)
-        found = client.get_migration(collection)
+        found = _present(client, collection)
     filled = None
     if ray:
         # Between two clients: Ray forks, which gRPC does not like.
@@ -123,6 +123,22 @@ def _start(client: Client, collection: str, model: str, m: int, ef_construction:
             raise
         if ef_construction not in (0, present.hnsw.ef_construction):
             raise
+
+
+def _present(client: Client, collection: str) -> Migration:
+    """How far it is. Raises MigrationNotFound, which says how to begin one here."""
+    from ragmesh import MigrationNotFound
+
+    try:
+        return client.get_migration(collection)
+    except MigrationNotFound as error:
+        raise MigrationNotFound(
+            f"{collection} has no second index. --model begins one with another embedding model, "
+            "--m or --ef-construction one with another graph.",
+            reason=error.reason,
+            metadata=error.metadata,
+            request_id=error.request_id,
+        ) from error
 
 
 def _fill(
@@ -237,6 +253,7 @@ def _show(collection: str, found: Migration, *, ended: bool) -> None:
             table.add_row(name, value)
     stdout().print(table)
     steps = {
+        "building": "--wait shows how far it is until it is done; --end drops it",
         "ready": "--flip has searches answered by the new index",
         "flipped": "--roll-back has them answered by the old one again; --end removes it",
     }

@@ -223,6 +223,8 @@ def test_every_setting_of_a_collection_can_be_said_and_changed(mesh: Up) -> None
     assert "limits points max" in plain.stdout and "recall target" in plain.stdout
     update = run(mesh.home, "collections", "update", "tuned", "--points-max", "7")
     assert "limits points max: 100 → 7" in update.stdout
+    nothing = failure(run(mesh.home, "collections", "update", "tuned", "--json"))
+    assert "--display-name" in nothing["message"]
     result(run(mesh.home, "collections", "delete", "tuned", "--yes", "--json"))
 
 

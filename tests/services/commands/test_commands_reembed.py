@@ -51,4 +51,4 @@ def test_people_are_told_how_far_it_is_and_what_comes_next(mesh: Up) -> None:
     ended = run(mesh.home, "collections", "reembed", "notes", "--end")
     assert "ended" in ended.stdout
     error = failure(run(mesh.home, "collections", "reembed", "notes", "--json"))
-    assert error["reason"] == "MIGRATION_NOT_FOUND"
+    assert error["reason"] == "MIGRATION_NOT_FOUND" and "--model" in error["message"]
