@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,11 +11,7 @@ from engine.errors import InvalidField
 from services.commands import archives, options, reembed, snapshots
 from services.commands import collection_settings as settings
 from services.commands.collection_shown import show_changes, show_collection
-from services.commands.connect import find_address
 from services.commands.output import print_json, stderr, stdout
-
-if TYPE_CHECKING:
-    from ragmesh import Client
 
 app = typer.Typer(
     help="List, create, show, update, compact, keep, restore, export, import and delete.",
@@ -28,13 +24,6 @@ app.command("import")(archives.bring)
 app.command("reembed")(reembed.reembed)
 app.add_typer(snapshots.app, name="snapshot")
 _Id = Annotated[str, typer.Argument(help="Id of the collection, such as `papers`.")]
-
-
-def _client(address: str, data_dir: options.DataDir) -> Client:
-    found_address = find_address(address, data_dir)
-    from ragmesh import Client
-
-    return Client(found_address)
 
 
 @app.callback(invoke_without_command=True)
@@ -54,7 +43,7 @@ def show_all(
     address: options.Address = "", data_dir: options.DataDir = None, json: options.Json = False
 ) -> None:
     """List the collections."""
-    with _client(address, data_dir) as client:
+    with snapshots.open_client(address, data_dir) as client:
         found = list(client.list_collections())
     if json:
         print_json({"collections": [asdict(one) for one in found]})
@@ -108,7 +97,7 @@ def create(
 ) -> None:
     """Make a collection."""
     given = dict(locals())
-    with _client(address, data_dir) as client:
+    with snapshots.open_client(address, data_dir) as client:
         made = client.create_collection(
             collection,
             display_name=display_name or "",
@@ -138,7 +127,7 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Show one collection, its figures, and how much of the truth its searches find."""
-    with _client(address, data_dir) as client:
+    with snapshots.open_client(address, data_dir) as client:
         found = client.get_collection(collection)
         stats = client.get_collection_stats(collection)
     if json:
@@ -182,7 +171,7 @@ def update(
             f"`ragmesh collections show {collection}` has the settings as they are",
             metadata={"collection": collection},
         )
-    with _client(address, data_dir) as client:
+    with snapshots.open_client(address, data_dir) as client:
         found = client.get_collection(collection)
         changed = client.update_collection(
             collection,
@@ -209,7 +198,7 @@ def delete(
     json: options.Json = False,
 ) -> None:
     """Delete a collection with everything in it."""
-    with _client(address, data_dir) as client:
+    with snapshots.open_client(address, data_dir) as client:
         found = client.get_collection(collection)
         if not yes:
             stats = client.get_collection_stats(collection)
