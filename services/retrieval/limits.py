@@ -192,6 +192,9 @@ class Limiter:
                 raise _beyond(collection, "points", after, "bytes_max", bytes_max)
 
     def _stored_max(self, collection: Collection) -> tuple[int, int]:
+        if collection.hidden:
+            # What it mirrors was let in already, by limits that it does not have.
+            return 0, 0
         points_max = collection.points_max or self._node.points_max
         return points_max, collection.bytes_max or self._node.bytes_max
 

@@ -18,7 +18,7 @@ from engine.errors import RagmeshError
 from engine.index import MaintenanceSettings
 from engine.index.building import Job
 from engine.types import JsonValue
-from services.config import IndexSettings
+from services.config import IndexSettings, LimitSettings
 from services.mesh.mesh import Mesh
 from services.retrieval.index import catching, indexes, opening, tending, upkeep
 from services.retrieval.index.builder import Builder, BuildFailed, BuiltFile
@@ -70,7 +70,8 @@ class LivingNode:
         maintenance: MaintenanceSettings = SMALL,
         mesh: Mesh | None = None,
     ) -> None:
-        """`mesh` has the siblings; without one there are none."""
+        """`mesh` has the siblings; without one there are none. `limits` hold from its start on."""
+        self.limits = LimitSettings()
         self._mesh = cast(Mesh, mesh)
         self._store = store
         self._root = root
@@ -114,7 +115,7 @@ class LivingNode:
             self._store,
             self._threads,
             None,
-            IndexSettings(directory=self.directory, objects_dir=self.objects),
+            IndexSettings(directory=self.directory, objects_dir=self.objects, limits=self.limits),
             self._root,
             self.name,
             self._maintenance,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ragmesh.api.embedding.v1 import vector_pb2
-from ragmesh.api.retrieval.v1 import point_pb2
+from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import (
@@ -18,6 +18,8 @@ from engine.errors import (
 )
 from engine.index import list_points
 from engine.types import Span
+from services.config import LimitSettings
+from services.retrieval.migration.mirror import PAGE_ROWS
 from services.store.collections import get_collection, list_collections
 from services.store.passages import PassageRow, PassageSet, put_passages
 from services.store.points import PointRow, apply_batch
@@ -27,6 +29,7 @@ from tests.services.retrieval.lives import LivingNode, a_call
 from tests.services.retrieval.second_index import (
     LARGE,
     NAME,
+    NODES,
     SMALL,
     State,
     check,
@@ -256,6 +259,28 @@ async def test_too_little_overlap_is_refused(node: LivingNode) -> None:
     with pytest.raises(RecallTooLow):
         await flip(node, overlap_min=0.99)
     await flip(node)
+
+
+async def test_a_second_index_holds_what_its_collection_may(
+    store: Store, model_nodes: NODES
+) -> None:
+    """It has no limits of its own, and those of nodes are for collections that say none."""
+    node = model_nodes()
+    node.limits = LimitSettings(points_max=10)
+    await node.start()
+    limits = collection_pb2.CollectionLimits(points_max=400)
+    asked = collection_pb2.Collection(embedding_model=SMALL, limits=limits)
+    await node.servicer.CreateCollection(
+        pb.CreateCollectionRequest(collection_id="papers", collection=asked), a_call()
+    )
+    await write(node, {f"p{n}": f"text {n}" for n in range(PAGE_ROWS + 10)})
+    await view_of(node, store)
+    await start(node)
+    assert (await until_ready(node)).problem == ""
+    await write(node, {"p0": "another text"})
+    await until(node, lambda found: found.points_left == 0)
+    await flip(node)
+    assert await nearest(node, "another text") == "p0"
 
 
 async def test_a_deleted_collection_takes_its_second_index_along(
