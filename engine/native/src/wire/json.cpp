@@ -1,7 +1,6 @@
 #include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -44,19 +43,21 @@ void write_string(std::string_view text, std::string& out) {
 // double, which nobody gave, and up to 309 of them. JavaScript's limit (ECMA-262, Number::toString).
 constexpr double integer_max = 1e21;
 
-// Whole numbers as integers, others with as many digits as tell them from their neighbors.
+// Whole numbers as integers, others with as many digits as tell them from their neighbors. In no
+// locale is there a comma in them.
 bool write_number(double number, std::string& out) {
     if (!std::isfinite(number)) return false;
     char text[32];
-    if (number == std::floor(number) && std::fabs(number) < integer_max) {
-        std::snprintf(text, sizeof text, "%.0f", number + 0.0);  // + 0.0 turns -0.0 into 0.0
-    } else {
-        for (int digits = 15; digits <= 17; ++digits) {
-            std::snprintf(text, sizeof text, "%.*g", digits, number);
-            if (std::strtod(text, nullptr) == number) break;
-        }
-    }
-    out.append(text);
+    char* const end = text + sizeof text;
+    const double size = std::fabs(number);
+    // + 0.0 turns -0.0 into 0.0. Without the exponent a large number would look like an integer.
+    const auto written =
+        size >= integer_max ? std::to_chars(text, end, number, std::chars_format::scientific)
+        : number == std::floor(number)
+            ? std::to_chars(text, end, number + 0.0, std::chars_format::fixed, 0)
+            : std::to_chars(text, end, number);
+    if (written.ec != std::errc()) return false;
+    out.append(text, written.ptr);
     return true;
 }
 
