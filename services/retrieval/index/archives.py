@@ -98,7 +98,7 @@ class Archives:
             try:
                 yield one
             finally:
-                one.unpacker.close()
+                await asyncio.shield(one.close())
 
     async def made(
         self, tx: Tx, taken: Taken, collection_id: str, spec: CollectionSpec, first_seq: int
@@ -148,7 +148,9 @@ class Archives:
         finally:
             self._at_once -= 1
             if path is not None:
-                await self._run(partial(shutil.rmtree, path, ignore_errors=True))
+                # Who is cancelled once more would take back what no thread has begun yet.
+                remove = partial(shutil.rmtree, path, ignore_errors=True)
+                await asyncio.shield(self._run(remove))
 
     async def _run(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
@@ -160,6 +162,7 @@ class Taken:
     def __init__(self, folder: Path, run: Callable[[Callable[[], None]], Any]) -> None:
         self._folder = folder
         self._run = run
+        self._taking: asyncio.Future[None] | None = None
         self.unpacker = Unpacker(folder)
 
     @property
@@ -175,7 +178,14 @@ class Taken:
 
     async def take(self, data: bytes) -> None:
         """The next bytes. Raises DataLoss."""
-        await self._run(partial(self.unpacker.feed, data))
+        self._taking = asyncio.ensure_future(self._run(partial(self.unpacker.feed, data)))
+        await asyncio.shield(self._taking)
+
+    async def close(self) -> None:
+        """Lets go of the file, once no thread writes to it: who is cancelled leaves one behind."""
+        if self._taking is not None:
+            await asyncio.gather(self._taking, return_exceptions=True)
+        self.unpacker.close()
 
     def points(self, collection: Collection) -> Iterator[list[Point]]:
         """Its rows, checked as those of callers are, some at a time. Raises DataLoss."""

@@ -288,7 +288,8 @@ class Snapshots:
         try:
             yield path
         finally:
-            await self._run(lambda: shutil.rmtree(path, ignore_errors=True))
+            # Who is cancelled once more would take back what no thread has begun yet.
+            await asyncio.shield(self._run(lambda: shutil.rmtree(path, ignore_errors=True)))
 
     async def _run(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)

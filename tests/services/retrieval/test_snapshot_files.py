@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -37,6 +40,40 @@ async def test_nothing_is_left_of_what_came(room: IndexRoom) -> None:
             await taken.take(data[: len(data) // 2])
             taken.unpacker.finish()
     assert left(room) == []
+
+
+async def test_nothing_is_left_where_a_caller_goes_while_the_node_is_busy(
+    room: IndexRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a deadline a call is cancelled by the chain and by the transport, one after the other."""
+    busy, taking = threading.Event(), threading.Event()
+
+    async def come() -> None:
+        async with room.archives.taken() as taken:
+            feed = taken.unpacker.feed
+
+            def slowly(data: bytes) -> None:
+                taking.set()
+                busy.wait(10)
+                feed(data)
+
+            monkeypatch.setattr(taken.unpacker, "feed", slowly)
+            await taken.take(snapshot_file(20))
+
+    task = asyncio.create_task(come())
+    await asyncio.to_thread(taking.wait, 10)
+    loop = asyncio.get_running_loop()
+    others = [loop.run_in_executor(room.archives._threads, busy.wait, 10) for _ in range(8)]
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0.05)
+    busy.set()
+    await asyncio.wait([task])
+    await asyncio.gather(*others)
+    give_up_s = time.monotonic() + 10
+    while left(room):
+        assert time.monotonic() < give_up_s, left(room)
+        await asyncio.sleep(0.02)
 
 
 async def test_more_than_a_few_at_once_are_told_to_come_back(room: IndexRoom) -> None:
