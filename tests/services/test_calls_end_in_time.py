@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import CollectionNotFound, DeadlineExceeded
@@ -138,3 +139,19 @@ async def test_events_of_a_stream_come_until_its_end_or_the_deadline() -> None:
     with pytest.raises(DeadlineExceeded):
         await seen("long", 0.05)
     assert chain.gate.in_flight == 0
+
+
+def test_each_deadline_that_passes_says_so() -> None:
+    """On the loop that nodes run, whose timers may ring a hair early."""
+
+    async def slow(request: Any, call: Call) -> pb.SearchCollectionResponse:
+        await asyncio.sleep(60)
+        return answer()
+
+    async def all_late() -> list[str | BaseException]:
+        calls = (unary(slow, 0.02 + 0.0003 * number, Gate(1)) for number in range(200))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        outcomes = runner.run(all_late())
+    assert {type(outcome) for outcome in outcomes} == {DeadlineExceeded}
