@@ -29,6 +29,10 @@ bool same(const Rows& rows, uint32_t a, uint32_t b) {
            (!rows.scales || rows.scales[a] == rows.scales[b]);
 }
 
+// Different rows of one hash that are told apart. Where somebody makes more of them, these have no
+// twins, and nobody waits for a comparison of all with all.
+constexpr size_t lines_max = 64;
+
 // A node and the last row that it leads to.
 struct Line {
     uint32_t node;
@@ -67,6 +71,7 @@ Twins twins_of(const Rows& rows, const uint32_t* members, size_t count, const Gr
                 return same(rows, one.node, position);
             });
             if (line == lines.end()) {
+                if (lines.size() >= lines_max) continue;
                 uint32_t last = position;
                 if (base)
                     while (last < old && base->twin(last)) last = base->twin(last);

@@ -101,14 +101,21 @@ class Archives:
                 await asyncio.shield(one.close())
 
     async def made(
-        self, tx: Tx, taken: Taken, collection_id: str, spec: CollectionSpec, first_seq: int
+        self,
+        tx: Tx,
+        taken: Taken,
+        collection_id: str,
+        spec: CollectionSpec,
+        first_seq: int,
+        points_max: int,
     ) -> tuple[int, int]:
         """Make a collection of a file that came whole, in one transaction: its last commit, and its
-        points. Raises DataLoss and CollectionExists."""
+        points; once these are more than `points_max`, no further ones are written. Raises DataLoss
+        and CollectionExists."""
         collection = await create_collection(tx, collection_id, spec, first_seq=first_seq)
         seq, count = first_seq, 0
         rows = taken.points(collection)
-        while step := await self._run(partial(next, rows, None)):
+        while count <= points_max and (step := await self._run(partial(next, rows, None))):
             seq = (await apply_batch(tx, collection, [point_row(point) for point in step])).seq
             count += len(step)
         if count != await count_points(tx, collection):

@@ -80,8 +80,10 @@ class ArchiveHandlers(Handlers):
             async def write(tx: Tx) -> pb.ImportSnapshotResponse:
                 target = header.collection_id or names.new_id()
                 seq, points = await self._index.archives.made(
-                    tx, taken, target, accepted, first_seq()
+                    tx, taken, target, accepted, first_seq(), points_said
                 )
+                if points > points_said:
+                    raise _wrong(f"it says that it holds {points_said:,} points, and holds more")
                 if points != points_said:
                     raise _wrong(f"it says that it holds {points_said:,} points, not {points:,}")
                 row = await rows.get_collection(tx, target)
