@@ -104,12 +104,12 @@ def _import(world: World) -> Iterator[Bad]:
         ("a format as long as a book", file_of_head({"format": "x" * 1_000_000})),
     ):
         yield Bad(what, import_pieces(harmed), "DATA_CORRUPTED")
-    for harmed in (
-        snapshot_file(hnsw={"m": 101}),
-        snapshot_file(fingerprint="x" * 1_000_000),
-        snapshot_file(fingerprint="\0"),
+    for what, harmed in (
+        ("settings that cannot be", snapshot_file(hnsw={"m": 101})),
+        ("a fingerprint as long as a book", snapshot_file(fingerprint="x" * 1_000_000)),
+        ("a fingerprint that cannot be stored", snapshot_file(fingerprint="\0")),
     ):
-        yield Bad("settings that cannot be", import_pieces(harmed))
+        yield Bad(what, import_pieces(harmed))
     absent = snapshot_file(embeddingModel="embeddingModels/absent")
     yield Bad("a model unknown", import_pieces(absent), "EMBEDDING_MODEL_NOT_FOUND")
     other = snapshot_file(embeddingModel="embeddingModels/default", dimensions=0, fingerprint="x")

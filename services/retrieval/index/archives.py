@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -93,12 +93,15 @@ class Archives:
     async def taken(self) -> AsyncIterator[Taken]:
         """A place for a file that comes in; nothing is left of it afterwards. Raises QueueFull,
         and IndexUnavailable where the disk refuses."""
-        async with self._scratch() as folder:
+        one: Taken | None = None
+
+        async def idle() -> None:
+            if one is not None:
+                await one.close()
+
+        async with self._scratch(idle) as folder:
             one = Taken(folder, self._run)
-            try:
-                yield one
-            finally:
-                await asyncio.shield(one.close())
+            yield one
 
     async def made(
         self,
@@ -128,7 +131,10 @@ class Archives:
             yield piece
 
     @asynccontextmanager
-    async def _scratch(self) -> AsyncIterator[Path]:
+    async def _scratch(
+        self, idle: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[Path]:
+        """A folder that goes at the end, once nobody writes to it, which `idle` waits for."""
         if self._at_once >= AT_ONCE_MAX:
             raise QueueFull(
                 f"{AT_ONCE_MAX} snapshots are being exported or imported on this node. Try again "
@@ -156,8 +162,12 @@ class Archives:
             self._at_once -= 1
             if path is not None:
                 # Who is cancelled once more would take back what no thread has begun yet.
-                remove = partial(shutil.rmtree, path, ignore_errors=True)
-                await asyncio.shield(self._run(remove))
+                await asyncio.shield(self._removed(path, idle))
+
+    async def _removed(self, path: Path, idle: Callable[[], Awaitable[None]] | None) -> None:
+        if idle is not None:
+            await idle()
+        await self._run(partial(shutil.rmtree, path, ignore_errors=True))
 
     async def _run(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)

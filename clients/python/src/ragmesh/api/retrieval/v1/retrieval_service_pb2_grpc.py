@@ -197,7 +197,8 @@ class RetrievalServiceServicer(object):
         `vector_storage`, each as a whole; other fields fail with INVALID_FIELD, a model that is not
         there with EMBEDDING_MODEL_NOT_FOUND. Another `vector_storage` is tried on the live vectors
         first: where recall@10 would be under 0.98, or fall by more than 0.01, RECALL_TOO_LOW. Segments
-        are then built anew, one by one.
+        are then built anew, one by one. While the collection is migrated, `hnsw` and `vector_storage`
+        are those of the index that answers; the second has what its migration began with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,7 +49,8 @@ class RetrievalServiceStub:
     `vector_storage`, each as a whole; other fields fail with INVALID_FIELD, a model that is not
     there with EMBEDDING_MODEL_NOT_FOUND. Another `vector_storage` is tried on the live vectors
     first: where recall@10 would be under 0.98, or fall by more than 0.01, RECALL_TOO_LOW. Segments
-    are then built anew, one by one.
+    are then built anew, one by one. While the collection is migrated, `hnsw` and `vector_storage`
+    are those of the index that answers; the second has what its migration began with.
     """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteCollectionRequest, _retrieval_service_pb2.DeleteCollectionResponse]
     """Deletes a collection with its points and documents. Fails with COLLECTION_NOT_FOUND."""
@@ -167,7 +168,8 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     `vector_storage`, each as a whole; other fields fail with INVALID_FIELD, a model that is not
     there with EMBEDDING_MODEL_NOT_FOUND. Another `vector_storage` is tried on the live vectors
     first: where recall@10 would be under 0.98, or fall by more than 0.01, RECALL_TOO_LOW. Segments
-    are then built anew, one by one.
+    are then built anew, one by one. While the collection is migrated, `hnsw` and `vector_storage`
+    are those of the index that answers; the second has what its migration began with.
     """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.DeleteCollectionRequest, _retrieval_service_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Deletes a collection with its points and documents. Fails with COLLECTION_NOT_FOUND."""
@@ -306,7 +308,8 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         `vector_storage`, each as a whole; other fields fail with INVALID_FIELD, a model that is not
         there with EMBEDDING_MODEL_NOT_FOUND. Another `vector_storage` is tried on the live vectors
         first: where recall@10 would be under 0.98, or fall by more than 0.01, RECALL_TOO_LOW. Segments
-        are then built anew, one by one.
+        are then built anew, one by one. While the collection is migrated, `hnsw` and `vector_storage`
+        are those of the index that answers; the second has what its migration began with.
         """
 
     @_abc_1.abstractmethod
