@@ -1,8 +1,8 @@
 """Watches how much of the truth searches by graph find, and has them look wider where it is little.
 
 A share of the searches that were answered is done again by scanning, one at a time, in a thread of
-its own and at most a fiftieth of the time: no answer waits for it. What does not fit into a short
-queue is dropped. What a node saw is its own; the beams that follow are written to the collection's
+its own and at most a two-hundredth of the time: no answer waits for it. What does not fit into a
+short queue is dropped. What a node saw is its own; the beams that follow are written to the collection's
 row, which every node reads again within two seconds.
 """
 
@@ -33,9 +33,11 @@ _LOG = logging.getLogger(__name__)
 WAITING_MAX = 8
 """Searches that wait to be done again. Each keeps the files of its view from being given back."""
 
-BUSY_SHARE_MAX = 0.02
-"""Of the time, as scans take cores from searches. Over 50,000 vectors of 384 that is still four
-searches a second, and the 200 trials that decide something come within some five seconds."""
+BUSY_SHARE_MAX = 0.005
+"""Of the time, as scans take cores and memory bandwidth from searches: so much less than a
+hundredth that the p99 of searches does not show them, which over a million vectors take a second
+each. Over 50,000 of 384 it is still a search a second, and the 200 trials that decide something
+come within half a minute."""
 
 COLLECTIONS_MAX = 256
 """Collections whose searches are remembered, those seen last: a MiB each at the most."""
