@@ -21,6 +21,7 @@ from engine.index.collection import CollectionIndex
 from engine.index.comparing import DEPTH, Comparison, compare, sample_queries
 from engine.index.maintenance import Work
 from engine.index.view import View
+from services.retrieval.index.builder import BuildFailed
 from services.retrieval.index.indexes import Indexes
 from services.retrieval.index.joining import Joined
 from services.retrieval.index.upkeep import Candidate, Upkeep
@@ -145,7 +146,14 @@ class Compactor:
         """None where the log went another way meanwhile."""
         works, sealed_from = index.compaction(full=full), index.sealed_seq
         async with self._upkeep.scratch(collection) as scratch:
-            made = [await self._upkeep.make(collection, index, work, scratch) for work in works]
+            try:
+                made = [await self._upkeep.make(collection, index, work, scratch) for work in works]
+            except BuildFailed:
+                # A merge that was published before the lease was had: its files went meanwhile.
+                gone = {name for work in works for name in work.retired}.difference(index.segments)
+                if not gone:
+                    raise
+                return None
             found = await self._compared(index, made, queries)
             tombstones = sum(source.tombstones for work in works for source in work.sources)
             if found.worse:

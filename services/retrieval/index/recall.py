@@ -2,8 +2,8 @@
 
 A share of the searches that were answered is done again by scanning, one at a time, in a thread of
 its own and at most a two-hundredth of the time: no answer waits for it. What does not fit into a
-short queue is dropped. What a node saw is its own; the beams that follow are written to the collection's
-row, which every node reads again within two seconds.
+short queue is dropped. What a node saw is its own; the beams that follow are written to the
+collection's row, which every node reads again within two seconds.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ import pytest
 from engine.errors import CollectionNotFound, DeadlineExceeded, RagmeshError
 from engine.index import MaintenanceSettings
 from engine.index import view as views
+from engine.index.collection import CollectionIndex
+from engine.index.maintenance import Work
 from services.retrieval.index.compaction import Receipt
 from services.retrieval.index.loading import Loader
 from services.retrieval.index.opening import IndexRoom
@@ -138,6 +140,34 @@ async def test_full_makes_one_segment_and_a_second_time_changes_nothing(
         third.after, resident_bytes=third.before.resident_bytes
     )
     check(await view_of(room, log, third.watermark), log)
+
+
+async def test_a_merge_that_came_first_is_no_failure(
+    store: Store,
+    collection: Collection,
+    rooms: ROOMS,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was chosen is of segments that another build has replaced, and their files are gone."""
+    room = rooms("one", PATIENT)
+    log = await half_deleted(store, collection, room)
+    index = room.indexes.index(collection)
+    assert index is not None
+    chosen = [index.compaction(full=True)]
+    await compact(room, log, full=True)
+    for name in (name for work in chosen[0] for name in work.retired):
+        (tmp_path / "one" / str(collection.uid) / f"{name}.segment").unlink(missing_ok=True)
+    await log.write([], ["p160", "p161"])
+    choose = CollectionIndex.compaction
+
+    def late(self: CollectionIndex, *, full: bool = False) -> tuple[Work, ...]:
+        return chosen.pop() if chosen else choose(self, full=full)
+
+    monkeypatch.setattr(CollectionIndex, "compaction", late)
+    receipt = await compact(room, log, full=True)
+    assert not chosen and receipt.rolled_back == "" and receipt.tombstones_removed == 2
+    check(await view_of(room, log, receipt.watermark), log)
 
 
 async def test_an_empty_collection_is_compacted_to_nothing(
