@@ -34,6 +34,10 @@ SEARCHES_MAX = 1_024
 TRIALS_MIN = 200
 """Fewer decide nothing."""
 
+UNSURE_TRIALS_MAX = 1_000
+"""So long a beam waits where more than wanted was found and only the bound is under the target:
+with 0.995 found and 0.95 wanted, 200 trials widened it wherever one search had missed some."""
+
 NARROWING_TRIALS_MIN = 4_000
 """A beam is only narrowed after so many trials, which takes far longer than to widen it: a band
 that goes up and down does so rarely."""
@@ -179,14 +183,17 @@ def next_beam(ef: int, own_ef: int, seen: Interval, target: float) -> int:
     """The beam that a band should have after what was seen with `ef`.
 
     `own_ef` is the collection's `ef_search`. Wider where the lower bound is under the target, and
-    exact where BEAM_MAX was not enough; narrower, down to the collection's own, where it was far
-    above for long. Otherwise `ef`. A band that is exact stays so: it cannot be seen any more how a
-    graph would do. A target of 0 asks for nothing, one of 1 for exact searches.
+    what was found is too, or the bound stays there for long; exact where BEAM_MAX was not enough;
+    narrower, down to the collection's own, where it was far above for long. Otherwise `ef`. A band
+    that is exact stays so: it cannot be seen any more how a graph would do. A target of 0 asks for
+    nothing, one of 1 for exact searches.
     """
     if ef == EXACT or seen.trials < trials_needed(target):
         return ef
     present = own_ef if ef == OWN else max(ef, own_ef)
     if seen.low < target:
+        if seen.share > target and seen.trials < UNSURE_TRIALS_MAX:
+            return ef
         if present >= BEAM_MAX:
             return EXACT
         return min(BEAM_MAX, math.ceil(present * STEP))

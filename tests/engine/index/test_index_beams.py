@@ -221,6 +221,13 @@ def test_searches_that_find_everything_are_never_widened(target: float) -> None:
     assert seen.next_beam(OWN, 64, seen.Interval(1.0, low, high, trials), target) == OWN
 
 
+def test_one_search_that_missed_some_widens_nothing_where_more_than_wanted_is_found() -> None:
+    for trials, then in ((200, OWN), (999, OWN), (1_000, 96)):
+        unsure = seen.Interval(0.985, 0.94, 0.995, trials)
+        assert seen.next_beam(OWN, 64, unsure, 0.95) == then
+    assert seen.next_beam(OWN, 64, seen.Interval(0.94, 0.93, 0.96, 200), 0.95) == 96
+
+
 def test_a_beam_that_is_too_wide_is_narrowed_to_the_collections_own() -> None:
     good = seen.Interval(1.0, 0.999, 1.0, seen.NARROWING_TRIALS_MIN)
     steps = [BEAM_MAX]
