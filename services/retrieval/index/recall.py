@@ -1,9 +1,9 @@
 """Watches how much of the truth searches by graph find, and has them look wider where it is little.
 
 A share of the searches that were answered is done again by scanning, one at a time, in a thread of
-its own and at most a two-hundredth of the time: no answer waits for it. What does not fit into a
-short queue is dropped. What a node saw is its own; the beams that follow are written to the
-collection's row, which every node reads again within two seconds.
+its own and at most a two-hundredth of the time: no answer waits for it, and what comes meanwhile is
+left out. What a node saw is its own; the beams that follow are written to the collection's row,
+which every node reads again within two seconds.
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ from services.store.collections import Collection, set_beams
 from services.store.store import Store
 
 _LOG = logging.getLogger(__name__)
-
-WAITING_MAX = 8
-"""Searches that wait to be done again. Each keeps the files of its view from being given back."""
 
 BUSY_SHARE_MAX = 0.005
 """Of the time, as scans take cores and memory bandwidth from searches: so much less than a
@@ -75,7 +72,8 @@ class RecallWatch:
         self._changed = changed
         self._chance = chance
         self._pause_per_s = 1 / busy_share - 1
-        self._waiting: asyncio.Queue[_Sample] = asyncio.Queue(WAITING_MAX)
+        self._waiting: asyncio.Queue[_Sample] = asyncio.Queue(1)
+        self._pausing = False
         self._windows: OrderedDict[uuid.UUID, tuple[Window, ...]] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
         self._task: asyncio.Task[None] | None = None
@@ -98,10 +96,11 @@ class RecallWatch:
             return
         if query.mode in (Mode.LEXICAL, Mode.SPARSE) or self._chance() >= share:
             return
-        try:
-            self._waiting.put_nowait(_Sample(collection, view, query))
-        except asyncio.QueueFull:
+        # What waited through a pause would keep a view's memory and files, long replaced by then.
+        if self._pausing or self._waiting.full():
             metrics.RECALL_DROPPED.inc()
+        else:
+            self._waiting.put_nowait(_Sample(collection, view, query))
 
     def seen(self, collection: Collection) -> list[BandRecall]:
         """What this node saw of the bands that had searches, with the beams that they have now."""
@@ -126,7 +125,9 @@ class RecallWatch:
                 _LOG.exception("recall of %s cannot be measured", sample.collection.id)
             del sample  # its view need not outlive the pause
             spent_s = time.perf_counter() - begin_s
+            self._pausing = True
             await asyncio.sleep(spent_s * self._pause_per_s)
+            self._pausing = False
 
     async def _measure(self, sample: _Sample) -> None:
         loop = asyncio.get_running_loop()

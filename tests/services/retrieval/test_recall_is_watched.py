@@ -4,6 +4,7 @@ them nothing, and too little of it makes all nodes look wider."""
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from engine.index import GraphSettings, IndexSettings, Query, View, search
 from engine.index.beams import EXACT, Band, Beams
 from engine.index.filters import Range
 from engine.types import Point
-from services.retrieval.index.recall import WAITING_MAX, RecallWatch, effective_ef
+from services.retrieval.index.recall import RecallWatch, effective_ef
 from services.rpc import metrics
 from services.rpc.call import Call
 from services.store.collections import (
@@ -67,6 +68,8 @@ class Watched:
         row = await self.row()
         before = _wanted()
         asked = Query(query.vector, filter=query.filter, beams=Beams.of(row.beams))
+        while self.watch._pausing or self.watch._waiting.full():
+            await asyncio.sleep(0)
         self.watch.offer(row, view, asked)
         for _ in range(20_000):
             await asyncio.sleep(0.001)
@@ -171,12 +174,25 @@ async def test_what_is_not_sampled_costs_nothing_and_what_is_too_much_is_dropped
         watch.offer(collection, VIEW, query)
     assert watch._waiting.qsize() == 0
     dropped = metrics.RECALL_DROPPED._value.get()
-    for _ in range(WAITING_MAX + 5):
+    for _ in range(6):
         watch.offer(row, VIEW, Query(vector))
-    assert watch._waiting.qsize() == WAITING_MAX
+    assert watch._waiting.qsize() == 1
     assert metrics.RECALL_DROPPED._value.get() == dropped + 5
     assert watch.seen(row) == []
     await watch.close()
+
+
+async def test_no_view_is_kept_through_a_pause(watched: Watched) -> None:
+    """A second of scanning is followed by minutes without, in which segments are replaced."""
+    watched.watch._pause_per_s = 1e6
+    row = await watched.ask(Query(QUERIES[0]))
+    while not watched.watch._pausing:
+        await asyncio.sleep(0.001)
+    held = built(BAD)
+    references = sys.getrefcount(held)
+    for _ in range(10):
+        watched.watch.offer(row, held, Query(QUERIES[1]))
+    assert watched.watch._waiting.empty() and sys.getrefcount(held) == references
 
 
 async def test_it_goes_on_after_what_it_cannot_measure(watched: Watched) -> None:
