@@ -111,6 +111,9 @@ class Builder:
                 raise _failed(out, "the node stops", 0) from None  # by `close`
             finally:
                 self._running.discard(task)
+                # A task keeps its error, whose traceback has this frame, and those of who asked,
+                # with the segments that were to be merged: a circle, if the frame kept the task.
+                del task
 
     async def close(self) -> None:
         """Ends what is built; later builds are refused."""

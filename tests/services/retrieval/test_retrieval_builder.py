@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -49,6 +52,10 @@ data = open(out, "rb").read()
 print(json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "rows": 2, "size_bytes": len(data),
     "extra": [1], **job.get("lies", {})}))
 """
+
+
+class Held:
+    """Something large."""
 
 
 @pytest_asyncio.fixture
@@ -131,6 +138,29 @@ async def test_a_build_that_fails_says_why_and_leaves_no_file(
         await builder().build({"out": str(tmp_path / "s"), **job})  # type: ignore[dict-item]
     assert len(caught.value.message) < 5000
     assert not (tmp_path / "s").exists()
+
+
+async def test_a_build_that_fails_holds_nothing_of_who_asked_for_it(
+    builder: Callable[..., Builder], tmp_path: Path
+) -> None:
+    """Who asks has the segments that are to be merged, which go with them, collector or not."""
+    made = builder()
+    refs: list[weakref.ref[Held]] = []
+
+    async def ask() -> None:
+        held = Held()
+        refs.append(weakref.ref(held))
+        await made.build({"out": str(tmp_path / "out"), "complaint": "no"})
+
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(BuildFailed):
+            await ask()
+        await asyncio.sleep(0)  # this step was woken by the task, and so its handle has it
+        assert refs[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_build_that_takes_too_long_is_ended(
