@@ -120,9 +120,8 @@ class Compactor:
         await self.seal(collection)
         give_up_s = time.monotonic() + TURN_WAIT_MAX_S
         while True:
-            index = await self._index(collection)
             async with self._upkeep.lease(collection, "merge") as held:
-                swapped = await self._swap(collection, index, full, queries) if held else None
+                swapped = await self._swap(collection, full, queries) if held else None
             if swapped is not None:
                 break
             await _pause(collection, give_up_s)
@@ -140,16 +139,16 @@ class Compactor:
             watermark=view.watermark,
         )
 
-    async def _swap(
-        self, collection: Collection, index: CollectionIndex, full: bool, queries: int
-    ) -> _Swapped | None:
+    async def _swap(self, collection: Collection, full: bool, queries: int) -> _Swapped | None:
         """None where the log went another way meanwhile."""
+        # What who had the lease before published is not to be built again.
+        index = await self._index(collection, await self._upkeep.head_seq(collection))
         works, sealed_from = index.compaction(full=full), index.sealed_seq
         async with self._upkeep.scratch(collection) as scratch:
             try:
                 made = [await self._upkeep.make(collection, index, work, scratch) for work in works]
             except BuildFailed:
-                # A merge that was published before the lease was had: its files went meanwhile.
+                # A merge that was published once the lease had run out: its files went meanwhile.
                 gone = {name for work in works for name in work.retired}.difference(index.segments)
                 if not gone:
                     raise

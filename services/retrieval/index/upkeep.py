@@ -32,6 +32,7 @@ from services.retrieval.index.builder import Builder, BuiltFile
 from services.retrieval.index.loading import Loader
 from services.retrieval.index.objects import ObjectStore
 from services.rpc import metrics
+from services.store.changes import get_head
 from services.store.collections import Collection
 from services.store.segments import Outdated, claim_build, publish, release_build
 from services.store.segments import Work as Kind
@@ -114,6 +115,12 @@ class Upkeep:
             with contextlib.suppress(RagmeshError):
                 async with self._store.transaction(collection.tenant) as tx:
                     await release_build(tx, collection, self._owner, kind)
+
+    async def head_seq(self, collection: Collection) -> int:
+        """The latest commit of the collection's log; 0 where it is deleted."""
+        async with self._store.transaction(collection.tenant) as tx:
+            head = await get_head(tx, collection.tenant, collection.uid)
+        return 0 if head is None else head.seq
 
     @contextlib.asynccontextmanager
     async def scratch(self, collection: Collection) -> AsyncIterator[Path]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from engine.index.maintenance import Work
 from services.retrieval.index.compaction import Receipt
 from services.retrieval.index.loading import Loader
 from services.retrieval.index.opening import IndexRoom
+from services.retrieval.index.upkeep import Candidate, Upkeep
 from services.rpc.call import Call
 from services.store.collections import (
     Collection,
@@ -28,6 +31,7 @@ from services.store.collections import (
     update_collection,
 )
 from services.store.points import PointRow
+from services.store.segments import Work as Kind
 from services.store.store import Store
 from tests.services.retrieval.nodes import (
     ROOMS,
@@ -168,6 +172,36 @@ async def test_a_merge_that_came_first_is_no_failure(
     receipt = await compact(room, log, full=True)
     assert not chosen and receipt.rolled_back == "" and receipt.tombstones_removed == 2
     check(await view_of(room, log, receipt.watermark), log)
+
+
+async def test_what_another_node_compacted_in_this_moment_is_not_built_again(
+    store: Store, collection: Collection, rooms: ROOMS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = rooms("one", PATIENT), rooms("two", PATIENT)
+    log = await half_deleted(store, collection, one)
+    await two.start()
+    await view_of(two, log)
+    lease, make, built = Upkeep.lease, Upkeep.make, []
+
+    @contextlib.asynccontextmanager
+    async def late(self: Upkeep, of: Collection, kind: Kind) -> AsyncIterator[bool]:
+        if kind == "merge":
+            monkeypatch.setattr(Upkeep, "lease", lease)
+            await compact(one, log, full=True)
+            monkeypatch.setattr(Upkeep, "make", counted)
+        async with lease(self, of, kind) as held:
+            yield held
+
+    async def counted(
+        self: Upkeep, of: Collection, index: CollectionIndex, work: Work, scratch: Path
+    ) -> Candidate:
+        built.append(work)
+        return await make(self, of, index, work, scratch)
+
+    monkeypatch.setattr(Upkeep, "lease", late)
+    receipt = await compact(two, log)
+    assert not built and receipt.after.segments == 1
+    check(await view_of(two, log, receipt.watermark), log)
 
 
 async def test_an_empty_collection_is_compacted_to_nothing(
