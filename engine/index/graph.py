@@ -13,7 +13,15 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from ragmesh_native import GraphArrays, Stopped, Vectors, build_graph, check_graph, search_graph
+from ragmesh_native import (
+    GraphArrays,
+    Stopped,
+    Vectors,
+    build_graph,
+    check_graph,
+    search_graph,
+    search_graph_together,
+)
 
 from engine.errors import Cancelled, DataLoss
 from engine.index.exact import NATIVE, Metric, Positions
@@ -56,6 +64,23 @@ class Walk(NamedTuple):
     scores: NDArray[np.float32]
     visited: int
     complete: bool
+
+
+class Beam(NamedTuple):
+    """How a graph is searched: for about the best `k` of the `allowed` rows (one entry a row; None:
+    of all), with a beam of max(`ef`, `k`).
+
+    After about `visits_max` scored rows the search ends with what it has. What is found is scored
+    anew over `precise`, where it is given. With `settled`, a walk ends before its beam does where
+    so many of the best, at least 15, have stood still for long.
+    """
+
+    k: int
+    ef: int
+    allowed: NDArray[np.bool_] | None = None
+    visits_max: int = VISITS_MAX
+    precise: Vectors | None = None
+    settled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,36 +163,27 @@ class Graph:
                 metadata={"reason": str(error)},
             ) from error
 
-    def search(
-        self,
-        vectors: Vectors | Matrix,
-        query: Vector,
-        k: int,
-        ef: int,
-        allowed: NDArray[np.bool_] | None = None,
-        visits_max: int = VISITS_MAX,
-        precise: Vectors | None = None,
-    ) -> Walk:
-        """About the best `k` of the rows that are nodes and `allowed` (one entry a row).
-
-        `vectors` are those that the graph was built over, or the same at another precision. The
-        beam is max(`ef`, `k`). After about `visits_max` scored rows the search ends with what it
-        has. Scores are those of `exact.scores`, over `precise` for the k that were found, where it
-        is given.
+    def search(self, vectors: Vectors | Matrix, query: Vector, beam: Beam) -> Walk:
+        """The nodes near a query. `vectors` are those that the graph was built over, or the same at
+        another precision; scores are those of `exact.scores` over them, or over `beam.precise`.
         """
+        k, ef, allowed, visits_max, precise, settled = beam
+        given, metric = as_vectors(vectors), NATIVE[self.metric]
         return Walk(
             *search_graph(
-                self.links,
-                as_vectors(vectors),
-                query,
-                k,
-                ef,
-                NATIVE[self.metric],
-                allowed,
-                visits_max,
-                precise,
+                self.links, given, query, k, ef, metric, allowed, visits_max, precise, settled
             )
         )
+
+    def search_together(self, vectors: Vectors | Matrix, queries: Matrix, beam: Beam) -> list[Walk]:
+        """What `search` finds for each of the `queries`, shape (n, dimensions). Other threads
+        compute meanwhile, and this one waits for them once instead of n times."""
+        k, ef, allowed, visits_max, precise, settled = beam
+        given, metric = as_vectors(vectors), NATIVE[self.metric]
+        found = search_graph_together(
+            self.links, given, queries, k, ef, metric, allowed, visits_max, precise, settled
+        )
+        return [Walk(*one) for one in found]
 
     @property
     def nbytes(self) -> int:

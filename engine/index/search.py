@@ -8,20 +8,24 @@ is asked for or the plan chose to scan; the other legs and filters are always ex
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import RagmeshError
 from engine.index import exact, plan, sparse
-from engine.index.beams import EXACT, band_of
+from engine.index.beams import EXACT, Band, band_of
 from engine.index.bm25 import Part, ranking
 from engine.index.exact import Positions
 from engine.index.filters import canonical
 from engine.index.fusion import fuse
+from engine.index.graph import Beam, Walk
 from engine.index.laps import Laps, Stage
 from engine.index.payloads import Mask
 from engine.index.placed import Leg, Place, Placed
@@ -38,10 +42,16 @@ __all__ = [
     "Placed",
     "Query",
     "Results",
+    "Walks",
     "goes_by_graph",
     "place",
     "search",
+    "walk_together",
 ]
+
+
+Walks: TypeAlias = Mapping[int, Walk]
+"""What was found by the graphs of segments, by the segment's index."""
 
 
 @dataclass(slots=True)
@@ -49,6 +59,7 @@ class _Search:
     view: View
     query: Query
     explain: Explain
+    walks: Walks
     masks: list[Mask] | None = field(default=None)
 
 
@@ -61,15 +72,19 @@ def search(view: View, query: Query, laps: Laps | None = None) -> Results:
     return Results(hits, placed.explain, placed.watermark)
 
 
-def place(view: View, query: Query, laps: Laps | None = None) -> Placed:
-    """The places and scores of the best points of a view. `laps` takes the time of its stages.
+def place(
+    view: View, query: Query, laps: Laps | None = None, walks: Walks = MappingProxyType({})
+) -> Placed:
+    """The places and scores of the best points of a view. `laps` takes the time of its stages;
+    `walks` are those that `walk_together` gave for this query.
 
     Raises InvalidField, InvalidFilter, InvalidVector or DimensionMismatch; never anything about
     how many points there are: fewer hits than `limit` means that no more qualify.
     """
     mode, legs = legs_of(query)
     check(query)
-    run = _Search(view, query, Explain(mode, segments=len(view.segments), legs=legs))
+    explain = Explain(mode, segments=len(view.segments), legs=legs)
+    run = _Search(view, query, explain, walks)
     if query.filter is not None:
         wanted = canonical(query.filter, view.analyzer.words)
         run.masks = [segment.matching(wanted) for segment in view.segments]
@@ -143,16 +158,13 @@ def _dense_leg(run: _Search, k: int) -> Leg:
     assert query.vector is not None
     vector = exact.prepare(view.metric, view.dimensions, query.vector, "vector")
     leg: Leg = []
-    learned = query.beams.efs[run.explain.band] if query.ef is None else 0
     for index, segment in enumerate(view.segments):
         mask = segment.eligible if run.masks is None else run.masks[index] & segment.eligible
         eligible = segment.eligible_count if run.masks is None else int(np.count_nonzero(mask))
         if not eligible:
             continue
-        found = None
-        if not query.exact and learned != EXACT and goes_by_graph(view, segment):
-            ef = query.ef or learned
-            found = _walk(run, segment, vector, mask, eligible, ef, k)
+        beam = _beam(view, query, segment, mask, eligible, k, run.explain.band)
+        found = None if beam is None else _walk(run, index, vector, beam, k, min(k, eligible))
         if found is None:
             run.explain.scanned += 1
             run.explain.visited += eligible
@@ -174,34 +186,83 @@ def goes_by_graph(view: View, segment: SegmentView) -> bool:
     return graph is not None and view.points * view.dimensions > graph.settings.exact_values
 
 
-def _walk(
-    run: _Search, segment: SegmentView, vector: Vector, mask: Mask, eligible: int, ef: int, k: int
-) -> tuple[Positions, NDArray[np.float32]] | None:
-    """About the best k by graph, and those that tie with the last; None if a scan is better."""
-    graph = segment.graph
-    assert graph is not None
-    kept = segment.kept
-    own = graph.settings.ef_search
-    if not ef and eligible < plan.FILTERED_SHARE * segment.live_count:
+def _beam(
+    view: View,
+    query: Query,
+    segment: SegmentView,
+    mask: Mask,
+    eligible: int,
+    k: int,
+    band: Band,
+) -> Beam | None:
+    """How to walk the graph of a segment for the best `k` of the `eligible` rows in the mask; None
+    where a scan is better."""
+    learned = query.beams.efs[band] if query.ef is None else 0
+    if query.exact or learned == EXACT or not goes_by_graph(view, segment):
+        return None
+    assert segment.graph is not None
+    asked = query.ef or learned
+    own = segment.graph.settings.ef_search
+    if not asked and eligible < plan.FILTERED_SHARE * segment.live_count:
         own = min(plan.FILTERED_BEAM * own, EF_MAX)
-    ef = max(own, ef, k)
+    ef = max(own, asked, k)
     visits_max = plan.choose(count=segment.count, eligible=eligible, ef=ef)
     if visits_max is None:
         return None
-    found = graph.search(
-        kept.walked,
-        vector,
-        ef,
-        ef,
+    return Beam(
+        # All of the beam: more than k may tie.
+        k=ef,
+        ef=ef,
         allowed=None if eligible == segment.count else mask,
         visits_max=visits_max,
         # The beam is no wider for it: with one of k, the narrowest, coarse vectors lose two in
         # 1,000 of the hits that precise ones find, at k 10, and less at k 100 (20,000 x 384).
-        precise=kept.precise if kept.rescored else None,
+        precise=segment.kept.precise if segment.kept.rescored else None,
+        settled=k + k // 2,
     )
+
+
+def walk_together(view: View, queries: Sequence[Query]) -> list[Walks]:
+    """Walks for `place`, of each of many queries: those alike are walked one after the other, which
+    saves the waiting in between. None for those that are not by vector alone, or have a filter, or
+    are not valid, which `place` says."""
+    found: list[dict[int, Walk]] = [{} for _ in queries]
+    vectors: dict[int, Vector] = {}
+    for number, query in enumerate(queries):
+        with contextlib.suppress(RagmeshError):
+            check(query)
+            if query.filter is None and legs_of(query)[1] == (Mode.DENSE,):
+                assert query.vector is not None
+                vectors[number] = exact.prepare(
+                    view.metric, view.dimensions, query.vector, "vector"
+                )
+    for index, segment in enumerate(view.segments):
+        alike: dict[tuple[int, int], tuple[Beam, list[int]]] = {}
+        for number in vectors if segment.eligible_count else ():
+            query, eligible = queries[number], segment.eligible_count
+            beam = _beam(view, query, segment, segment.eligible, eligible, query.limit, Band.ALL)
+            if beam is not None:
+                alike.setdefault((beam.ef, beam.settled), (beam, []))[1].append(number)
+        for beam, numbers in alike.values():
+            assert segment.graph is not None
+            asked = np.stack([vectors[number] for number in numbers])
+            walked = segment.graph.search_together(segment.kept.walked, asked, beam)
+            for number, walk in zip(numbers, walked, strict=True):
+                found[number][index] = walk
+    return list(found)
+
+
+def _walk(
+    run: _Search, index: int, vector: Vector, beam: Beam, k: int, wanted: int
+) -> tuple[Positions, NDArray[np.float32]] | None:
+    """About the best k by graph, and those that tie with the last; None if that found fewer than
+    `wanted`."""
+    segment = run.view.segments[index]
+    assert segment.graph is not None
+    found = run.walks.get(index) or segment.graph.search(segment.kept.walked, vector, beam)
     run.explain.visited += found.visited
-    run.explain.ef = max(run.explain.ef, ef)
-    if not found.complete or len(found.positions) < min(k, eligible):
+    run.explain.ef = max(run.explain.ef, beam.ef)
+    if not found.complete or len(found.positions) < wanted:
         run.explain.widened += 1
         return None
     return _with_ties(found.positions, found.scores, k)

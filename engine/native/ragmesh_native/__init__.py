@@ -13,6 +13,7 @@ from ragmesh_native._native import (
     scan,
     score_rows,
     search_graph,
+    search_graph_together,
     sparse_top,
     use_instructions,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "scan",
     "score_rows",
     "search_graph",
+    "search_graph_together",
     "sparse_top",
     "use_instructions",
 ]

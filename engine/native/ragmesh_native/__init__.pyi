@@ -25,6 +25,8 @@ Mask: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 Places: TypeAlias = NDArray[np.uint32] | NDArray[np.int64]
 """Positions of rows, each below their number."""
 
+Walked: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32], int, bool]
+
 class Vectors:
     """What queries are compared with: shape (rows, dimensions), float32, float16 or int8.
 
@@ -112,16 +114,35 @@ def search_graph(
     allowed: Mask | None = None,
     visits_max: int = ...,
     precise: Vectors | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.float32], int, bool]:
+    settled: int = 0,
+) -> Walked:
     """About the best `k` of the `allowed` rows, with a beam of max(ef, k). What is found is scored
     anew by `precise`, the same rows, where it is given. Walks over int8 round the query as well,
     so their own scores are near those of other functions, not the same.
+
+    With `settled`, the walk ends before its beam does where so many of the best, at least 15, have
+    stood still while it went on from 5/8 of a beam of rows.
 
     Positions and scores, best first, ties by position; how many rows were scored on the way; and
     whether the search ended by itself. It did not where it had scored `visits_max` rows, which it
     may pass by the neighbors of one node, or an eighth of them, of which so few were allowed that
     the others would not do.
     """
+
+def search_graph_together(
+    graph: GraphArrays,
+    vectors: Vectors,
+    queries: NDArray[np.float32],
+    k: int,
+    ef: int,
+    metric: Metric,
+    allowed: Mask | None = None,
+    visits_max: int = ...,
+    precise: Vectors | None = None,
+    settled: int = 0,
+) -> list[Walked]:
+    """What `search_graph` gives for each of the `queries`, shape (n, dimensions), one after the
+    other without the GIL in between."""
 
 def scan(
     vectors: Vectors,

@@ -85,11 +85,13 @@ struct Found {
 struct Walk {
     size_t k = 10;
     size_t ef = 64;
+    size_t settled = 0;  // of so many the best may end the walk by standing still; 0: they do not
     const uint8_t* allowed = nullptr;  // one byte a row; null: every row
     uint64_t visits_max = UINT64_MAX;
 };
 
-// About the nearest `k` allowed rows. `ef` is the beam: more finds more and takes longer.
+// About the nearest `k` allowed rows. `ef` is the beam: more finds more and takes longer. Where the
+// best `settled` stand still while the beam looks at others, it is given up before its end.
 Found search(const Graph& graph, const Rows& rows, Metric metric, const Query& query,
              const Walk& walk);
 

@@ -33,7 +33,7 @@ from services.mesh.mesh import Mesh
 from services.retrieval.index.indexes import Indexes
 from services.retrieval.index.recall import RecallWatch
 from services.retrieval.search.asking import RerankBy, Search, located, settled, with_query
-from services.retrieval.search.running import Answered, Outcome, Run, is_quick
+from services.retrieval.search.running import Answered, Outcome, Run, go_ahead, is_quick
 from services.rpc.call import Call
 from services.rpc.values import token_vectors_value, vector_value
 from services.store.collections import Collection
@@ -118,9 +118,13 @@ class Searcher:
 
         def step(start: int) -> list[T]:
             done = []
-            for index, asked in enumerate(ready[start : start + BATCH_STEP], start):
+            some = ready[start : start + BATCH_STEP]
+            ahead = go_ahead(view, some)
+            for index, asked in enumerate(some, start):
                 with located(f"searches[{index}]"):
-                    run = Run(view, asked, collection.language, embed_ms, wait_ms)
+                    run = Run(
+                        view, asked, collection.language, embed_ms, wait_ms, ahead[index - start]
+                    )
                     done.append(use(index, run.answer()))
             return done
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engine.errors import Cancelled, DataLoss
 from engine.index.exact import Metric
-from engine.index.graph import Graph, GraphSettings, Walk
+from engine.index.graph import Beam, Graph, GraphSettings, Walk
 from engine.types import Matrix
 
 SIFT = Path(__file__).parents[2] / "data" / "sift5k"
@@ -92,7 +92,7 @@ def test_the_graph_finds_as_much_as_hnswlib_with_equal_settings(
     best = [exact(metric, rows, query, 10) for query in queries]
     graph = built(metric, rows, m=8, ef_construction=60)
     for ef in (10, 40):
-        found = [graph.search(rows, query, 10, ef).positions.tolist() for query in queries]
+        found = [graph.search(rows, query, Beam(10, ef)).positions.tolist() for query in queries]
         theirs = hnswlib_recall(metric, rows, queries, best, ef)
         assert shared(found, best) >= theirs - 0.005
 
@@ -116,7 +116,9 @@ def test_a_graph_comes_back_from_a_read_only_map(tmp_path: Path) -> None:
     assert again.links.level0.base is not None
     assert again.nbytes == graph.nbytes
     for query in queries:
-        assert same(graph.search(rows, query, 10, 64), again.search(rows, query, 10, 64))
+        assert same(
+            graph.search(rows, query, Beam(10, 64)), again.search(rows, query, Beam(10, 64))
+        )
 
 
 def same(one: Walk, two: Walk) -> bool:
@@ -133,7 +135,7 @@ def test_a_graph_goes_on_from_another() -> None:
     whole = Graph.build(Metric.COSINE, rows, np.arange(2_000, 3_000), GraphSettings(), base=first)
     whole.check()
     best = [exact(Metric.COSINE, rows, query, 10) for query in queries]
-    found = [whole.search(rows, query, 10, 64).positions.tolist() for query in queries]
+    found = [whole.search(rows, query, Beam(10, 64)).positions.tolist() for query in queries]
     assert shared(found, best) >= 0.98
     assert first.links.level0.shape == (2_000, 33)
 
@@ -167,7 +169,7 @@ def test_every_node_is_reached_however_many_are_equal(
     assert linked_to | twins >= set(members.tolist()) - {graph.links.entry}
     assert not linked_to & twins
     query = random.normal(size=5).astype(np.float32)
-    found = graph.search(rows, query, 100, 0)
+    found = graph.search(rows, query, Beam(100, 0))
     assert found.complete
     assert sorted(found.positions.tolist()) == members.tolist()
     order = [i for i in exact(metric, rows, query, count) if i not in left_out]
@@ -181,13 +183,13 @@ def test_a_walk_sees_past_rows_that_are_the_same() -> None:
     mixed = np.random.default_rng(1).permutation(np.concatenate([rows, copies]))
     graph = built(Metric.COSINE, mixed)
     best = [exact(Metric.COSINE, mixed, query, 10) for query in queries]
-    found = [graph.search(mixed, query, 10, 64).positions.tolist() for query in queries]
+    found = [graph.search(mixed, query, Beam(10, 64)).positions.tolist() for query in queries]
     assert shared(found, best) >= 0.99
     # A filter may leave any of them: the node among them, some others, or none.
     first = int(np.flatnonzero((mixed == copies[0]).all(axis=1))[0])
     allowed = np.ones(len(mixed), np.bool_)
     allowed[first] = False
-    some = graph.search(mixed, copies[0], 20, 64, allowed).positions
+    some = graph.search(mixed, copies[0], Beam(20, 64, allowed)).positions
     assert (mixed[some] == copies[0]).all()
     assert first not in some
 
@@ -200,18 +202,18 @@ def test_a_filtered_walk_gives_only_what_is_allowed_and_all_of_it(
     rows, queries = clustered(600, 1, seed % 7)
     graph = built(Metric.COSINE, rows, m=6, ef_construction=30)
     allowed = np.random.default_rng(seed).random(len(rows)) < share
-    found = graph.search(rows, queries[0], k, 20, allowed)
+    found = graph.search(rows, queries[0], Beam(k, 20, allowed))
     assert allowed[found.positions].all()
     assert len(found.positions) == min(k, np.count_nonzero(allowed))
-    everything = graph.search(rows, queries[0], len(rows), 0, allowed)
+    everything = graph.search(rows, queries[0], Beam(len(rows), 0, allowed))
     assert sorted(everything.positions.tolist()) == np.flatnonzero(allowed).tolist()
 
 
 def test_a_walk_ends_at_its_bound_and_says_so() -> None:
     rows, queries = clustered(3_000, 1)
     graph = built(Metric.COSINE, rows)
-    whole = graph.search(rows, queries[0], 10, 100)
-    part = graph.search(rows, queries[0], 10, 100, None, 60)
+    whole = graph.search(rows, queries[0], Beam(10, 100))
+    part = graph.search(rows, queries[0], Beam(10, 100, None, 60))
     assert whole.complete
     assert not part.complete
     assert part.visited <= 60 + 2 * 16 < whole.visited
@@ -229,7 +231,7 @@ def test_a_build_can_be_stopped_from_another_thread() -> None:
 def test_others_compute_and_search_while_a_graph_is_built() -> None:
     rows, queries = clustered(6_000, 50)
     small = built(Metric.COSINE, rows[:2_000])
-    alone = [small.search(rows[:2_000], query, 10, 64) for query in queries]
+    alone = [small.search(rows[:2_000], query, Beam(10, 64)) for query in queries]
     building = threading.Thread(target=lambda: built(Metric.COSINE, rows))
     differing: list[int] = []
     rounds = [0] * 4
@@ -237,7 +239,7 @@ def test_others_compute_and_search_while_a_graph_is_built() -> None:
     def ask(thread: int) -> None:
         while building.is_alive():
             for query, expected in zip(queries, alone, strict=True):
-                if not same(small.search(rows[:2_000], query, 10, 64), expected):
+                if not same(small.search(rows[:2_000], query, Beam(10, 64)), expected):
                     differing.append(thread)
             rounds[thread] += 1
 
@@ -269,7 +271,7 @@ def test_damaged_links_are_noticed_and_walked_without_harm() -> None:
         with pytest.raises(DataLoss, match="build the index again"):
             broken.check()
         for allowed in (None, np.arange(len(rows)) % 3 == 0):
-            found = broken.search(rows, queries[0], 10, 50, allowed)
+            found = broken.search(rows, queries[0], Beam(10, 50, allowed))
             assert set(found.positions.tolist()) <= set(range(len(rows)))
             assert len(set(found.positions.tolist())) == len(found.positions)
         with pytest.raises(ValueError, match="the base is damaged"):
@@ -298,3 +300,53 @@ def test_a_walk_that_cannot_do_ends_before_its_last_visit() -> None:
     assert complete and visited < 2_000
     _, _, visited, complete = native.search_graph(graph, vectors, query, 10, 40, "ip", far, 2_000)
     assert not complete and visited < 500
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_walks_done_together_find_what_each_finds_alone(coded: bool) -> None:
+    rows, queries = clustered(3_000, 40)
+    vectors = native.Vectors(rows)
+    walked = native.Vectors(*native.encode_rows(vectors)) if coded else vectors
+    graph = built(Metric.COSINE, rows)
+    allowed = np.arange(len(rows)) % 3 != 0
+    for beam in (
+        Beam(10, 64),
+        Beam(64, 64, allowed, 2_000, vectors if coded else None, settled=15),
+    ):
+        together = graph.search_together(walked, queries, beam)
+        alone = [graph.search(walked, query, beam) for query in queries]
+        assert all(same(one, two) for one, two in zip(together, alone, strict=True))
+        assert [one.visited for one in together] == [one.visited for one in alone]
+    assert graph.search_together(walked, queries[:0], Beam(10, 64)) == []
+    with pytest.raises(ValueError, match="7 dimensions"):
+        graph.search_together(walked, queries[:, :7].copy(), Beam(10, 64))
+    with pytest.raises(ValueError, match="queries"):
+        graph.search_together(walked, queries[0], Beam(10, 64))
+
+
+def test_a_walk_whose_best_stand_still_ends_early_and_finds_nearly_as_much(
+    real: tuple[Matrix, Matrix],
+) -> None:
+    rows, queries = real
+    graph = built(Metric.COSINE, rows)
+    best = [exact(Metric.COSINE, rows, query, 10) for query in queries]
+    whole, settled = Beam(10, 128), Beam(10, 128, settled=15)
+    of_whole = [graph.search(rows, query, whole) for query in queries]
+    of_settled = [graph.search(rows, query, settled) for query in queries]
+    assert sum(one.visited for one in of_settled) < 0.95 * sum(one.visited for one in of_whole)
+    assert all(one.complete for one in of_settled)
+    found, all_found = (
+        shared([one.positions.tolist() for one in walks], best) for walks in (of_settled, of_whole)
+    )
+    assert found >= all_found - 0.002
+
+
+def test_a_walk_goes_on_until_it_has_the_allowed_that_it_looks_for() -> None:
+    """However long nothing near is found: those allowed are the farthest."""
+    rows, _ = clustered(3_000, 1)
+    graph = built(Metric.COSINE, rows)
+    far = np.argsort(rows @ rows[0])[:500]
+    allowed = np.zeros(len(rows), np.bool_)
+    allowed[far] = True
+    found = graph.search(rows, rows[0], Beam(20, 20, allowed, settled=30))
+    assert len(found.positions) == 20

@@ -28,6 +28,7 @@ from engine.index.exact import prepare, prepare_rows
 from engine.index.filters import Range
 from engine.index.fusion import reciprocal_rank_fusion
 from engine.index.plan import choose
+from engine.index.search import place, walk_together
 from engine.types import Point, Span
 from tests.engine.index.sealing import loaded, maintain
 
@@ -256,3 +257,41 @@ def _outcome(prepares: Callable[[], list[Any]]) -> list[Any] | str:
         return prepares()
     except InvalidVector as error:
         return error.field
+
+
+def test_searches_whose_graphs_were_walked_together_find_what_they_find_alone() -> None:
+    """Those alike are; others, and those that cannot be done, are left to themselves."""
+    rng = np.random.default_rng(7)
+    bounds = MaintenanceSettings(seal_rows=3_000, segments_few=9)
+    index = CollectionIndex(
+        IndexSettings(24, maintenance=bounds, graph=GraphSettings(exact_values=0))
+    )
+    rows = rng.normal(size=(6_500, 24)).astype(np.float32)
+    for start in (0, 3_000, 6_000):
+        points = [
+            Point(f"{n:04d}", rows[n], "even" if n % 2 else "odd", {"n": n})
+            for n in range(start, min(6_500, start + 3_000))
+        ]
+        index.apply(points, [f"{start - 1:04d}"] if start else [], start + 1, f"c{start}")
+        maintain(index)
+    assert sum(segment.graph is not None for segment in index.view.segments) >= 2
+    queries = [
+        *(Query(one) for one in rng.normal(size=(9, 24)).astype(np.float32)),
+        Query(rows[5], limit=40),
+        Query(rows[6], ef=100),
+        Query(rows[7], exact=True),
+        Query(rows[8], filter=Range("n", lt=90.0)),
+        Query(rows[9], "even"),
+        Query(text="odd"),
+        Query(np.zeros(24, np.float32)),
+        Query(np.ones(3, np.float32)),
+    ]
+    walks = walk_together(index.view, queries)
+    assert [len(one) > 0 for one in walks] == [True] * 11 + [False] * 6
+    for query, one in zip(queries[:-2], walks, strict=False):
+        alone, ahead = place(index.view, query), place(index.view, query, walks=one)
+        assert ahead.best == alone.best
+        assert ahead.explain == alone.explain
+    for query, one in zip(queries[-2:], walks[-2:], strict=True):
+        with pytest.raises(RagmeshError):
+            place(index.view, query, walks=one)

@@ -227,7 +227,9 @@ class HnswSettings(_message.Message):
     ef_construction: _builtins.int
     """Candidates considered when a point is added, 8 to 2,000; default 100."""
     ef_search: _builtins.int
-    """Candidates considered in a search, 1 to 4,096; default 64."""
+    """Candidates considered in a search, 1 to 4,096; default 64. A search considers fewer where the
+    best stand still meanwhile.
+    """
     def __init__(
         self,
         *,
