@@ -8,7 +8,7 @@ State, and what is always true of it:
 - Which rows are alive is not the buffer's business but the view's: a `SegmentView` pairs it with
   the number of rows that the view knows and a mask of those alive.
 - A vector is kept once, in `vectors`; the points kept have none. Rows without one are zeros there
-  and False in `dense`.
+  and False in `dense`. `codes` and `scales` are the same rows as `storage` has them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import dataclasses
 import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence, Set
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,11 @@ from engine.index.filters import Filter
 from engine.index.payloads import Mask, PayloadIndex
 from engine.index.postings import WordBuffer
 from engine.index.sparse import SparseBuffer
-from engine.index.storage import Kept
+from engine.index.storage import Kept, coarse_rows
 from engine.index.written import WrittenPayload
 from engine.types import Matrix, Point, Vector
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _POINT_BYTES = 450
 """A Point, its id, its dict entry and an empty payload, by sys.getsizeof on CPython 3.11."""
@@ -47,11 +50,13 @@ class Buffer:
         "_object_bytes",
         "_previous",
         "_sorted_ids",
+        "codes",
         "count",
         "dense",
         "payloads",
         "points",
         "positions_by_id",
+        "scales",
         "seqs",
         "sparse",
         "token_bytes",
@@ -65,6 +70,8 @@ class Buffer:
         self.points: list[Point] = []
         self.seqs: NDArray[np.int64] = np.empty(capacity, np.int64)
         self.vectors: Matrix = np.zeros((capacity, dimensions), np.float32)
+        self.codes: NDArray[np.int8] = np.zeros((capacity, dimensions), np.int8)
+        self.scales: NDArray[np.float32] = np.zeros(capacity, np.float32)
         self.dense: Mask = np.zeros(capacity, np.bool_)
         self.payloads = PayloadIndex(self.points, analyze)
         self.words = WordBuffer()
@@ -89,6 +96,8 @@ class Buffer:
         self._reserve(total)
         self.seqs[first:total] = seqs
         self._append_vectors(first, vectors)
+        new = slice(first, total)
+        self.codes[new], self.scales[new] = coarse_rows(self.vectors[new])
         known = self.positions_by_id
         for position, point in enumerate(points, first):
             kept = point if point.vector is None else dataclasses.replace(point, vector=None)
@@ -123,14 +132,16 @@ class Buffer:
         if total <= len(self.seqs):
             return
         capacity = max(total, 2 * len(self.seqs))
-        count = self.count
-        seqs = np.empty(capacity, np.int64)
-        seqs[:count] = self.seqs[:count]
-        vectors = np.zeros((capacity, self.vectors.shape[1]), np.float32)
-        vectors[:count] = self.vectors[:count]
-        dense = np.zeros(capacity, np.bool_)
-        dense[:count] = self.dense[:count]
-        self.seqs, self.vectors, self.dense = seqs, vectors, dense
+        self.seqs = self._grown(self.seqs, capacity)
+        self.vectors = self._grown(self.vectors, capacity)
+        self.codes = self._grown(self.codes, capacity)
+        self.scales = self._grown(self.scales, capacity)
+        self.dense = self._grown(self.dense, capacity)
+
+    def _grown(self, array: NDArray[Scalar], capacity: int) -> NDArray[Scalar]:
+        grown = np.zeros((capacity, *array.shape[1:]), array.dtype)
+        grown[: self.count] = array[: self.count]
+        return grown
 
     def find(self, id: str, count: int) -> int:
         """The newest of the first `count` positions that holds this id, or -1."""
@@ -162,7 +173,7 @@ class Buffer:
 
     def kept(self, count: int) -> Kept:
         """The vectors of the first `count` rows, as searches read them."""
-        return Kept(self.vectors[:count])
+        return Kept(self.vectors[:count], self.codes[:count], self.scales[:count])
 
     def passages(self, live: Mask) -> int:
         """How many of these rows are passages of documents."""
@@ -193,6 +204,7 @@ class Buffer:
     def nbytes(self) -> int:
         """About how much memory the rows take, in bytes."""
         arrays = self.seqs.nbytes + self.vectors.nbytes + self.dense.nbytes + self.sparse_bytes
+        arrays += self.codes.nbytes + self.scales.nbytes
         parts = self._object_bytes + self.token_bytes + self.payloads.nbytes + self.words.nbytes
         return int(arrays + parts)
 

@@ -199,7 +199,7 @@ def _write_vectors(
 ) -> None:
     rows = (precise_rows(storage, chunk) for chunk in _vector_chunks(sources))
     writer.add_chunks("vectors", storage.dtype, shape, rows)
-    if storage is Storage.INT8:
+    if storage.has_codes(shape[0]):
         vectors = writer.mapped("vectors")
         # Twice through the rows: an array is written as one piece, and memory holds neither.
         scales = (coarse_rows(vectors[part])[1] for part in parts(len(vectors)))
@@ -215,7 +215,7 @@ def _compared(writer: ArrayWriter, spec: Spec) -> Vectors:
     vectors = writer.mapped("vectors")
     if spec.metric is Metric.EUCLIDEAN:
         return Vectors(vectors)
-    if spec.storage is Storage.INT8:
+    if spec.storage.has_codes(len(vectors)):
         return Vectors(writer.mapped("codes"), writer.mapped("scales"))
     return Vectors(*coarse_rows(vectors))
 

@@ -135,10 +135,12 @@ def scan(
     positions: Positions | None = None,
     *,
     allowed: NDArray[np.bool_] | None = None,
+    coarse: Vectors | None = None,
 ) -> tuple[Positions, NDArray[np.float32]]:
     """Positions and scores of the best `k` rows, and of all that tie with the last of them.
 
     Among `positions`, or those that are `allowed` (one entry a row), or all rows. In no order.
+    `coarse`, the same rows as codes, changes nothing but the time that it takes.
     """
     rows = vectors if isinstance(vectors, Vectors) else Vectors(vectors)
-    return native_scan(rows, query, k, NATIVE[metric], allowed, positions)
+    return native_scan(rows, query, k, NATIVE[metric], allowed, positions, coarse)

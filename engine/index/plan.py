@@ -27,12 +27,19 @@ FILTERED_SHARE = 0.9
 SCAN_ROW_NS = 75.0
 """What a row costs in a scan of scattered rows, which are fetched ahead."""
 
+SCAN_CODES_NS = 25.0
+"""The same where its codes are read first, as they are of most segments."""
 
-def choose(*, count: int, eligible: int, ef: int) -> int | None:
+
+def choose(*, count: int, eligible: int, ef: int, coded: bool = False) -> int | None:
     """The cheaper way to the best of `eligible` rows in a graph of `count` rows with a beam of
-    `ef`: to walk, and give up after so many distances, or None to scan."""
-    scan_ns = eligible * SCAN_ROW_NS
+    `ef`: to walk, and give up after so many distances, or None to scan. `coded`: rows have codes.
+
+    A walk is worth its risk where it should take less than half of a scan's time: some take twice
+    what they should, and are given up for the scan after all.
+    """
+    scan_ns = eligible * (SCAN_CODES_NS if coded else SCAN_ROW_NS)
     visits = VISITS_PER_EF * ef * count / max(eligible, 1)
-    if visits * VISIT_NS >= scan_ns:
+    if 2 * visits * VISIT_NS >= scan_ns:
         return None
     return max(int(scan_ns / VISIT_NS), 1)

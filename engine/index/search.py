@@ -22,7 +22,7 @@ from engine.errors import RagmeshError
 from engine.index import exact, plan, sparse
 from engine.index.beams import EXACT, Band, band_of
 from engine.index.bm25 import Part, ranking
-from engine.index.exact import Positions
+from engine.index.exact import Metric, Positions
 from engine.index.filters import canonical
 from engine.index.fusion import fuse
 from engine.index.graph import Beam, Walk
@@ -169,7 +169,8 @@ def _dense_leg(run: _Search, k: int) -> Leg:
             run.explain.scanned += 1
             run.explain.visited += eligible
             among = None if eligible == segment.count else np.flatnonzero(mask)
-            found = exact.scan(view.metric, segment.kept.precise, vector, k, among)
+            kept = segment.kept
+            found = exact.scan(view.metric, kept.precise, vector, k, among, coarse=kept.coarse)
         else:
             run.explain.walked += 1
         positions, values = found
@@ -206,7 +207,8 @@ def _beam(
     if not asked and eligible < plan.FILTERED_SHARE * segment.live_count:
         own = min(plan.FILTERED_BEAM * own, EF_MAX)
     ef = max(own, asked, k)
-    visits_max = plan.choose(count=segment.count, eligible=eligible, ef=ef)
+    coded = segment.kept.coarse is not None and view.metric is not Metric.EUCLIDEAN
+    visits_max = plan.choose(count=segment.count, eligible=eligible, ef=ef, coded=coded)
     if visits_max is None:
         return None
     return Beam(

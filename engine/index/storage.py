@@ -2,12 +2,14 @@
 
 A collection's scores are of one representation, its *precise* one: the float32 values as they
 came, or the nearest float16 to each. Buffers hold the values of that representation too, so a row
-scores the same before and after it is sealed. With int8 a segment also has a *coarse* one, a byte
-a value, that graphs are walked by; what the walk finds is scored anew by the precise rows, and
-scans read only these. PostgreSQL keeps the values as they came.
+scores the same before and after it is sealed. There may be a *coarse* one beside, a byte a value.
+Scans read it first, and then the precise rows that it does not rule out: they find the same in a
+third of the time. With int8 graphs are walked by it too, and what the walk finds is scored anew by
+the precise rows. PostgreSQL keeps the values as they came.
 
-Arrays: `vectors` (n, d) float32 or float16, precise; with int8 `codes` (n, d) and `scales` (n)
-float32 beside: a coarse row is its codes times its scale.
+Arrays: `vectors` (n, d) float32 or float16, precise; `codes` (n, d) and `scales` (n) float32
+beside: a coarse row is its codes times its scale. They are there with int8, and with float32 in
+buffers and in segments of up to `SCANNED_ROWS_MAX` rows.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ from engine.types import Matrix, Vector
 FLOAT16_MAX: Final = 65_504.0
 """The largest value that float16 holds."""
 
+SCANNED_ROWS_MAX: Final = 131_072
+"""Larger segments of float32 have no codes: they are a quarter more memory, and what is left of
+scans there, filters that are opposed to a query or match one row of many, is little."""
+
 _PART_ROWS: Final = 4_096
 
 
@@ -41,6 +47,11 @@ class Storage(StrEnum):
     def dtype(self) -> np.dtype[Any]:
         """Of the precise rows."""
         return np.dtype(np.float32 if self is Storage.FLOAT32 else np.float16)
+
+    def has_codes(self, rows: int) -> bool:
+        """Whether a segment of so many rows has a coarse representation."""
+        small = self is Storage.FLOAT32 and rows <= SCANNED_ROWS_MAX
+        return small or self is Storage.INT8
 
 
 def precise_rows(storage: Storage, rows: NDArray[Any]) -> NDArray[Any]:
@@ -97,11 +108,11 @@ def parts(rows: int) -> Iterator[slice]:
 class Kept:
     """The vectors of rows as searches read them: made once, it costs no row and copies none.
 
-    `precise` is what scores are of; `walked` what graphs are walked by, the same object where there
-    is nothing coarser.
+    `precise` is what scores are of; `coarse` what scans read first, None where there is nothing;
+    `walked` what graphs are walked by, one of the two.
     """
 
-    __slots__ = ("precise", "storage", "walked")
+    __slots__ = ("coarse", "precise", "storage", "walked")
 
     def __init__(
         self,
@@ -111,14 +122,17 @@ class Kept:
     ) -> None:
         """Over arrays of one segment, or of a buffer. Raises ValueError where they do not fit."""
         self.precise = Vectors(vectors)
-        self.walked = self.precise
+        self.coarse: Vectors | None = None
         self.storage = Storage.FLOAT32 if vectors.dtype == np.float32 else Storage.FLOAT16
-        if codes is None:
-            return
-        if scales is None or codes.shape != vectors.shape or self.storage is Storage.FLOAT32:
-            raise ValueError("the codes of a segment do not fit its vectors")
-        self.walked = Vectors(codes, scales)
-        self.storage = Storage.INT8
+        if codes is not None:
+            if scales is None or codes.shape != vectors.shape:
+                raise ValueError("the codes of a segment do not fit its vectors")
+            self.coarse = Vectors(codes, scales)
+            if self.storage is Storage.FLOAT16:
+                self.storage = Storage.INT8
+        self.walked = self.precise
+        if self.coarse is not None and self.storage is Storage.INT8:
+            self.walked = self.coarse
 
     @classmethod
     def copied(cls, storage: Storage, rows: NDArray[Any]) -> Kept:
@@ -126,7 +140,7 @@ class Kept:
         vectors = np.empty(rows.shape, storage.dtype)
         for part in parts(len(rows)):
             vectors[part] = precise_rows(storage, rows[part])
-        if storage is not Storage.INT8:
+        if not storage.has_codes(len(rows)):
             return cls(vectors)
         codes = np.empty(rows.shape, np.int8)
         scales = np.empty(len(rows), np.float32)
@@ -143,6 +157,6 @@ class Kept:
     def nbytes(self) -> int:
         """Of all its arrays, in memory or mapped."""
         own = self.precise.values.nbytes
-        if self.rescored and self.walked.scales is not None:
-            own += self.walked.values.nbytes + self.walked.scales.nbytes
+        if self.coarse is not None and self.coarse.scales is not None:
+            own += self.coarse.values.nbytes + self.coarse.scales.nbytes
         return own

@@ -151,10 +151,13 @@ def scan(
     metric: Metric,
     allowed: Mask | None = None,
     positions: Places | None = None,
+    coarse: Vectors | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The best `k` of the `allowed` rows, of those at `positions`, or of all; in no order.
 
-    And all that tie with the last of them. Positions and scores.
+    And all that tie with the last of them. Positions and scores. With `coarse`, what `encode_rows`
+    gave for the same rows, only those are read that their codes do not rule out: the answer is the
+    same. Euclidean distances gain nothing by them.
     """
 
 def encode_rows(vectors: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

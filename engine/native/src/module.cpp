@@ -186,9 +186,12 @@ py::list search_graph_together(const HeldGraph& graph, const HeldRows& rows,
 
 py::tuple scan_rows(const HeldRows& rows, const py::array& query, size_t k,
                     const std::string& metric_name, const py::object& allowed,
-                    const py::object& positions) {
+                    const py::object& positions, const HeldRows* coarse) {
     const Metric metric = metric_of(metric_name);
     const Query prepared = query_of(rows, query);
+    if (coarse && (coarse->rows.kind != Kind::int8 || coarse->rows.count != rows.rows.count ||
+                   coarse->rows.dimensions != rows.rows.dimensions))
+        throw py::value_error("the coarse vectors are not the codes of the vectors");
     Choice choice;
     std::vector<uint32_t> taken;
     choice.allowed = mask_of(allowed, rows.rows.count, "allowed");
@@ -203,7 +206,9 @@ py::tuple scan_rows(const HeldRows& rows, const py::array& query, size_t k,
     Scored scored;
     {
         const LetGo released(choice.positions ? choice.count : rows.rows.count, rows.rows.dimensions);
-        scored = scan(rows.rows, metric, prepared, k, choice);
+        scored = coarse && metric != Metric::euclidean
+                     ? scan_by_codes(rows.rows, coarse->rows, metric, prepared, k, choice)
+                     : scan(rows.rows, metric, prepared, k, choice);
     }
     return as_arrays(std::move(scored));
 }
@@ -365,7 +370,8 @@ PYBIND11_MODULE(_native, module) {
                arg("settled") = 0);
     module.def("check_graph", &check_graph, arg("graph"));
     module.def("scan", &scan_rows, arg("vectors"), arg("query"), arg("k"), arg("metric"),
-               arg("allowed") = py::none(), arg("positions") = py::none());
+               arg("allowed") = py::none(), arg("positions") = py::none(),
+               arg("coarse").none(true) = nullptr);
     module.def("encode_rows", &encode_rows, arg("vectors"));
     module.def("score_rows", &score_rows, arg("vectors"), arg("query"), arg("metric"),
                arg("positions") = py::none());

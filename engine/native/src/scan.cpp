@@ -31,6 +31,55 @@ void for_chosen(const Choice& choice, size_t count, Visit visit) {
     visit(taken, waiting);
 }
 
+// How far the product of a query with a row may be from that with the row's codes, for each unit of
+// the row's scale. A row is `e` away from its codes, at most half a scale in each of d dimensions,
+// and these are at most 127 scales long in each; a query is `rounding` away from its own codes:
+//   |q r - q' r'| <= |q| |e| + |q - q'| |r'| <= scale sqrt(d) (|q| / 2 + 127 |q - q'|)
+// by Cauchy and Schwarz. Sums of d floats are wrong by at most d units in the last place.
+struct Slack {
+    float each_scale;
+    // Outside of these, sums of floats lose digits or have no end: such rows are never ruled out.
+    float scale_min, scale_max;
+};
+
+Slack slack_of(const Query& query, size_t dimensions) {
+    double square = 0, rounding = 0;
+    for (size_t i = 0; i < dimensions; ++i) {
+        const double value = query.values()[i];
+        const double apart = value - static_cast<double>(query.codes()[i]) * query.scale();
+        square += value * value;
+        rounding += apart * apart;
+    }
+    const double d = static_cast<double>(dimensions), length = std::sqrt(square);
+    const double sums = (d + 16) * std::numeric_limits<float>::epsilon();
+    const double each = 0.501 * length + 127.5 * (std::sqrt(rounding) + sums * length);
+    const double longest = 127.5 * std::sqrt(d) * length;
+    return {static_cast<float>(1.001 * std::sqrt(d) * each),
+            static_cast<float>(std::max(1e-30, std::min(1e38, 1e-30 / longest))),
+            static_cast<float>(std::min(1e38, 1e37 / longest))};
+}
+
+// The k-th best of the least that rows can score: what cannot score as much is none of the best.
+class Floor {
+   public:
+    explicit Floor(size_t k) : k_(k) {}
+    bool rules_out(float most) const { return least_.size() >= k_ && most < least_.front(); }
+    void raise(float least) {
+        if (!(least > -infinity)) return;  // nor a NaN
+        if (least_.size() >= k_) {
+            if (least <= least_.front()) return;
+            std::pop_heap(least_.begin(), least_.end(), std::greater<float>());
+            least_.pop_back();
+        }
+        least_.push_back(least);
+        std::push_heap(least_.begin(), least_.end(), std::greater<float>());
+    }
+
+   private:
+    size_t k_;
+    std::vector<float> least_;
+};
+
 }  // namespace
 
 void Best::cut() {
@@ -72,6 +121,36 @@ Scored scan(const Rows& rows, Metric metric, const Query& query, size_t k, const
         for (size_t i = 0; i < count; ++i) best.offer(scores[i], positions[i]);
     });
     return best.take();
+}
+
+Scored scan_by_codes(const Rows& rows, const Rows& coarse, Metric metric, const Query& query,
+                     size_t k, const Choice& choice) {
+    if (k == 0) return {};
+    Query codes = query;
+    codes.encode(rows.dimensions);
+    const Slack slack = slack_of(codes, rows.dimensions);
+    Floor floor(k);
+    std::vector<std::pair<uint32_t, float>> possible;  // with the most that each can score
+    float near[step];
+    for_chosen(choice, rows.count, [&](const uint32_t* positions, size_t count) {
+        distances(coarse, metric, codes, positions, count, near);
+        for (size_t i = 0; i < count; ++i) {
+            const float scale = coarse.scales[positions[i]], apart = slack.each_scale * scale;
+            const bool known = scale >= slack.scale_min && scale <= slack.scale_max;
+            // As scores are, which are cut to what a cosine can be.
+            const float most = known ? score_of(metric, near[i] - apart) : infinity;
+            if (floor.rules_out(most)) continue;
+            if (known) floor.raise(score_of(metric, near[i] + apart));
+            possible.emplace_back(positions[i], most);
+        }
+    });
+    std::vector<uint32_t> left;
+    for (const auto& [position, most] : possible)
+        if (!floor.rules_out(most)) left.push_back(position);
+    Choice those;
+    those.positions = left.data();
+    those.count = left.size();
+    return left.empty() ? Scored{} : scan(rows, metric, query, k, those);
 }
 
 void encode(const Rows& rows, int8_t* codes, float* scales) {

@@ -45,6 +45,11 @@ struct Choice {
 
 Scored scan(const Rows& rows, Metric metric, const Query& query, size_t k, const Choice& choice);
 
+// The same of `rows`, of which only those are read that their codes do not rule out: `coarse` are
+// the same rows, encoded. Not for Euclidean distances.
+Scored scan_by_codes(const Rows& rows, const Rows& coarse, Metric metric, const Query& query,
+                     size_t k, const Choice& choice);
+
 // The score of each row at `positions`.
 void score(const Rows& rows, Metric metric, const Query& query, const uint32_t* positions,
            size_t count, float* out);

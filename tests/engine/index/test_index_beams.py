@@ -18,6 +18,8 @@ from engine.index.filters import Range
 from engine.types import Point
 from tests.engine.index.sealing import loaded
 
+pytestmark = pytest.mark.usefixtures("walks")
+
 RNG = np.random.default_rng(5)
 ROWS = RNG.standard_normal((3_000, 16)).astype(np.float32)
 GRAPH = GraphSettings(m=2, ef_construction=4, ef_search=1, exact_values=0)

@@ -217,12 +217,12 @@ def test_all_rows_are_found_where_many_are_equal_and_links_are_few() -> None:
     assert len(filtered) == 500
 
 
-@given(st.integers(1, 300_000), st.floats(0, 1), st.integers(1, 4_096))
+@given(st.integers(1, 300_000), st.floats(0, 1), st.integers(1, 4_096), st.booleans())
 def test_a_walk_never_costs_more_than_the_scan_that_it_saves(
-    count: int, share: float, ef: int
+    count: int, share: float, ef: int, coded: bool
 ) -> None:
     eligible = round(count * share)
-    visits_max = choose(count=count, eligible=eligible, ef=ef)
+    visits_max = choose(count=count, eligible=eligible, ef=ef, coded=coded)
     if visits_max is not None:
         assert ef < visits_max <= eligible
 
@@ -259,18 +259,19 @@ def _outcome(prepares: Callable[[], list[Any]]) -> list[Any] | str:
         return error.field
 
 
+@pytest.mark.usefixtures("walks")
 def test_searches_whose_graphs_were_walked_together_find_what_they_find_alone() -> None:
     """Those alike are; others, and those that cannot be done, are left to themselves."""
     rng = np.random.default_rng(7)
-    bounds = MaintenanceSettings(seal_rows=3_000, segments_few=9)
+    bounds = MaintenanceSettings(seal_rows=600, segments_few=9)
     index = CollectionIndex(
         IndexSettings(24, maintenance=bounds, graph=GraphSettings(exact_values=0))
     )
-    rows = rng.normal(size=(6_500, 24)).astype(np.float32)
-    for start in (0, 3_000, 6_000):
+    rows = rng.normal(size=(1_300, 24)).astype(np.float32)
+    for start in (0, 600, 1_200):
         points = [
             Point(f"{n:04d}", rows[n], "even" if n % 2 else "odd", {"n": n})
-            for n in range(start, min(6_500, start + 3_000))
+            for n in range(start, min(1_300, start + 600))
         ]
         index.apply(points, [f"{start - 1:04d}"] if start else [], start + 1, f"c{start}")
         maintain(index)
