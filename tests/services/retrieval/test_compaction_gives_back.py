@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from engine.errors import CollectionNotFound, DeadlineExceeded, RagmeshError
-from engine.index import MaintenanceSettings
+from engine.index import MaintenanceSettings, plan
 from engine.index import view as views
 from engine.index.collection import CollectionIndex
 from engine.index.maintenance import Work
@@ -66,6 +66,7 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> None:
         return dataclasses.replace(found, graph=dataclasses.replace(found.graph, exact_values=0))
 
     monkeypatch.setattr(Loader, "settings", of)
+    monkeypatch.setattr(plan, "SCAN_CODES_NS", 1_000.0)
 
 
 async def half_deleted(store: Store, collection: Collection, room: IndexRoom) -> Log:
