@@ -11,11 +11,14 @@ rest would not do, or when it has used them all.
 
 from __future__ import annotations
 
+DIMENSIONS = 384
+"""Of the vectors that the times below are of. What is chosen by them hardly depends on it."""
+
 VISITS_PER_EF = 10.0
 """Distances that a walk computes for each candidate of its beam, at M 16."""
 
 VISIT_NS = 165.0
-"""What a visit costs: a row from anywhere in memory, at 384 dimensions."""
+"""What a visit costs: a row from anywhere in memory."""
 
 FILTERED_BEAM = 3
 """How many times as wide the beam is where a filter leaves fewer than `FILTERED_SHARE`. At the same
@@ -31,6 +34,16 @@ SCAN_CODES_NS = 25.0
 """The same where its codes are read first, as they are of most segments."""
 
 
+def walk_ns(ef: int) -> float:
+    """About what a walk with a beam of `ef` costs where every row counts."""
+    return VISITS_PER_EF * ef * VISIT_NS
+
+
+def scan_ns(rows: int, *, coded: bool) -> float:
+    """About what a scan of so many rows costs. `coded`: they have codes."""
+    return rows * (SCAN_CODES_NS if coded else SCAN_ROW_NS)
+
+
 def choose(*, count: int, eligible: int, ef: int, coded: bool = False) -> int | None:
     """The cheaper way to the best of `eligible` rows in a graph of `count` rows with a beam of
     `ef`: to walk, and give up after so many distances, or None to scan. `coded`: rows have codes.
@@ -38,8 +51,7 @@ def choose(*, count: int, eligible: int, ef: int, coded: bool = False) -> int | 
     A walk is worth its risk where it should take less than half of a scan's time: some take twice
     what they should, and are given up for the scan after all.
     """
-    scan_ns = eligible * (SCAN_CODES_NS if coded else SCAN_ROW_NS)
-    visits = VISITS_PER_EF * ef * count / max(eligible, 1)
-    if 2 * visits * VISIT_NS >= scan_ns:
+    most_ns = scan_ns(eligible, coded=coded)
+    if 2 * walk_ns(ef) * count / max(eligible, 1) >= most_ns:
         return None
-    return max(int(scan_ns / VISIT_NS), 1)
+    return max(int(most_ns / VISIT_NS), 1)

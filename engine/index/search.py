@@ -43,6 +43,7 @@ __all__ = [
     "Query",
     "Results",
     "Walks",
+    "estimate_ns",
     "goes_by_graph",
     "place",
     "search",
@@ -207,7 +208,7 @@ def _beam(
     if not asked and eligible < plan.FILTERED_SHARE * segment.live_count:
         own = min(plan.FILTERED_BEAM * own, EF_MAX)
     ef = max(own, asked, k)
-    coded = segment.kept.coarse is not None and view.metric is not Metric.EUCLIDEAN
+    coded = _by_codes(view, segment)
     visits_max = plan.choose(count=segment.count, eligible=eligible, ef=ef, coded=coded)
     if visits_max is None:
         return None
@@ -222,6 +223,23 @@ def _beam(
         precise=segment.kept.precise if segment.kept.rescored else None,
         settled=k + k // 2,
     )
+
+
+def _by_codes(view: View, segment: SegmentView) -> bool:
+    return segment.kept.coarse is not None and view.metric is not Metric.EUCLIDEAN
+
+
+def estimate_ns(view: View, query: Query) -> float:
+    """About what a search by vector alone, without a filter, takes."""
+    total_ns = 0.0
+    for segment in view.segments:
+        rows = segment.eligible_count
+        beam = _beam(view, query, segment, segment.eligible, rows, query.limit, Band.ALL)
+        if beam is None:
+            total_ns += plan.scan_ns(rows, coded=_by_codes(view, segment))
+        else:
+            total_ns += plan.walk_ns(beam.ef)
+    return total_ns * view.dimensions / plan.DIMENSIONS
 
 
 def walk_together(view: View, queries: Sequence[Query]) -> list[Walks]:

@@ -15,7 +15,6 @@ import numpy as np
 from engine.errors import PointNotFound
 from engine.index import examples, stages
 from engine.index import view as views
-from engine.index.beams import EXACT, Band
 from engine.index.conditions import Analyze
 from engine.index.exact import prepare
 from engine.index.examples import Strategy
@@ -26,7 +25,7 @@ from engine.index.search import (
     Placed,
     Query,
     Walks,
-    goes_by_graph,
+    estimate_ns,
     place,
     walk_together,
 )
@@ -192,30 +191,19 @@ def go_ahead(view: View, searches: Sequence[Search]) -> list[Ahead]:
 
 
 QUICK_LIMIT_MAX = 50
-QUICK_EF_MAX = 160
-QUICK_SCAN_ROWS_MAX = 1_000
+QUICK_NS_MAX = 400_000.0
 
 
 def is_quick(view: View, asked: Search) -> bool:
-    """Whether a search takes less than the hop to a thread and back (0.1 to 0.3 ms), so that it
-    had better be done on the event loop: one walk of one graph, and a small scan beside it."""
+    """Whether a search takes no longer than the hop to a thread and back, so that it had better be
+    done on the event loop: 0.1 to 0.3 ms where nothing else goes on, some ms beside writes, whose
+    threads it would wait for."""
     query = asked.staged.query
     if not asked.staged.is_plain or asked.positive:
         return False
     if query.mode is not Mode.DENSE or query.filter is not None or query.exact:
         return False
-    ef = query.ef or query.beams.efs[Band.ALL]
-    if query.limit > QUICK_LIMIT_MAX or ef > QUICK_EF_MAX or ef == EXACT:
-        return False
-    walked = scanned = 0
-    for segment in view.segments:
-        if not goes_by_graph(view, segment):
-            scanned += segment.count
-            continue
-        walked += 1
-        if segment.graph is not None and segment.graph.settings.ef_search > QUICK_EF_MAX:
-            return False
-    return walked <= 1 and scanned <= QUICK_SCAN_ROWS_MAX
+    return query.limit <= QUICK_LIMIT_MAX and estimate_ns(view, query) <= QUICK_NS_MAX
 
 
 @cache
