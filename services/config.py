@@ -184,6 +184,16 @@ class LimitSettings(_Part):
     """Requests that write to a collection on this node. With few, callers wait and try again."""
 
 
+class ObjectSettings(_Part):
+    """Where bytes that are too large for rows lie for all nodes: sealed segments of indexes, and
+    the files of documents. What the database does not name is deleted from there, so the place
+    belongs to one mesh."""
+
+    directory: Path | None = None
+    """A directory that all nodes share. None for `objects` in the data directory, which nodes on
+    other machines do not see."""
+
+
 class IndexSettings(_Part):
     """What the retrieval service keeps in memory and on disk. All of it is made from the log."""
 
@@ -191,9 +201,7 @@ class IndexSettings(_Part):
     """Where this node keeps its segments, which one node at a time can hold. None for the first
     free one of `index` in the data directory."""
     objects_dir: Path | None = None
-    """Where sealed segments lie for all nodes: a directory that they share. What the database does
-    not name is deleted from it, so it belongs to one mesh. None for `objects` in the data
-    directory, which nodes on other machines do not see."""
+    """The older name of `objects.directory`, which counts where it is set."""
     memory_bytes_max: int = Field(0, ge=0)
     """What the indexes of this node may take; 0 for half of the machine's or the cgroup's memory.
     Past it, upserts are refused; deletes and searches still pass."""
@@ -298,6 +306,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     generation: GenerationSettings = GenerationSettings()
     documents: DocumentSettings = DocumentSettings()
+    objects: ObjectSettings = ObjectSettings()
     index: IndexSettings = IndexSettings()
     gateway: GatewaySettings = GatewaySettings()
     ray: RaySettings = RaySettings()
