@@ -139,7 +139,13 @@ class Node:
         if area == "documents":
             from services.documents.servicer import DocumentServicer
 
-            return DocumentServicer(settings.documents, self._stored(), self.mesh, self.node_id)
+            return DocumentServicer(
+                settings.documents,
+                self._stored(),
+                self.mesh,
+                self.node_id,
+                open_objects(settings, "files"),
+            )
         if area == "generation":
             from services.generation.servicer import GenerationServicer
 

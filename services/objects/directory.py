@@ -9,7 +9,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -29,8 +29,9 @@ T = TypeVar("T")
 
 TEMPORARY = ".part-"
 """How the names of files begin that are not whole yet."""
-_PIECE_BYTES = 1 << 20
-_THREADS = 2  # one may hash a large object while another one is small
+PIECE_BYTES = 1 << 20
+"""What is read, or written, at once."""
+_THREADS = 4  # one may hash a large object while another one is small
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES})
 
@@ -72,12 +73,33 @@ class DirectoryStore:
             await self._run(work)
         except ObjectStoreFailed as error:
             if error.metadata["problem"] == "ENOENT" and not await self.exists(name):
-                raise ObjectMissing(
-                    f"Object {name} is not in {self._root}. Where another node made it, give all "
-                    "nodes the same RAGMESH_OBJECTS__DIRECTORY.",
-                    metadata={"object": name, "path": str(self._root)},
-                ) from error
+                raise _missing(name, self._root) from error
             raise
+
+    async def read(self, name: str, *, sha256: str = "") -> AsyncGenerator[bytes, None]:
+        """See ObjectStore."""
+        try:
+            with told("read", name, self._root):
+                file = await self._run(lambda: open(self._file(name), "rb"))  # noqa: SIM115
+        except ObjectStoreFailed as error:
+            if error.metadata["problem"] == "ENOENT":
+                raise _missing(name, self._root) from error
+            raise
+        hashed = hashlib.sha256()
+
+        def piece() -> bytes:
+            with told("read", name, self._root):
+                data = file.read(PIECE_BYTES)
+            hashed.update(data)
+            return data
+
+        try:
+            while data := await self._run(piece):
+                yield data
+        finally:
+            file.close()
+        if hashed.hexdigest() != (sha256 or name):
+            raise damaged(str(self._file(name)), name, sha256 or name, hashed.hexdigest())
 
     async def exists(self, name: str) -> bool:
         """See ObjectStore."""
@@ -143,6 +165,29 @@ class DirectoryStore:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
+def refused(done: str, what: str, root: Path, error: OSError) -> ObjectStoreFailed:
+    """What the system refused, and what helps."""
+    problem = errno.errorcode.get(error.errno or 0, "unknown")
+    kind, advice = ObjectStoreFailed, "See the system's log"
+    if error.errno in _FULL:
+        kind = ObjectStoreFull
+        advice = "Free some space, or set RAGMESH_OBJECTS__DIRECTORY to a larger disk"
+    return kind(
+        f"{what} could not be {done}: {error.strerror} ({error.filename or root}). {advice}; "
+        "it is tried again.",
+        metadata={"path": str(error.filename or root), "root": str(root), "problem": problem},
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
+def _missing(name: str, root: Path) -> ObjectMissing:
+    return ObjectMissing(
+        f"Object {name} is not in {root}. Where another node made it, give all nodes the same "
+        "RAGMESH_OBJECTS__DIRECTORY.",
+        metadata={"object": name, "path": str(root)},
+    )
+
+
 def _transfer(source: Path, target: Path, name: str, sha256: str, *, as_new: bool) -> None:
     """Make `target` a durable file with the bytes of `source`, all at once or not at all. With
     `as_new` its age counts from now, whenever `source` was written."""
@@ -189,7 +234,7 @@ def _copy(source: Path, part: Path) -> str:
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    while piece := file.read(_PIECE_BYTES):
+    while piece := file.read(PIECE_BYTES):
         yield piece
 
 
@@ -207,23 +252,10 @@ def _private(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def told(done: str, name: str, root: Path) -> Iterator[None]:
-    """Says what the system refused, and what helps."""
+    """Says what the system refused, of which object."""
     try:
         yield
     except OSError as error:
-        problem = errno.errorcode.get(error.errno or 0, "unknown")
-        kind, advice = ObjectStoreFailed, "See the system's log"
-        if error.errno in _FULL:
-            kind = ObjectStoreFull
-            advice = "Free some space, or set RAGMESH_OBJECTS__DIRECTORY to a larger disk"
-        raise kind(
-            f"Object {name} of {root} could not be {done}: {error.strerror} "
-            f"({error.filename or root}). {advice}; it is tried again.",
-            metadata={
-                "object": name,
-                "path": str(error.filename or root),
-                "root": str(root),
-                "problem": problem,
-            },
-            retry_after_s=RETRY_AFTER_S,
-        ) from error
+        failed = refused(done, f"Object {name} of {root}", root, error)
+        failed.metadata["object"] = name
+        raise failed from error

@@ -9,7 +9,7 @@ twice is putting it once.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -61,6 +61,10 @@ class ObjectStore(Protocol):
     async def fetch(self, name: str, path: Path, *, sha256: str = "") -> None:
         """Make `path` a file with the object's bytes, or leave it as it was. Raises ObjectMissing,
         DataLoss where the bytes are not what the hash says, and ObjectStoreFull."""
+
+    def read(self, name: str, *, sha256: str = "") -> AsyncGenerator[bytes, None]:
+        """The bytes in pieces of about 1 MiB. Raises ObjectMissing, and DataLoss at the end where
+        they were not what the hash says."""
 
     async def exists(self, name: str) -> bool:
         """Whether there is such an object."""
