@@ -264,6 +264,18 @@ class GatewaySettings(_Part):
     """Template of Envoy's bootstrap; None for `deploy/envoy/bootstrap.json` of the checkout."""
 
 
+class BridgeSettings(_Part):
+    """The small server beside Envoy for what Envoy cannot translate: uploads over REST."""
+
+    listen: str = "127.0.0.1:18081"
+    """Where Envoy calls it."""
+    uploads_max: int = Field(32, ge=1)
+    """Uploads at once; more are refused with QUEUE_FULL, to be tried again. Each takes some
+    hundred KiB of memory and a call of a node."""
+    stall_s: float = Field(60.0, gt=0)
+    """How long an upload may send nothing before it is ended."""
+
+
 class RaySettings(_Part):
     """Nodes on Ray: what `ragmesh up --ray` places. A group of services is named by any of them."""
 
@@ -309,6 +321,7 @@ class Settings(BaseSettings):
     objects: ObjectSettings = ObjectSettings()
     index: IndexSettings = IndexSettings()
     gateway: GatewaySettings = GatewaySettings()
+    bridge: BridgeSettings = BridgeSettings()
     ray: RaySettings = RaySettings()
 
 
