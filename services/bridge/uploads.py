@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from engine.errors import InvalidField, MessageTooLarge, QueueFull
+from engine.errors import DeadlineExceeded, InvalidField, MessageTooLarge, QueueFull
 from services.bridge import convert
 from services.bridge.body import FormBody, RawBody, Source, asked_of, merged, unstalled
 from services.bridge.convert import Asked, Failure
@@ -29,9 +29,14 @@ PIECE_BYTES = 256 << 10
 """Of a file, to the node. A piece may have 1 MiB."""
 FORM_BYTES = 1 << 20
 """What a form may have beside its file."""
+LINGER_S = 5.0
+"""How long a caller whom we refuse may finish its body before it is answered. Many programs read
+nothing until all is sent, and would only see that the connection was cut."""
+PAUSE_S = 0.5
+"""… unless it sends nothing for so long: then it waits for us."""
 LEAVE_S = 2.0
-"""How long a caller whom we refused may go on sending before the connection is cut: cut at once, it
-might see that before it has read why."""
+"""How long who goes on after that has until the connection is cut: cut at once, the gateway might
+see that before it has read the answer."""
 UPLOAD_S = 3_600.0
 """The longest upload, for callers without a deadline of their own: as long as a stream may take."""
 RETRY_AFTER_S = 1.0
@@ -66,6 +71,7 @@ class Uploads:
             self._at_once += 1
             try:
                 call = call_of(headers, timeout_of(headers), self._identity)
+                call.require_time()
                 response = await self._taken(request, body, headers, call)
             finally:
                 self._at_once -= 1
@@ -81,7 +87,10 @@ class Uploads:
             answer = convert.failure(error, request_id)
             if answer.http_status == 500:
                 _LOG.exception("an upload failed", extra={"request_id": request_id})
-            return Refusal(answer, goes_on=not body.ended)
+            # One that says itself that it is too large, or that stalls, is not waited for.
+            hopeless = isinstance(error, MessageTooLarge | DeadlineExceeded)
+            linger_s = 0.0 if hopeless else LINGER_S
+            return Refusal(answer, goes_on=not body.ended, linger_s=linger_s)
 
     async def _taken(
         self, request: Request, body: _Body, headers: Mapping[str, str], call: Call
@@ -123,30 +132,41 @@ class _Body:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Once. Raises ClientDisconnect."""
-        async for piece in self._request.stream():
-            yield piece
-        self.ended = True
+        while not self.ended:
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            self.ended = not message.get("more_body", False)
+            yield message.get("body", b"")
 
 
 class Refusal(Response):
     """A failure, which may be known before all of the body has come: then the body `goes_on`."""
 
-    def __init__(self, answer: Failure, *, goes_on: bool) -> None:
+    def __init__(self, answer: Failure, *, goes_on: bool, linger_s: float = LINGER_S) -> None:
         self._goes_on = goes_on
+        self._linger_s = linger_s
         super().__init__(
             answer.body, answer.http_status, answer.headers, media_type="application/json"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers, and then lets the caller find out that it may stop."""
+        """Lets the caller finish, answers, and lets it find out that it may stop."""
+        await self._pass_over(receive, self._linger_s)
+        if self._goes_on:
+            self.headers["connection"] = "close"
         start = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **start})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                while self._goes_on:
-                    self._goes_on = bool((await receive()).get("more_body"))
+        await self._pass_over(receive, LEAVE_S)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pass_over(self, receive: Receive, most_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                while self._goes_on:
+                    async with asyncio.timeout(PAUSE_S):
+                        self._goes_on = bool((await receive()).get("more_body"))
 
 
 def timeout_of(headers: Mapping[str, str]) -> float:
