@@ -192,6 +192,19 @@ class ObjectSettings(_Part):
     directory: Path | None = None
     """A directory that all nodes share. None for `objects` in the data directory, which nodes on
     other machines do not see."""
+    s3_bucket: str = ""
+    """A bucket, in place of a directory, of S3 or of what speaks its protocol. It exists already,
+    and a rule of it removes uploads that were never finished (AbortIncompleteMultipartUpload)."""
+    s3_prefix: str = "ragmesh"
+    """What the names in the bucket begin with. Of one mesh alone."""
+    s3_endpoint: str = ""
+    """Such as `https://minio.example:9000`; empty for AWS."""
+    s3_region: str = "us-east-1"
+    """The bucket's region."""
+    s3_access_key_id: str = ""
+    """The key; empty for AWS's own variables, or for the role of the machine."""
+    s3_secret_access_key: SecretStr = SecretStr("")
+    """The key's secret."""
 
 
 class IndexSettings(_Part):

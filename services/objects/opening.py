@@ -14,6 +14,20 @@ Room: TypeAlias = Literal["segments", "files"]
 
 def open_objects(settings: Settings, room: Room) -> ObjectStore:
     """The object store of one kind of objects. The caller closes it."""
-    root = settings.objects.directory or settings.index.objects_dir or settings.data_dir / "objects"
+    given = settings.objects
+    if given.s3_bucket:
+        from services.objects.s3 import Bucket, BucketStore  # 20 MB that a directory needs not
+
+        prefix = "/".join(part for part in (given.s3_prefix.strip("/"), room) if part)
+        bucket = Bucket(
+            given.s3_bucket,
+            prefix,
+            given.s3_endpoint,
+            given.s3_region,
+            given.s3_access_key_id,
+            given.s3_secret_access_key.get_secret_value(),
+        )
+        return BucketStore(bucket, settings.data_dir / "objects" / f"scratch-{room}")
+    root = given.directory or settings.index.objects_dir or settings.data_dir / "objects"
     # Segments lie in the directory itself, as they did when there was nothing else.
     return DirectoryStore(root if room == "segments" else root / "files")
