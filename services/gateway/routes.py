@@ -12,8 +12,8 @@ _HTTP = "envoy.extensions.filters.http"
 _OPENAPI_HEADROOM_BYTES = 1024
 
 _CORS_HEADERS = (
-    "authorization,content-disposition,content-type,grpc-timeout,x-grpc-web,x-request-id,x-ragmesh-lane,"
-    "x-ragmesh-watermark,x-user-agent,traceparent,tracestate"
+    "authorization,content-disposition,content-type,grpc-timeout,x-grpc-web,x-request-id,"
+    "x-ragmesh-lane,x-ragmesh-watermark,x-user-agent,traceparent,tracestate"
 )
 _CORS_EXPOSED = (
     "grpc-status,grpc-message,grpc-status-details-bin,retry-after,x-request-id,"
