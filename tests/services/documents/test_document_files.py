@@ -103,6 +103,17 @@ async def test_equal_files_lie_once_and_go_with_the_last_document(
         await read(files, "one", DATA)
 
 
+async def test_a_file_whose_object_was_lost_is_mended_by_the_next_that_is_equal(
+    store: Store, files: Files, collection: Collection, root: Path
+) -> None:
+    await store_document(store, files, collection, "x", DATA)
+    (root / object_name("one", content_of(DATA).sha256)).unlink()
+    with pytest.raises(ObjectMissing):
+        await read(files, "one", DATA)
+    await store_document(store, files, collection, "y", DATA)
+    assert await read(files, "one", DATA) == DATA
+
+
 async def test_tenants_share_no_object(
     store: Store, files: Files, objects: DirectoryStore, collection: Collection
 ) -> None:

@@ -260,7 +260,7 @@ async def test_documents_of_a_bucket_outlive_its_absence(
 
 
 async def test_large_objects_pass_in_bounded_memory(objects: BucketStore, tmp_path: Path) -> None:
-    name, path = make_file(tmp_path, os.urandom(1 << 20) * 96)
+    name, path = make_file(tmp_path, os.urandom(1 << 20) * 64)
     process = psutil.Process()
     before, most = process.memory_info().rss, 0
 
@@ -277,4 +277,4 @@ async def test_large_objects_pass_in_bounded_memory(objects: BucketStore, tmp_pa
     with contextlib.suppress(asyncio.CancelledError):
         await watching
     assert (tmp_path / "fetched").stat().st_size == path.stat().st_size
-    assert most < 64 << 20, most
+    assert most < 48 << 20, most
