@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import Iterator
 
 import uvicorn
@@ -46,6 +47,9 @@ async def run_bridge(settings: Settings, stop: asyncio.Event) -> None:
     listen = settings.bridge.listen
     check_exposure("bridge.listen", listen, settings.node.allow_unauthenticated)
     host, _, port = listen.rpartition(":")
+    # Envoy makes as many connections as the usual limit has files; refused uploads count too.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     mesh = Mesh(
         Chain(Gate(settings.bridge.uploads_max), {}, settings.node.message_bytes_max),
         {"*": "xds:///{service}"},

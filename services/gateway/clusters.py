@@ -142,7 +142,7 @@ def bridge_cluster(settings: GatewaySettings) -> Json:
         # Beyond these Envoy refuses by itself; the bridge refuses earlier, and says more.
         "circuit_breakers": {
             "thresholds": [
-                {"max_connections": 512, "max_pending_requests": 256, "max_requests": 512}
+                {"max_connections": 1024, "max_pending_requests": 1024, "max_requests": 2048}
             ]
         },
     }
