@@ -250,7 +250,7 @@ class NodeDraining(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """PostgreSQL does not answer."""
+    """PostgreSQL, or the object store beside it, does not answer."""
 
 
 class IndexUnavailable(Unavailable):

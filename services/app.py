@@ -24,6 +24,7 @@ from services.ending import ended
 from services.mesh.lease import LeaseState, NodeLease
 from services.mesh.mesh import Mesh
 from services.mesh.registry import BEATS_PER_TTL, Registry
+from services.objects.opening import open_objects
 from services.rpc.call import DefaultIdentity, HeaderIdentity, Identity
 from services.rpc.chain import Chain, Check, Gate, Reader
 from services.rpc.methods import AREAS
@@ -132,12 +133,19 @@ class Node:
                 settings.index,
                 settings.data_dir,
                 self.node_id,
+                objects=open_objects(settings, "segments"),
             )
             return RetrievalServicer(self._stored(), self.mesh, self.threads, index)
         if area == "documents":
             from services.documents.servicer import DocumentServicer
 
-            return DocumentServicer(settings.documents, self._stored(), self.mesh, self.node_id)
+            return DocumentServicer(
+                settings.documents,
+                self._stored(),
+                self.mesh,
+                self.node_id,
+                open_objects(settings, "files"),
+            )
         if area == "generation":
             from services.generation.servicer import GenerationServicer
 

@@ -9,6 +9,7 @@ import typer
 
 from services.commands import (
     ask,
+    bridge,
     collections,
     control_plane,
     demo,
@@ -48,6 +49,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(ray.app, name="ray")
 app.command("serve")(serve.serve)
 app.command("gateway")(gateway.gateway)
+app.command("bridge", hidden=True)(bridge.bridge)
 app.command("control-plane", hidden=True)(control_plane.control_plane)
 
 

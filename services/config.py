@@ -184,6 +184,29 @@ class LimitSettings(_Part):
     """Requests that write to a collection on this node. With few, callers wait and try again."""
 
 
+class ObjectSettings(_Part):
+    """Where bytes that are too large for rows lie for all nodes: sealed segments of indexes, and
+    the files of documents. What the database does not name is deleted from there, so the place
+    belongs to one mesh."""
+
+    directory: Path | None = None
+    """A directory that all nodes share. None for `objects` in the data directory, which nodes on
+    other machines do not see."""
+    s3_bucket: str = ""
+    """A bucket, in place of a directory, of S3 or of what speaks its protocol. It exists already,
+    and a rule of it removes uploads that were never finished (AbortIncompleteMultipartUpload)."""
+    s3_prefix: str = "ragmesh"
+    """What the names in the bucket begin with. Of one mesh alone."""
+    s3_endpoint: str = ""
+    """Such as `https://minio.example:9000`; empty for AWS."""
+    s3_region: str = "us-east-1"
+    """The bucket's region."""
+    s3_access_key_id: str = ""
+    """The key; empty for AWS's own variables, or for the role of the machine."""
+    s3_secret_access_key: SecretStr = SecretStr("")
+    """The key's secret."""
+
+
 class IndexSettings(_Part):
     """What the retrieval service keeps in memory and on disk. All of it is made from the log."""
 
@@ -191,9 +214,7 @@ class IndexSettings(_Part):
     """Where this node keeps its segments, which one node at a time can hold. None for the first
     free one of `index` in the data directory."""
     objects_dir: Path | None = None
-    """Where sealed segments lie for all nodes: a directory that they share. What the database does
-    not name is deleted from it, so it belongs to one mesh. None for `objects` in the data
-    directory, which nodes on other machines do not see."""
+    """The older name of `objects.directory`, which counts where it is set."""
     memory_bytes_max: int = Field(0, ge=0)
     """What the indexes of this node may take; 0 for half of the machine's or the cgroup's memory.
     Past it, upserts are refused; deletes and searches still pass."""
@@ -256,6 +277,18 @@ class GatewaySettings(_Part):
     """Template of Envoy's bootstrap; None for `deploy/envoy/bootstrap.json` of the checkout."""
 
 
+class BridgeSettings(_Part):
+    """The small server beside Envoy for what Envoy cannot translate: uploads over REST."""
+
+    listen: str = "127.0.0.1:18081"
+    """Where Envoy calls it."""
+    uploads_max: int = Field(32, ge=1)
+    """Uploads at once; more are refused with QUEUE_FULL, to be tried again. Each takes some
+    hundred KiB of memory and a call of a node."""
+    stall_s: float = Field(60.0, gt=0)
+    """How long an upload may send nothing before it is ended."""
+
+
 class RaySettings(_Part):
     """Nodes on Ray: what `ragmesh up --ray` places. A group of services is named by any of them."""
 
@@ -298,8 +331,10 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     generation: GenerationSettings = GenerationSettings()
     documents: DocumentSettings = DocumentSettings()
+    objects: ObjectSettings = ObjectSettings()
     index: IndexSettings = IndexSettings()
     gateway: GatewaySettings = GatewaySettings()
+    bridge: BridgeSettings = BridgeSettings()
     ray: RaySettings = RaySettings()
 
 

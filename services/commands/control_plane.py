@@ -82,6 +82,7 @@ def _gateway_settings(settings: Settings, state_file: Path | None) -> GatewaySet
     return GatewaySettings(
         ads_address=given.ads_listen,
         listen_address=given.listen,
+        bridge_address=settings.bridge.listen,
         lease_ttl_s=settings.node.lease_ttl_s,
         cors_origins=tuple(origin_pattern(origin) for origin in given.cors_origins),
         requests_per_s=given.requests_per_s,

@@ -8,6 +8,7 @@ import json
 import os
 import struct
 import sys
+from collections.abc import AsyncIterator
 
 from engine import errors
 from engine.documents.parsed import Parsed
@@ -37,12 +38,25 @@ class Parser:
         self._jobs = 0
         self._lock = asyncio.Lock()
 
-    async def parse(self, data: bytes, name: str, media_type: str) -> Parsed:
-        """Parses a file. Raises DocumentUnreadable, ParserLimitExceeded, UnsupportedMediaType, or
-        ServiceUnavailable where no process could be started, which is not the file's fault."""
+    async def parse(
+        self,
+        data: bytes | AsyncIterator[bytes],
+        name: str,
+        media_type: str,
+        *,
+        size_bytes: int | None = None,
+    ) -> Parsed:
+        """Parses a file, whose `size_bytes` have to be given where it comes in pieces.
+
+        Raises DocumentUnreadable, ParserLimitExceeded, UnsupportedMediaType, ServiceUnavailable
+        where no process could be started, which is not the file's fault, and what `data` raises.
+        """
         async with self._lock:
             try:
-                answer = await self._ask(data, name, media_type)
+                if isinstance(data, bytes):
+                    size_bytes, data = len(data), _one(data)
+                assert size_bytes is not None
+                answer = await self._ask(data, size_bytes, name, media_type)
             except BaseException:
                 await self._end()
                 raise
@@ -59,12 +73,15 @@ class Parser:
         """Ends the process, and the job in it."""
         await self._end()
 
-    async def _ask(self, data: bytes, name: str, media_type: str) -> dict[str, object]:
+    async def _ask(
+        self, data: AsyncIterator[bytes], size_bytes: int, name: str, media_type: str
+    ) -> dict[str, object]:
         process = await self._running()
         head = {"name": name, "media_type": media_type, "cpu_s": self._settings.parser_cpu_s}
         try:
+            await _send(process, json.dumps(head).encode(), size_bytes, data)
             async with asyncio.timeout(self._settings.parser_wall_s):
-                return await _exchange(process, json.dumps(head).encode(), data)
+                return await _answer(process)
         except TimeoutError as error:
             seconds = self._settings.parser_wall_s
             raise ParserLimitExceeded(
@@ -130,15 +147,23 @@ async def _ready(process: asyncio.subprocess.Process) -> None:
         ) from error
 
 
-async def _exchange(
-    process: asyncio.subprocess.Process, head: bytes, data: bytes
-) -> dict[str, object]:
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _send(
+    process: asyncio.subprocess.Process, head: bytes, size_bytes: int, data: AsyncIterator[bytes]
+) -> None:
+    """Hands a file over, as fast as it comes: a slow object store is not the file's fault."""
     assert process.stdin is not None
+    process.stdin.write(struct.pack("<I", len(head)) + head + struct.pack("<I", size_bytes))
+    async for piece in data:
+        process.stdin.write(piece)
+        await process.stdin.drain()
+
+
+async def _answer(process: asyncio.subprocess.Process) -> dict[str, object]:
     assert process.stdout is not None
-    for frame in (head, data):
-        process.stdin.write(struct.pack("<I", len(frame)))
-        process.stdin.write(frame)
-    await process.stdin.drain()
     (size,) = struct.unpack("<I", await process.stdout.readexactly(4))
     if size > ANSWER_BYTES_MAX:
         raise ParserLimitExceeded(

@@ -38,6 +38,7 @@ from engine.errors import (
 from engine.models.late import answer_parts
 from services.config import DocumentSettings
 from services.documents.convert import error_value
+from services.documents.files import Files
 from services.documents.parser import Parser
 from services.documents.texts import passage_set_key, read_parsed, stored_text, text_key
 from services.ending import ended
@@ -45,7 +46,7 @@ from services.mesh.mesh import Mesh
 from services.rpc import metrics, names
 from services.rpc.call import Call
 from services.rpc.values import sentences_value, token_vectors_value, vector_value
-from services.store import collections, contents, documents, jobs, passages
+from services.store import collections, documents, jobs, passages
 from services.store.collections import Collection
 from services.store.documents import Document
 from services.store.jobs import IngestJob, JobStage
@@ -94,7 +95,10 @@ class Progress:
 class Pipeline:
     """The ingest workers of one node."""
 
-    def __init__(self, settings: DocumentSettings, store: Store, mesh: Mesh, owner: str) -> None:
+    def __init__(
+        self, settings: DocumentSettings, store: Store, mesh: Mesh, owner: str, files: Files
+    ) -> None:
+        self._files = files
         self._settings = settings
         self._store = store
         self._mesh = mesh
@@ -290,10 +294,14 @@ class Pipeline:
             stored = await passages.get_text(tx, key)
             if stored is not None:
                 return stored, read_parsed(stored)
-            data = b"".join(
-                [piece async for piece in contents.read_content(tx, document.content_sha256)]
+        reading = self._files.read(document.tenant, document.content_sha256)
+        async with contextlib.aclosing(reading) as pieces:
+            parsed = await parser.parse(
+                pieces,
+                document.display_name,
+                document.media_type,
+                size_bytes=document.size_bytes,
             )
-        parsed = await parser.parse(data, document.display_name, document.media_type)
         return stored_text(key, parsed), parsed
 
     async def _chunks(self, collection: Collection, parsed: Parsed, call: Call) -> list[Chunk]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import IO
 
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as pb
@@ -22,9 +19,11 @@ from engine.errors import (
 )
 from services.config import DocumentSettings
 from services.documents import convert
-from services.documents.checks import CHECKS, PIECE_BYTES_MAX
+from services.documents.checks import CHECKS
+from services.documents.files import Files, Incoming
 from services.documents.pipeline import Pipeline
 from services.mesh.mesh import Mesh
+from services.objects.seam import ObjectStore
 from services.rpc import names, paging
 from services.rpc.call import Call
 from services.rpc.pieces import next_piece
@@ -43,22 +42,29 @@ WATCH_POLL_S = 0.5
 SAMPLE_BYTES = 64 << 10
 """What the kind of a file is found from."""
 
-SPOOL_BYTES_MAX = 4 << 20
-"""Uploads up to this size stay in memory until they are stored."""
-
 
 class DocumentServicer:
     """Stores documents and runs this node's ingest workers."""
 
     checks = CHECKS
 
-    def __init__(self, settings: DocumentSettings, store: Store, mesh: Mesh, owner: str) -> None:
+    def __init__(
+        self,
+        settings: DocumentSettings,
+        store: Store,
+        mesh: Mesh,
+        owner: str,
+        objects: ObjectStore,
+    ) -> None:
+        """`objects` has the files of documents, and is closed with it."""
         self._settings = settings
         self._store = store
-        self._pipeline = Pipeline(settings, store, mesh, owner)
+        self._files = Files(store, objects)
+        self._pipeline = Pipeline(settings, store, mesh, owner, self._files)
 
     async def start(self) -> None:
-        """Starts the ingest workers."""
+        """Starts the ingest workers, and the care for the files."""
+        self._files.start()
         self._pipeline.start()
 
     async def drain(self) -> None:
@@ -66,8 +72,9 @@ class DocumentServicer:
         await self._pipeline.stop()
 
     async def close(self) -> None:
-        """Stops the workers if they run."""
+        """Stops the workers if they run, and lets go of the object store."""
         await self._pipeline.stop()
+        await self._files.close()
 
     async def CreateDocument(
         self, request: pb.CreateDocumentRequest, call: Call
@@ -79,19 +86,25 @@ class DocumentServicer:
 
         async def work(tx: Tx) -> pb.CreateDocumentResponse:
             document, job = await self._store_document(
-                tx, request.parent, request.document_id, request.document, content, [data]
+                tx, request.parent, request.document_id, request.document, content
             )
             return pb.CreateDocumentResponse(document=document, ingest_job=job)
 
-        response = await once(
-            self._store,
-            call.tenant,
-            request.request_id,
-            request,
-            pb.CreateDocumentResponse,
-            work,
-            timeout_s=call.remaining_s(),
-        )
+        async def named() -> pb.CreateDocumentResponse:
+            return await once(
+                self._store,
+                call.tenant,
+                request.request_id,
+                request,
+                pb.CreateDocumentResponse,
+                work,
+                timeout_s=call.remaining_s(),
+            )
+
+        async with self._files.incoming() as file:
+            await file.take(data)
+            await file.whole()
+            response = await self._files.kept(call.tenant, content, file.path, named)
         self._pipeline.nudge()
         return response
 
@@ -103,67 +116,66 @@ class DocumentServicer:
         if first is None or first.WhichOneof("piece") != "header":
             raise InvalidField("An upload begins with its header.", field="header")
         header = first.header
-        with tempfile.SpooledTemporaryFile(SPOOL_BYTES_MAX) as spool:
-            digest, size = await self._receive(requests, spool, call)
-            spool.seek(0)
-            sample = spool.read(SAMPLE_BYTES)
-            content = _content(header.document, sample, digest, size)
+        async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
+            await self._admitted(tx, header.parent)  # rather than after all of it has come
+        async with self._files.incoming() as file:
+            sample = await self._receive(requests, file, call)
+            content = _content(header.document, sample, file.sha256, file.size_bytes)
 
             async def work(tx: Tx) -> pb.UploadDocumentResponse:
                 document, job = await self._store_document(
-                    tx, header.parent, header.document_id, header.document, content, _read(spool)
+                    tx, header.parent, header.document_id, header.document, content
                 )
                 return pb.UploadDocumentResponse(document=document, ingest_job=job)
 
-            response = await once(
-                self._store,
-                call.tenant,
-                header.request_id,
-                first,
-                pb.UploadDocumentResponse,
-                work,
-                timeout_s=call.remaining_s(),
-                payload=header.SerializeToString(deterministic=True) + digest,
-            )
+            async def named() -> pb.UploadDocumentResponse:
+                return await once(
+                    self._store,
+                    call.tenant,
+                    header.request_id,
+                    first,
+                    pb.UploadDocumentResponse,
+                    work,
+                    timeout_s=call.remaining_s(),
+                    payload=header.SerializeToString(deterministic=True) + content.sha256,
+                )
+
+            response = await self._files.kept(call.tenant, content, file.path, named)
         self._pipeline.nudge()
         return response
 
     async def _receive(
-        self, requests: AsyncIterator[pb.UploadDocumentRequest], spool: IO[bytes], call: Call
-    ) -> tuple[bytes, int]:
-        digest, size = hashlib.sha256(), 0
-        most = self._settings.file_bytes_max
+        self, requests: AsyncIterator[pb.UploadDocumentRequest], file: Incoming, call: Call
+    ) -> bytes:
+        """Takes all pieces; how the file begins."""
+        sample, most = b"", self._settings.file_bytes_max
         while (request := await next_piece(requests, call)) is not None:
             piece = request.WhichOneof("piece")
             if piece == "end":
-                await _require_all(request.end, digest.hexdigest(), requests, call)
-                return digest.digest(), size
+                await _require_all(request.end, file.sha256.hex(), requests, call)
+                await file.whole()
+                return sample
             if piece != "data":
                 raise InvalidField("An upload has one header.", field="header")
-            size += len(request.data)
-            if size > most:
+            if file.size_bytes + len(request.data) > most:
                 raise MessageTooLarge(
                     f"The file has more than {most:,} bytes ({most >> 20} MiB), which is the "
                     "most that is taken. Split it.",
                     metadata={"limit_bytes": most},
                 )
-            digest.update(request.data)
-            await asyncio.get_running_loop().run_in_executor(None, spool.write, request.data)
+            if len(sample) < SAMPLE_BYTES:
+                sample += request.data[: SAMPLE_BYTES - len(sample)]
+            await file.take(request.data)
         raise InvalidField(
-            f"The upload was cut after {size:,} bytes: its end never came. Send it again.",
+            f"The upload was cut after {file.size_bytes:,} bytes: its end never came. "
+            "Send it again.",
             field="end",
-            metadata={"bytes": size},
+            metadata={"bytes": file.size_bytes},
         )
 
-    async def _store_document(
-        self,
-        tx: Tx,
-        parent: str,
-        document_id: str,
-        asked: document_pb2.Document,
-        content: Content,
-        data: list[bytes] | Iterator[bytes],
-    ) -> tuple[document_pb2.Document, ingest_job_pb2.IngestJob]:
+    async def _admitted(self, tx: Tx, parent: str) -> Collection:
+        """The collection, if it takes a document now. Raises CollectionNotFound, NoEmbeddingModel
+        and QueueFull."""
         collection = await collections.get_collection(tx, names.collection_id(parent, "parent"))
         if not collection.embedding_model:
             raise NoEmbeddingModel(
@@ -180,6 +192,17 @@ class DocumentServicer:
                 metadata={"waiting": waiting, "waiting_max": self._settings.jobs_waiting_max},
                 retry_after_s=5.0,
             )
+        return collection
+
+    async def _store_document(
+        self,
+        tx: Tx,
+        parent: str,
+        document_id: str,
+        asked: document_pb2.Document,
+        content: Content,
+    ) -> tuple[document_pb2.Document, ingest_job_pb2.IngestJob]:
+        collection = await self._admitted(tx, parent)
         document, job = await documents.create_document(
             tx,
             collection,
@@ -190,8 +213,8 @@ class DocumentServicer:
                 payload=payload_value(asked.payload),
             ),
             content,
-            data,
             job_id=names.new_id(),
+            exists=self._files.exists,
         )
         return convert.document_message(document, collection.id), convert.job_message(job)
 
@@ -344,12 +367,6 @@ def _content(
     """What a file is. Raises UnsupportedMediaType, or DocumentUnreadable for an empty one."""
     media_type = detect(sample, document.display_name, document.media_type)
     return Content(sha256, size_bytes, media_type)
-
-
-def _read(spool: IO[bytes]) -> Iterator[bytes]:
-    spool.seek(0)
-    while piece := spool.read(PIECE_BYTES_MAX):
-        yield piece
 
 
 def _read_job_key(token: str | None) -> tuple[datetime, str] | None:

@@ -7,9 +7,12 @@ from collections.abc import Iterable
 
 from services.gateway.contract import Contract, Service
 from services.gateway.listener import ADS, socket_address
-from services.gateway.settings import MIB
+from services.gateway.settings import MIB, GatewaySettings
 from services.gateway.xds import Json, typed
 from services.mesh.lease import NodeLease
+
+BRIDGE = "bridge"
+"""The bridge's cluster; no service has this name."""
 
 
 def cluster(service: Service) -> Json:
@@ -124,6 +127,28 @@ def _endpoint(node: NodeLease) -> Json:
     }
 
 
-def clusters(contract: Contract) -> list[Json]:
+def bridge_cluster(settings: GatewaySettings) -> Json:
+    """The bridge's cluster: one process beside Envoy, whose address does not change."""
+    endpoint = {"endpoint": {"address": socket_address(settings.bridge_address)}}
+    return {
+        "name": BRIDGE,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "per_connection_buffer_limit_bytes": MIB,
+        "load_assignment": {
+            "cluster_name": BRIDGE,
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
+        # Beyond these Envoy refuses by itself; the bridge refuses earlier, and says more.
+        "circuit_breakers": {
+            "thresholds": [
+                {"max_connections": 1024, "max_pending_requests": 1024, "max_requests": 2048}
+            ]
+        },
+    }
+
+
+def clusters(settings: GatewaySettings, contract: Contract) -> list[Json]:
     """All of Envoy's clusters."""
-    return [cluster(service) for service in contract.services]
+    found = [cluster(service) for service in contract.services]
+    return [*found, bridge_cluster(settings)] if settings.bridge_address else found

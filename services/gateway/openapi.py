@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 from services.gateway.contract import Contract, HttpRule, Method, Service, read_contract
 from services.gateway.openapi_schemas import Schemas
+from services.gateway.openapi_uploads import upload_operation
 
 _VARIABLE = re.compile(r"\{([^}=]+)(?:=([^}]*))?\}")
 _ID = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -34,6 +35,8 @@ def openapi(descriptor: bytes, version: str) -> dict[str, Any]:
                 name = f"{method.name}{number + 1 if number else ''}"
                 operation = _Operation(service, method, rule, name, parameters, schemas)
                 paths.setdefault(path, {})[rule.verb] = operation.value()
+    path, ((name, form),) = _path("/v1/{parent=collections/*}/documents:upload")
+    paths[path] = {"post": upload_operation(schemas, _parameter(name, form))}
     schemas.reference("google.rpc.Status")
     return {
         "openapi": "3.1.0",
@@ -87,6 +90,17 @@ def _path(template: str) -> tuple[str, list[tuple[str, str]]]:
     return _VARIABLE.sub(spell, template), parameters
 
 
+def _parameter(name: str, form: str) -> dict[str, Any]:
+    """A parameter of a path, and the name that it is the id in."""
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": f"The id in `{form}`.",
+        "schema": {"type": "string", "pattern": f"^{_ID}$"},
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Operation:
     """One verb of one path."""
@@ -114,13 +128,7 @@ class _Operation:
 
     def _in_path(self) -> Iterator[dict[str, Any]]:
         for name, form in self.parameters:
-            yield {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "description": f"The id in `{form}`.",
-                "schema": {"type": "string", "pattern": f"^{_ID}$"},
-            }
+            yield _parameter(name, form)
 
     def _bound(self) -> set[str]:
         """Top-level fields that the path fills."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.gateway.clusters import BRIDGE
 from services.gateway.contract import Contract, Method, Service
 from services.gateway.listener import BODY_LIMIT, RATE_LIMIT, ROUTES_NAME, TRANSCODER
 from services.gateway.settings import GatewaySettings
@@ -11,8 +12,8 @@ _HTTP = "envoy.extensions.filters.http"
 _OPENAPI_HEADROOM_BYTES = 1024
 
 _CORS_HEADERS = (
-    "authorization,content-type,grpc-timeout,x-grpc-web,x-request-id,x-ragmesh-lane,"
-    "x-ragmesh-watermark,x-user-agent,traceparent,tracestate"
+    "authorization,content-disposition,content-type,grpc-timeout,x-grpc-web,x-request-id,"
+    "x-ragmesh-lane,x-ragmesh-watermark,x-user-agent,traceparent,tracestate"
 )
 _CORS_EXPOSED = (
     "grpc-status,grpc-message,grpc-status-details-bin,retry-after,x-request-id,"
@@ -25,6 +26,8 @@ def routes(settings: GatewaySettings, contract: Contract) -> Json:
     route is chosen, so one rule serves both faces."""
     found = [_direct("/healthz", 200, "ok", "text/plain")]
     found.append(_direct("/openapi.json", 200, settings.openapi.decode(), "application/json"))
+    if settings.bridge_address:
+        found.append(_upload_route(settings))
     for service in contract.services:
         found += [_method_route(settings, service, m) for m in service.methods]
     found.append(_rest_route(settings, contract))
@@ -61,6 +64,27 @@ def _direct(path: str, status: int, body: str, content_type: str) -> Json:
             }
         ],
         "typed_per_filter_config": {TRANSCODER: off, RATE_LIMIT: off},
+    }
+
+
+def _upload_route(settings: GatewaySettings) -> Json:
+    """Uploads go to the bridge as they come: neither transcoded nor held in Envoy, and, as what was
+    sent is gone, never tried again."""
+    off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    return {
+        "match": {
+            "safe_regex": {"regex": "/v1/collections/[^/]+/documents:upload"},
+            "headers": [{"name": ":method", "string_match": {"exact": "POST"}}],
+        },
+        "route": {
+            "cluster": BRIDGE,
+            "timeout": "0s",
+            "idle_timeout": duration(settings.stream_idle_timeout_s),
+            "max_stream_duration": {
+                "max_stream_duration": duration(settings.stream_duration_max_s),
+            },
+        },
+        "typed_per_filter_config": {TRANSCODER: off},
     }
 
 

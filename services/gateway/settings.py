@@ -40,6 +40,8 @@ class GatewaySettings:
     """`host:port` where the control plane serves ADS, without TLS: keep it on a private network."""
     listen_address: str = "127.0.0.1:8080"
     """`host:port` of Envoy's listener. Anything but an IP address is refused by Envoy."""
+    bridge_address: str = ""
+    """`host:port` of the bridge, an IP address; empty for none, and no uploads over REST."""
     lease_ttl_s: float = 5.0
     """The life of a lease. Longer holds dead nodes longer; shorter reads a slow Redis as death."""
     cors_origins: tuple[str, ...] = LOCAL_ORIGINS

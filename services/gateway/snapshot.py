@@ -61,7 +61,7 @@ def fixed_resources(
         made = proxyless.clusters(contract)
     else:
         listeners = [listener.listener(settings, contract)]
-        routing, made = [routes.routes(settings, contract)], clusters.clusters(contract)
+        routing, made = [routes.routes(settings, contract)], clusters.clusters(settings, contract)
     return {
         CLUSTER: _resources(CLUSTER, made),
         LISTENER: _resources(LISTENER, listeners),
@@ -112,7 +112,11 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[str]:
         yield "there are no clusters"
     if not snapshot.resources[LISTENER]:
         yield "there are no listeners"
-    names = [c.value["eds_cluster_config"]["service_name"] for c in made.values()]
+    names = [
+        c.value["eds_cluster_config"]["service_name"]
+        for c in made.values()
+        if c.value["type"] == "EDS"
+    ]
     for name in sorted({n for n in names if names.count(n) > 1}):
         yield f"two clusters share the endpoints {name!r}"
     for name in sorted(set(names) - set(assigned)):

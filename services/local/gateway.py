@@ -17,40 +17,51 @@ _TEMPLATE = Path(__file__).parents[2] / "deploy" / "envoy" / "bootstrap.json"
 
 def gateway_parts(
     directory: DataDirectory, settings: Settings, *, depends_on: tuple[str, ...] = ()
-) -> tuple[Part, Part]:
-    """The parts `control-plane` and `envoy`; writes Envoy's bootstrap.
+) -> tuple[Part, Part, Part]:
+    """The parts `control-plane`, `bridge` and `envoy`; writes Envoy's bootstrap.
 
-    `settings.gateway` names the three addresses, `settings.store.redis_url` the registry. Raises
-    FailedPrecondition where the template or a binary is missing or cannot be used.
+    `settings.gateway` and `settings.bridge` name the addresses, `settings.store.redis_url` the
+    registry. Raises FailedPrecondition where the template or a binary is missing or cannot be
+    used.
     """
     gateway = settings.gateway
     bootstrap = directory.run / "envoy.json"
     bootstrap.write_text(_bootstrap(gateway))
     state_file = directory.run / "nodes.json"
 
-    async def ready() -> bool:
-        host, port = split_address(gateway.ads_listen)
-        _, writer = await asyncio.open_connection(host, port)
-        writer.close()
-        return True
-
     control_plane = Part(
         name="control-plane",
         argv=lambda: own_argv("control-plane", "--state-file", str(state_file)),
         env=to_environment(settings),
-        ready=ready,
+        ready=lambda: _listens(gateway.ads_listen),
         log_file=directory.logs / "control-plane.log",
         depends_on=depends_on,
         stop_grace_s=5.0,
+    )
+    bridge = Part(
+        name="bridge",
+        argv=lambda: own_argv("bridge"),
+        env=to_environment(settings),
+        ready=lambda: _listens(settings.bridge.listen),
+        log_file=directory.logs / "bridge.log",
+        depends_on=("control-plane",),
+        stop_grace_s=15.0,
     )
     envoy = envoy_part(
         directory,
         bootstrap,
         gateway.admin_listen,
-        depends_on=("control-plane",),
+        depends_on=("control-plane", "bridge"),
         concurrency=gateway.concurrency,
     )
-    return control_plane, envoy
+    return control_plane, bridge, envoy
+
+
+async def _listens(address: str) -> bool:
+    host, port = split_address(address)
+    _, writer = await asyncio.open_connection(host, port)
+    writer.close()
+    return True
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -220,6 +220,9 @@ class LocalMesh:
                         "admin_listen": _join("127.0.0.1", ports["admin"]),
                     }
                 ),
+                "bridge": settings.bridge.model_copy(
+                    update={"listen": _join("127.0.0.1", ports["bridge"])}
+                ),
             }
         )
         redis_only = tuple(name for name in needs if name == "redis")
@@ -240,7 +243,7 @@ class LocalMesh:
         """A port for every door. One that the settings name must be free; the usual ones are
         taken where they are free at the first start."""
         settings = self._settings
-        wanted: dict[str, int] = {"gateway": 0, "ads": 0, "admin": 0}
+        wanted: dict[str, int] = {"gateway": 0, "ads": 0, "admin": 0, "bridge": 0}
         if self._ray is not None:
             wanted[RAY] = 0
         for name in self.node_names:

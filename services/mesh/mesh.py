@@ -8,7 +8,8 @@ where the configuration gives one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -27,6 +28,9 @@ from services.rpc.server import HEADROOM_BYTES
 
 ATTEMPTS_MAX = 3
 """Tries of an idempotent call to a sibling while nodes come and go."""
+
+STATUS_WAIT_S, STATUS_PAUSE_S = 1.0, 0.01
+"""How long the status of a call is waited for that ended while it was written."""
 
 
 class Mesh:
@@ -138,6 +142,37 @@ class Mesh:
             raise _domain_error(error) from error
         return response
 
+    async def send(self, method: Method, requests: AsyncIterator[Message], call: Call) -> Message:
+        """Sends a sibling a client stream, as fast as it takes it. What `requests` raises ends the
+        call unfinished, and is raised. Never tried again: what was sent is gone."""
+        servicer = self.local(method.area)
+        metrics.MESH_CALLS.labels(method.area, "local" if servicer else "remote").inc()
+        if servicer is not None:
+            handler = getattr(servicer, method.name)
+            return await self._chain.unary(method, handler, requests, call)
+        stub: Any = self.channel(method.area).stream_unary(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+        sending = stub(timeout=call.remaining_s(), metadata=call.headers())
+        ending = _Ending(sending)
+        feeding = asyncio.create_task(_fed(sending, requests))
+        answered = asyncio.ensure_future(_answer(sending))
+        try:
+            # A sibling that refuses answers in the middle: then nothing more is waited for.
+            await asyncio.wait({feeding, answered}, return_when=asyncio.FIRST_COMPLETED)
+            if not answered.done():
+                feeding.result()
+            return await answered
+        except grpc.aio.AioRpcError as error:
+            raise await ending.error(error) from error
+        finally:
+            sending.cancel()
+            for task in (feeding, answered):
+                task.cancel()
+            await asyncio.gather(feeding, answered, return_exceptions=True)
+
     async def stream(self, method: Method, request: Message, call: Call) -> AsyncIterator[Message]:
         """Calls a sibling's server stream. Never tried again: its first events may be out."""
         servicer = self.local(method.area)
@@ -177,6 +212,56 @@ class _Peer:
             raise AttributeError(f"the {self._area} service has no method {name}")
         run = self._mesh.stream if method.server_streaming else self._mesh.unary
         return lambda request, call: run(method, request, call)
+
+
+async def _fed(sending: Any, requests: AsyncIterator[Message]) -> None:
+    """Writes all requests. Raises what they raise; of a call that has ended, its answer tells."""
+    async for request in requests:
+        try:
+            await sending.write(request)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            return
+    with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+        await sending.done_writing()
+
+
+class _Ending:
+    """How a node ended a call that was being written. grpc.aio tells that a write failed instead,
+    before or after it knew the status, according to which it heard of first."""
+
+    def __init__(self, sending: Any) -> None:
+        self._status: grpc.aio.AioRpcError | None = None
+        sending.add_done_callback(self._note)
+
+    def _note(self, sending: Any) -> None:
+        """Called at every status that the call gets; they are known, so nothing has to wait."""
+        code, trailing = _known(sending.code()), _known(sending.trailing_metadata())
+        if code is not grpc.StatusCode.INTERNAL or trailing:
+            details = _known(sending.details())
+            self._status = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
+
+    async def error(self, told: grpc.aio.AioRpcError) -> RagmeshError:
+        """The node's error, or `told` where none of its own comes within `STATUS_WAIT_S`."""
+        for _ in range(round(STATUS_WAIT_S / STATUS_PAUSE_S)):
+            if self._status is not None:
+                return _domain_error(self._status)
+            await asyncio.sleep(STATUS_PAUSE_S)
+        return _domain_error(told)
+
+
+def _known(answer: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns that does not wait."""
+    try:
+        answer.send(None)
+    except StopIteration as done:
+        return done.value
+    answer.close()
+    return None
+
+
+async def _answer(sending: Any) -> Message:
+    response: Message = await sending
+    return response
 
 
 def _copy(message: Message) -> Message:

@@ -3,14 +3,17 @@
 All of them are for `Store.system`, may run on every node at once, and lose nothing when cut off.
 
 An object goes in three steps, each a transaction or nothing: no row names it and it is condemned;
-it is deleted; it is condemned no more. Until the last one nobody adopts it (`segments.publish`), so
-that a file that is put again while its older self is being deleted is never the one that is named.
+it is deleted; it is condemned no more. Until the last one nobody adopts a segment
+(`segments.publish`), so that a file that is put again while its older self is being deleted is
+never the one that is named. A document's file is pardoned by whoever names it
+(`contents.name_content`), which waits for a deletion that has begun.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from services.store.segments import NAMES_LOCK
 from services.store.store import Tx
@@ -18,8 +21,26 @@ from services.store.store import Tx
 REQUESTS_KEPT_S = 48 * 3600.0
 """Twice the 24 hours that a repeated request_id is promised the first answer."""
 JOBS_KEPT_S = 30 * 24 * 3600.0
+FILES_LOCK = 0x7261676D65736669
+"""The advisory lock of what names files of documents: shared to name, exclusive to condemn."""
 SEGMENTS_KEPT_S = 15 * 60.0
 """A retired segment stays for nodes that read of it before and fetch it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKind:
+    """What is kept in one object store: the table of what is condemned, the advisory lock of who
+    names objects, and the tables and columns that name them."""
+
+    condemned: str
+    lock: int
+    named_by: tuple[tuple[str, str], ...]
+
+
+SEGMENT_FILES = ObjectKind(
+    "condemned_objects", NAMES_LOCK, (("segments", "sha256"), ("snapshot_objects", "sha256"))
+)
+DOCUMENT_FILES = ObjectKind("condemned_files", FILES_LOCK, (("contents", "object"),))
 
 
 async def purge_points(tx: Tx, *, rows_max: int = 5000) -> int:
@@ -128,36 +149,40 @@ async def purge_builds(tx: Tx, *, rows_max: int = 5000) -> int:
     )
 
 
-async def condemn_objects(tx: Tx, names: Sequence[bytes]) -> int:
-    """Condemn those of `names` that no segment and no snapshot names; how many. For objects whose
-    age says that whoever put them did not live to publish them."""
+async def condemn_objects(tx: Tx, names: Sequence[bytes], kind: ObjectKind = SEGMENT_FILES) -> int:
+    """Condemn those of `names` that no row names; how many. For objects whose age says that
+    whoever put them did not live to name them."""
     if not names:
         return 0
-    await _lock_names(tx)
+    await _lock_names(tx, kind)
+    unnamed = " AND ".join(
+        f"NOT EXISTS (SELECT FROM {table} t WHERE t.{column} = name)"
+        for table, column in kind.named_by
+    )
     return await tx.run(
-        "INSERT INTO condemned_objects (sha256) "
-        "SELECT name FROM unnest(%s::bytea[]) AS given (name) "
-        "WHERE NOT EXISTS (SELECT FROM segments s WHERE s.sha256 = name) "
-        "AND NOT EXISTS (SELECT FROM snapshot_objects o WHERE o.sha256 = name) "
+        f"INSERT INTO {kind.condemned} (sha256) "
+        f"SELECT name FROM unnest(%s::bytea[]) AS given (name) WHERE {unnamed} "
         "ON CONFLICT DO NOTHING",
         (list(names),),
     )
 
 
-async def take_condemned(tx: Tx, *, rows_max: int = 50) -> list[bytes]:
+async def take_condemned(
+    tx: Tx, kind: ObjectKind = SEGMENT_FILES, *, rows_max: int = 50
+) -> list[bytes]:
     """Condemned objects that nobody else deletes now. They are this transaction's: delete them in
     the object store, then `pardon_objects`, then commit."""
     rows = await tx.rows(
-        "SELECT sha256 FROM condemned_objects ORDER BY sha256 LIMIT %s FOR UPDATE SKIP LOCKED",
+        f"SELECT sha256 FROM {kind.condemned} ORDER BY sha256 LIMIT %s FOR UPDATE SKIP LOCKED",
         (rows_max,),
     )
     return [row[0] for row in rows]
 
 
-async def pardon_objects(tx: Tx, names: Sequence[bytes]) -> None:
-    """Say that condemned objects are deleted: a file of that name may be put and adopted again."""
-    await tx.run("DELETE FROM condemned_objects WHERE sha256 = ANY(%s)", (list(names),))
+async def pardon_objects(tx: Tx, names: Sequence[bytes], kind: ObjectKind = SEGMENT_FILES) -> None:
+    """Say that condemned objects are deleted: a file of that name may be put and named again."""
+    await tx.run(f"DELETE FROM {kind.condemned} WHERE sha256 = ANY(%s)", (list(names),))
 
 
-async def _lock_names(tx: Tx) -> None:
-    await tx.rows("SELECT pg_advisory_xact_lock(%s)", (NAMES_LOCK,))
+async def _lock_names(tx: Tx, kind: ObjectKind = SEGMENT_FILES) -> None:
+    await tx.rows("SELECT pg_advisory_xact_lock(%s)", (kind.lock,))

@@ -1,15 +1,24 @@
-"""Files as they came, by their hash, in pieces of 1 MiB."""
+"""Files of documents as rows: each says of a file, by its hash, in which object it lies.
+
+The bytes are put into the object store before the row is written. An object that is there and named
+by no row is swept when it is old; one that a row names is there:
+
+- Its row is written under a lock that clean-up takes to condemn what nothing names, and only after
+  it was taken off the list of the condemned and seen in the store.
+- It is condemned in the transaction that removes its row (`sharing.release`).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from engine.errors import DataLoss
+from services.store.cleanup import DOCUMENT_FILES, FILES_LOCK, pardon_objects
 from services.store.store import Tx
 
-PIECE_BYTES = 1024 * 1024
+Exists = Callable[[str], Awaitable[bool]]
+"""Whether the object store has an object of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,77 +30,88 @@ class Content:
     media_type: str
 
 
-async def put_content(tx: Tx, content: Content, data: Iterable[bytes]) -> bool:
-    """Store a file unless it is stored; whether it was new. Its row stays locked until the commit.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file lies: in the object of that name, or still in rows of this database."""
 
-    The document that refers to it is written before, in the same transaction. `data` is read only
-    where the file is new; pieces of any length. Raises DataLoss where it is not the file that
-    `content` describes.
+    object: bytes | None
+
+
+class NotKept(Exception):
+    """The object that a row is about to name is not in the store: put it, then try again."""
+
+
+def object_name(tenant: str, sha256: bytes) -> str:
+    """The object of a tenant's file. Tenants share none, so that each may have a key of its own."""
+    return hashlib.sha256(b"ragmesh file\0" + tenant.encode() + b"\0" + sha256).hexdigest()
+
+
+async def name_content(tx: Tx, content: Content, exists: Exists) -> None:
+    """Write the row of a file that was put before, unless there is one. It stays locked until the
+    commit.
+
+    The document that refers to it is written before, in the same transaction. Raises NotKept.
     """
-    key = (tx.tenant, content.sha256)
+    await tx.rows("SELECT pg_advisory_xact_lock_shared(%s)", (FILES_LOCK,))
+    name = object_name(tx.tenant, content.sha256)
     row = await tx.row(
-        "INSERT INTO contents (tenant, sha256, size_bytes, media_type) VALUES (%s, %s, %s, %s) "
+        "INSERT INTO contents (tenant, sha256, size_bytes, media_type, object) "
+        "VALUES (%s, %s, %s, %s, %s) "
         "ON CONFLICT (tenant, sha256) DO UPDATE SET size_bytes = excluded.size_bytes "
-        "RETURNING xmax = 0",
-        (*key, content.size_bytes, content.media_type),
+        "RETURNING object",
+        (tx.tenant, content.sha256, content.size_bytes, content.media_type, bytes.fromhex(name)),
     )
-    if row is None or not row[0]:
-        return False
-    digest = hashlib.sha256()
-    size_bytes = 0
-    for index, piece in enumerate(_pieces(data)):
-        digest.update(piece)
-        size_bytes += len(piece)
-        await tx.run(
-            "INSERT INTO content_chunks (tenant, sha256, chunk_index, data) "
-            "VALUES (%s, %s, %s, %b)",
-            (*key, index, piece),
-        )
-    if size_bytes != content.size_bytes or digest.digest() != content.sha256:
-        raise DataLoss(
-            f"a file of {content.size_bytes} bytes changed while it was stored; send it again",
-            metadata={"size_bytes": content.size_bytes, "stored_bytes": size_bytes},
-        )
-    return True
+    if row is not None and row[0] is not None:
+        await _claim(tx, name, exists)
 
 
-async def get_content(tx: Tx, sha256: bytes) -> Content | None:
-    """None where it is not stored."""
+async def find_content(tx: Tx, sha256: bytes) -> Place | None:
+    """None where there is no such file."""
     return await tx.one(
-        Content,
-        "SELECT sha256, size_bytes, media_type FROM contents WHERE tenant = %s AND sha256 = %s",
+        Place,
+        "SELECT object FROM contents WHERE tenant = %s AND sha256 = %s",
         (tx.tenant, sha256),
     )
 
 
-async def read_content(tx: Tx, sha256: bytes) -> AsyncIterator[bytes]:
-    """The file in pieces of at most 1 MiB. Raises DataLoss at the end if its hash is another."""
-    digest = hashlib.sha256()
-    index = 0
-    while True:
-        row = await tx.row(
-            "SELECT data FROM content_chunks "
-            "WHERE tenant = %s AND sha256 = %s AND chunk_index = %s",
-            (tx.tenant, sha256, index),
-        )
-        if row is None:
-            break
-        digest.update(row[0])
-        index += 1
-        yield row[0]
-    if digest.digest() != sha256:
-        raise DataLoss(
-            f"the stored file {sha256.hex()} does not match its hash; upload it again",
-            metadata={"sha256": sha256.hex()},
-        )
+async def to_move(tx: Tx, after: tuple[str, bytes], limit: int = 100) -> list[tuple[str, bytes]]:
+    """Tenants and hashes of files that are still in rows, from `after` on. For `Store.system`."""
+    rows = await tx.rows(
+        "SELECT tenant, sha256 FROM contents WHERE object IS NULL AND (tenant, sha256) > (%s, %s) "
+        "ORDER BY tenant, sha256 LIMIT %s",
+        (*after, limit),
+    )
+    return [(row[0], row[1]) for row in rows]
 
 
-def _pieces(data: Iterable[bytes]) -> Iterator[bytes]:
-    waiting = bytearray()
-    for part in data:
-        waiting += part
-        while len(waiting) >= PIECE_BYTES:
-            yield bytes(waiting[:PIECE_BYTES])
-            del waiting[:PIECE_BYTES]
-    if waiting:
-        yield bytes(waiting)
+async def piece_of(tx: Tx, sha256: bytes, index: int) -> bytes | None:
+    """A piece of a file that is still in rows; None after the last one, or if it was moved."""
+    row = await tx.row(
+        "SELECT data FROM content_chunks WHERE tenant = %s AND sha256 = %s AND chunk_index = %s",
+        (tx.tenant, sha256, index),
+    )
+    return None if row is None else bytes(row[0])
+
+
+async def move_content(tx: Tx, sha256: bytes, exists: Exists) -> bool:
+    """Let a file's row name the object that was put, and remove its pieces; False where it was
+    deleted or moved meanwhile. Raises NotKept."""
+    await tx.rows("SELECT pg_advisory_xact_lock_shared(%s)", (FILES_LOCK,))
+    name = object_name(tx.tenant, sha256)
+    moved = await tx.run(
+        "UPDATE contents SET object = %s WHERE tenant = %s AND sha256 = %s AND object IS NULL",
+        (bytes.fromhex(name), tx.tenant, sha256),
+    )
+    if not moved:
+        return False
+    await _claim(tx, name, exists)
+    await tx.run(
+        "DELETE FROM content_chunks WHERE tenant = %s AND sha256 = %s", (tx.tenant, sha256)
+    )
+    return True
+
+
+async def _claim(tx: Tx, name: str, exists: Exists) -> None:
+    await pardon_objects(tx, [bytes.fromhex(name)], DOCUMENT_FILES)
+    if not await exists(name):
+        raise NotKept(name)

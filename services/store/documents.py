@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -15,7 +15,7 @@ from engine.errors import DocumentExists, DocumentNotFound, InvalidField, StoreU
 from engine.types import JsonValue, Payload
 from services.store import jobs, passages, sharing
 from services.store.collections import Collection, collection_not_found
-from services.store.contents import Content, put_content
+from services.store.contents import Content, Exists, name_content
 from services.store.points import Commit, PointRow, apply_batch, document_point_ids
 from services.store.store import Tx
 
@@ -72,13 +72,14 @@ async def create_document(
     collection: Collection,
     new: NewDocument,
     content: Content,
-    data: Iterable[bytes],
     *,
     job_id: str,
+    exists: Exists,
 ) -> tuple[Document, jobs.IngestJob]:
-    """Store a document, its file unless an equal one is stored, and a job to ingest it.
+    """Store a document, which names its file in the object store, and a job to ingest it.
 
-    Raises DocumentExists, and CollectionNotFound where the collection was deleted meanwhile.
+    `exists` says whether the object store has an object. Raises NotKept where it has not the
+    file's, DocumentExists, and CollectionNotFound where the collection was deleted meanwhile.
     """
     if any("\0" in text for text in (new.display_name, new.source_uri)):
         raise InvalidField("display_name or source_uri contains U+0000; remove it")
@@ -103,7 +104,7 @@ async def create_document(
             metadata={"document": new.id, "collection": collection.id},
         )
     job = await jobs.create_job(tx, collection.home_uid, collection.id, new.id, job_id)
-    await put_content(tx, content, data)
+    await name_content(tx, content, exists)
     return document, job
 
 

@@ -2,7 +2,7 @@
 
 Who shares is read from `documents`; there are no counters to drift. It is safe because a
 transaction that makes a document refer to a shared row holds that row's lock until its commit
-(`contents.put_content`, `passages.put_text`, `passages.put_passages`), and `release` takes the
+(`contents.name_content`, `passages.put_text`, `passages.put_passages`), and `release` takes the
 lock first and looks for references with a later view.
 """
 
@@ -27,14 +27,7 @@ class Shares:
 
 async def release(tx: Tx, gone: Sequence[Shares]) -> None:
     """Remove what documents no longer refer to. The documents' rows must be changed already."""
-    await _release(
-        tx,
-        "contents",
-        "sha256",
-        "content_sha256",
-        "content_chunks",
-        sorted({share.content_sha256 for share in gone}),
-    )
+    await _release_files(tx, sorted({share.content_sha256 for share in gone}))
     await _release(
         tx,
         "texts",
@@ -50,6 +43,31 @@ async def release(tx: Tx, gone: Sequence[Shares]) -> None:
         "passage_set_key",
         "passages",
         sorted({share.passage_set_key for share in gone if share.passage_set_key}),
+    )
+
+
+async def _release_files(tx: Tx, keys: list[bytes]) -> None:
+    """Files, their pieces where they are still in rows, and their objects, which are condemned."""
+    if not keys:
+        return
+    params = {"tenant": tx.tenant, "keys": keys}
+    await tx.rows(
+        "SELECT 1 FROM contents WHERE tenant = %(tenant)s AND sha256 = ANY(%(keys)s) "
+        "ORDER BY sha256 FOR UPDATE",
+        params,
+    )
+    await tx.run(
+        "WITH unused AS ("
+        "  DELETE FROM contents c WHERE c.tenant = %(tenant)s AND c.sha256 = ANY(%(keys)s) "
+        "  AND NOT EXISTS (SELECT FROM documents d "
+        "    WHERE d.tenant = c.tenant AND d.content_sha256 = c.sha256) "
+        "  RETURNING c.sha256, c.object"
+        "), pieces AS ("
+        "  DELETE FROM content_chunks p USING unused "
+        "  WHERE p.tenant = %(tenant)s AND p.sha256 = unused.sha256"
+        ") INSERT INTO condemned_files (sha256) SELECT object FROM unused "
+        "WHERE object IS NOT NULL ORDER BY object ON CONFLICT DO NOTHING",
+        params,
     )
 
 

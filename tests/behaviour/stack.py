@@ -14,7 +14,14 @@ import psycopg
 
 from engine.models import default
 from services.app import Node
-from services.config import ModelSettings, NodeSettings, ServedModel, Settings, StoreSettings
+from services.config import (
+    ModelSettings,
+    NodeSettings,
+    ObjectSettings,
+    ServedModel,
+    Settings,
+    StoreSettings,
+)
 from services.gateway.bootstrap import BootstrapValues, grpc_bootstrap, render
 from services.gateway.control import run_control_plane
 from services.gateway.settings import GatewaySettings
@@ -40,6 +47,10 @@ SPLIT = {
 """The nodes of the split mesh, and what each hosts."""
 
 READY_S = 30.0
+UPLOADS_MAX = 8
+"""Uploads that the bridge takes at once."""
+STALL_S = 2.0
+"""How long an upload may send nothing."""
 
 
 class Stores:
@@ -96,6 +107,8 @@ class OneNode:
             models=ModelSettings(more=stores.more_models),
             store=StoreSettings(postgres_url=stores.postgres.url),
             node=NodeSettings(listen="127.0.0.1:0", identity="header"),
+            # Of its own, as its database: what that does not name is swept.
+            objects=ObjectSettings(directory=stores.models / "objects-of-one"),
         )
         self.node = Node(self.settings)
 
@@ -131,6 +144,7 @@ class SplitMesh:
         self.gateway = GatewaySettings(
             ads_address=f"127.0.0.1:{self._ads_port}",
             listen_address=f"127.0.0.1:{port}",
+            bridge_address=f"127.0.0.1:{free_port()}",
             lease_ttl_s=3.0,
             requests_per_s=100_000,
             requests_burst=100_000,
@@ -142,7 +156,7 @@ class SplitMesh:
         self._redis = connect(stores.redis_url)
         self._stop = asyncio.Event()
         parts = [self._node_part(name, areas) for name, areas in SPLIT.items()]
-        self._supervisor = Supervisor([*parts, self._envoy_part()])
+        self._supervisor = Supervisor([*parts, self._bridge_part(), self._envoy_part()])
         self._control: asyncio.Task[None] | None = None
         self.http = httpx.AsyncClient(base_url=self.url, timeout=60.0)
 
@@ -188,6 +202,7 @@ class SplitMesh:
         environment = {
             "RAGMESH_DATA_DIR": str(self._stores.models),
             "RAGMESH_LOG_LEVEL": "DEBUG",
+            "RAGMESH_OBJECTS__DIRECTORY": str(self.objects),
             "RAGMESH_MODELS__MORE": json.dumps([m.model_dump() for m in self._stores.more_models]),
             "RAGMESH_STORE__POSTGRES_URL": self.postgres_url,
             "RAGMESH_STORE__REDIS_URL": self._stores.redis_url,
@@ -213,6 +228,36 @@ class SplitMesh:
             cwd=NODE_PROCESS.parents[2],
             log_file=self._directory.logs / f"{name}.log",
         )
+
+    def _bridge_part(self) -> Part:
+        async def ready() -> bool:
+            async with httpx.AsyncClient() as client:
+                found = await client.get(f"http://{self.gateway.bridge_address}/healthz")
+            return found.status_code == 200
+
+        return Part(
+            name="bridge",
+            argv=lambda: [sys.executable, "-m", "services.cli", "bridge"],
+            env={
+                "RAGMESH_BRIDGE__LISTEN": self.gateway.bridge_address,
+                "RAGMESH_BRIDGE__UPLOADS_MAX": str(UPLOADS_MAX),
+                "RAGMESH_BRIDGE__STALL_S": str(STALL_S),
+                "RAGMESH_GATEWAY__ADS_LISTEN": self.gateway.ads_address,
+                "RAGMESH_NODE__IDENTITY": "header",
+            },
+            ready=ready,
+            cwd=NODE_PROCESS.parents[2],
+            log_file=self._directory.logs / "bridge.log",
+        )
+
+    def pid(self, part: str) -> int:
+        """The process of a part."""
+        return next(s.pid for s in self._supervisor.states() if s.name == part)
+
+    @property
+    def objects(self) -> Path:
+        """Where its object store is."""
+        return self._stores.models / "objects-of-split"
 
     def _envoy_part(self) -> Part:
         values = BootstrapValues("127.0.0.1", self._ads_port, admin_port=self._admin_port)

@@ -3,6 +3,8 @@ may die: it is started again, and clients that try again go on."""
 
 from __future__ import annotations
 
+import httpx
+
 from tests.faults.faulty_mesh import FaultyMesh, until
 from tests.faults.given import FIRST, searches
 from tests.faults.load import Load
@@ -37,3 +39,20 @@ async def test_clients_go_on_after_envoy_died(mesh: FaultyMesh) -> None:
         await mesh.lives_again("envoy", dead)
         found = await client.search_collection("door", vector=[1, 0])
     assert found.hits[0].point.id == FIRST
+
+
+async def test_uploads_go_on_after_the_bridge_died(mesh: FaultyMesh) -> None:
+    url = f"http://{mesh.address('gateway')}"
+    async with mesh.client() as client, httpx.AsyncClient(base_url=url) as http:
+        await client.create_collection("uploads")
+        path = "/v1/collections/uploads/documents:upload"
+        dead = mesh.kill("bridge")
+        gone = await http.post(path, content=b"# One", params={"display_name": "one.md"})
+        await mesh.lives_again("bridge", dead)
+        again = await http.post(path, content=b"# Two", params={"display_name": "two.md"})
+        documents = [document async for document in client.list_documents("uploads")]
+    if gone.status_code != 200:  # where it was not back already
+        assert gone.status_code == 503 and int(gone.headers["retry-after"]) >= 1
+        assert gone.json()["details"][0]["reason"] == "SERVICE_UNAVAILABLE"
+    assert again.status_code == 200, again.text
+    assert "two.md" in {document.display_name for document in documents}

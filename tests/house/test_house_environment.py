@@ -15,6 +15,7 @@ MAY: Final[Mapping[str, str]] = {
     "services/ray/replica.py": "hands it on to nodes, without what Ray set for its own workers",
     "services/documents/parser.py": "gives the confined parser PATH and nothing else",
     "services/commands/serve.py": "writes gRPC's bootstrap, which gRPC takes from nowhere else",
+    "services/commands/bridge.py": "the same",
 }
 """Who may touch os.environ, each with its reason."""
 

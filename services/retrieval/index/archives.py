@@ -26,8 +26,8 @@ from engine.index.exact import Metric, prepare_rows
 from engine.index.foreign import broken, foreign_points
 from engine.index.storage import Storage, check_range
 from engine.types import Point
+from services.objects.seam import ObjectMissing, ObjectStore
 from services.retrieval.index.loading import Loader
-from services.retrieval.index.objects import ObjectMissing, ObjectStore
 from services.retrieval.index.snapshots import damaged, point_row
 from services.rpc import fields
 from services.store.collections import Collection, CollectionSpec, create_collection

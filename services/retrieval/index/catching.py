@@ -146,7 +146,7 @@ class Catcher:
 def _lost_again(followed: Followed, error: SegmentLost) -> IndexUnavailable:
     return IndexUnavailable(
         f"Segments of {followed.collection.id} were lost {RESETS_MAX} times: {error.message}. Do "
-        "all nodes share the directory RAGMESH_INDEX__OBJECTS_DIR?",
+        "all nodes share the directory RAGMESH_OBJECTS__DIRECTORY?",
         metadata={"segment": error.name, "resets": RESETS_MAX},
         retry_after_s=RETRY_S,
     )

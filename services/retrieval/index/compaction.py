@@ -21,6 +21,7 @@ from engine.index.collection import CollectionIndex
 from engine.index.comparing import DEPTH, Comparison, compare, sample_queries
 from engine.index.maintenance import Work
 from engine.index.view import View
+from services.objects.seam import ObjectStoreFailed
 from services.retrieval.index.builder import BuildFailed
 from services.retrieval.index.indexes import Indexes
 from services.retrieval.index.joining import Joined
@@ -94,9 +95,9 @@ class Compactor:
         async def work() -> Receipt:
             try:
                 return await self._compact(collection, full, queries)
-            except (IndexUnavailable, OSError) as error:
+            except (IndexUnavailable, ObjectStoreFailed, OSError) as error:
                 await self._index(collection)  # if it was deleted, that is why, and this says so
-                if isinstance(error, IndexUnavailable):
+                if not isinstance(error, OSError):
                     raise
                 raise _disk_refused(collection, error) from error
 

@@ -36,7 +36,7 @@ from engine.index.payloads import Mask
 from engine.index.sealed import Sealed
 from engine.index.storage import Storage
 from engine.types import Point
-from services.retrieval.index.objects import ObjectMissing, ObjectStore, ObjectStoreFailed
+from services.objects.seam import ObjectMissing, ObjectStore, ObjectStoreFailed
 from services.retrieval.index.own_writes import OwnWrite, Prepared, point_of
 from services.store import changes
 from services.store.changes import Feed, Gone, Rebuild

@@ -11,13 +11,15 @@ from redis.asyncio import Redis
 from engine.index.maintenance import MaintenanceSettings
 from services.config import IndexSettings
 from services.ending import ended
+from services.objects.directory import DirectoryStore
+from services.objects.seam import ObjectStore
+from services.objects.sweeping import tend_objects
 from services.retrieval.index.archives import Archives
 from services.retrieval.index.builder import Builder
 from services.retrieval.index.compaction import Compactor
 from services.retrieval.index.directory import HeldIndex, hold_free_index, hold_index
 from services.retrieval.index.indexes import Indexes
 from services.retrieval.index.loading import Loader
-from services.retrieval.index.objects import DirectoryStore, tend_objects
 from services.retrieval.index.recall import RecallWatch
 from services.retrieval.index.snapshots import Snapshots
 from services.retrieval.index.upkeep import Upkeep
@@ -37,9 +39,11 @@ class IndexRoom:
         data_dir: Path,
         owner: str,
         maintenance: MaintenanceSettings | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
-        """Takes the node's index directory; `owner` names the node to those that build. Raises
-        FailedPrecondition where another process has the directory."""
+        """Takes the node's index directory; `owner` names the node to those that build. `objects`
+        is closed with it; None for the directory `objects` in the data directory. Raises
+        FailedPrecondition where another process has the index directory."""
         self._store = store
         self.owner = owner
         self._held: HeldIndex = (
@@ -48,7 +52,7 @@ class IndexRoom:
             else hold_free_index(data_dir / "index")
         )
         folder = self._held.root
-        self._objects = DirectoryStore(settings.objects_dir or data_dir / "objects")
+        self._objects = objects or DirectoryStore(settings.objects_dir or data_dir / "objects")
         self._builder = Builder(
             folder,
             parallel=settings.builders,

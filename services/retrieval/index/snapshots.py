@@ -30,11 +30,11 @@ from engine.index.segment import SegmentView
 from engine.index.snapshot import Kept, living, read_snapshot, write_snapshot
 from engine.index.view import View
 from engine.types import Point
+from services.objects.seam import ObjectMissing, ObjectStore
 from services.retrieval.index.compaction import Compactor
 from services.retrieval.index.indexes import Indexes
 from services.retrieval.index.joining import Joined
 from services.retrieval.index.loading import Loader
-from services.retrieval.index.objects import ObjectMissing, ObjectStore
 from services.rpc.call import Call
 from services.store.changes import get_head
 from services.store.collections import (

@@ -28,9 +28,9 @@ from engine.index.sealed import Sealed
 from engine.index.storage import Storage
 from engine.index.view import View
 from services.ending import ended
+from services.objects.seam import ObjectStore
 from services.retrieval.index.builder import Builder, BuiltFile
 from services.retrieval.index.loading import Loader
-from services.retrieval.index.objects import ObjectStore
 from services.rpc import metrics
 from services.store.changes import get_head
 from services.store.collections import Collection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from services.retrieval.index.objects import ObjectStore
+from services.objects.seam import ObjectStore
 from services.store.changes import Feed, snapshot_scan
 from services.store.collections import Collection
 from services.store.points import apply_batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
@@ -9,9 +10,11 @@ from ragmesh.api.documents.v1 import document_service_pb2 as pb
 
 from engine.errors import DocumentNotFound
 from services.config import DocumentSettings
+from services.documents.files import Files
 from services.documents.pipeline import Pipeline
 from services.documents.servicer import DocumentServicer
 from services.mesh.mesh import Mesh
+from services.objects.directory import DirectoryStore
 from services.store import sharing
 from services.store.collections import get_collection
 from services.store.jobs import IngestJob, claim_jobs
@@ -22,14 +25,16 @@ from tests.services.retrieval.second_index import NAME, flip, start, until_ready
 
 
 @pytest.fixture
-async def servicer(store: Store, node: LivingNode) -> DocumentServicer:
+async def servicer(store: Store, node: LivingNode) -> AsyncIterator[DocumentServicer]:
     """Documents, of which one waits to be ingested, while a second index is ready."""
     await start(node)
     await until_ready(node)
-    servicer = DocumentServicer(DocumentSettings(), store, cast(Mesh, None), "one")
+    objects = DirectoryStore(node.objects / "files")
+    servicer = DocumentServicer(DocumentSettings(), store, cast(Mesh, None), "one", objects)
     request = pb.CreateDocumentRequest(parent=NAME, document_id="rain", text="Rain fell.")
     await servicer.CreateDocument(request, a_call())
-    return servicer
+    yield servicer
+    await servicer.close()
 
 
 async def test_a_document_is_deleted_although_another_index_takes_over(
@@ -65,7 +70,8 @@ async def test_a_document_that_was_made_for_the_old_index_is_made_for_the_new_on
             return await apply_batch(tx, before)
 
     monkeypatch.setattr(Pipeline, "_ingest", ingest)
-    pipeline = Pipeline(DocumentSettings(), store, cast(Mesh, None), "one")
+    files = Files(store, DirectoryStore(node.objects / "files"))
+    pipeline = Pipeline(DocumentSettings(), store, cast(Mesh, None), "one", files)
     async with store.system() as tx:
         (job,) = await claim_jobs(tx, "one", lease_s=60, limit=1)
     await pipeline._run(job, pipeline._parsers[0])
@@ -73,3 +79,4 @@ async def test_a_document_that_was_made_for_the_old_index_is_made_for_the_new_on
         (again,) = await claim_jobs(tx, "two", lease_s=60, limit=1)
     assert again.id == job.id
     await pipeline.stop()
+    await files.close()

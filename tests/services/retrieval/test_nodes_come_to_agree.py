@@ -16,7 +16,7 @@ from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
 from engine.errors import FailedPrecondition
 from engine.index import View, list_points
-from services.retrieval.index.objects import ObjectStoreFull
+from services.objects.seam import ObjectStoreFull
 from services.rpc.call import Call
 from services.store.collections import Collection
 from services.store.store import Store

@@ -18,7 +18,8 @@ import pytest_asyncio
 
 from engine.errors import DataLoss
 from services.errors import row_of
-from services.retrieval.index.objects import DirectoryStore, ObjectMissing, ObjectStoreFailed
+from services.objects.directory import DirectoryStore
+from services.objects.seam import ObjectMissing, ObjectStoreFailed
 from tests.services.retrieval.stored_objects import make_file
 
 pytestmark = pytest.mark.asyncio
@@ -28,7 +29,7 @@ _TRANSFER = """
 import asyncio, json, os, sys
 from pathlib import Path
 from engine.errors import RagmeshError
-from services.retrieval.index.objects import DirectoryStore
+from services.objects.directory import DirectoryStore
 root, call, name, path, target, faults = sys.argv[1:]
 async def main():
     objects = DirectoryStore(Path(root))
@@ -133,7 +134,7 @@ async def test_a_missing_object_is_told_from_a_missing_place(
     with pytest.raises(ObjectMissing) as caught:
         await objects.fetch(name, tmp_path / "fetched")
     assert caught.value.metadata["object"] == name
-    assert row_of(caught.value).reason == "INDEX_UNAVAILABLE"
+    assert row_of(caught.value).reason == "STORE_UNAVAILABLE"
     await objects.put(name, path)
     with pytest.raises(ObjectStoreFailed) as nowhere:
         await objects.fetch(name, tmp_path / "no" / "fetched")
@@ -212,7 +213,7 @@ def _kill_in_the_middle_of_a_put(root: Path, fifo: Path) -> None:
     os.mkfifo(fifo)  # it cannot be linked usefully, so it is copied, as far as it goes
     script = (
         "import asyncio, sys\nfrom pathlib import Path\n"
-        "from services.retrieval.index import objects\n"
+        "from services.objects import directory as objects\n"
         "objects._link = lambda *_: None\n"
         "store = objects.DirectoryStore(Path(sys.argv[1]))\n"
         "asyncio.run(store.put('0' * 64, Path(sys.argv[2])))\n"

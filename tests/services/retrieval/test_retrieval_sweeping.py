@@ -13,13 +13,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from services.retrieval.index.objects import (
-    DirectoryStore,
-    ObjectStoreFailed,
-    condemn_unnamed,
-    delete_condemned,
-    tend_objects,
-)
+from services.objects.directory import DirectoryStore
+from services.objects.seam import ObjectStoreFailed
+from services.objects.sweeping import condemn_unnamed, delete_condemned, tend_objects
 from services.store import cleanup
 from services.store.collections import Collection, delete_collection
 from services.store.points import Watermark, apply_batch
@@ -33,7 +29,8 @@ pytestmark = pytest.mark.asyncio
 _DYING = """
 import asyncio, os, sys
 from pathlib import Path
-from services.retrieval.index.objects import DirectoryStore, delete_condemned
+from services.objects.directory import DirectoryStore
+from services.objects.sweeping import delete_condemned
 from services.store.store import Store
 url, root, step, name, path = sys.argv[1:]
 class Dying(DirectoryStore):

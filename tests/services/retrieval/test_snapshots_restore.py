@@ -11,7 +11,7 @@ import pytest
 from engine.errors import CollectionExists, DataLoss, SnapshotExists, SnapshotNotFound
 from engine.index import MaintenanceSettings, View, list_points
 from engine.types import Payload
-from services.retrieval.index.objects import condemn_unnamed, delete_condemned
+from services.objects.sweeping import condemn_unnamed, delete_condemned
 from services.retrieval.index.opening import IndexRoom
 from services.rpc.call import Call
 from services.store import cleanup

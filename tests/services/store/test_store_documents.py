@@ -10,7 +10,6 @@ import pytest
 
 from engine.errors import (
     CollectionNotFound,
-    DataLoss,
     DocumentExists,
     DocumentNotFound,
     FailedPrecondition,
@@ -21,7 +20,7 @@ from engine.types import Span
 from services.store import cleanup, jobs
 from services.store.changes import Feed, get_head, snapshot_scan
 from services.store.collections import Collection, delete_collection
-from services.store.contents import PIECE_BYTES, Content, read_content
+from services.store.contents import Content, NotKept
 from services.store.documents import (
     Document,
     NewDocument,
@@ -70,6 +69,11 @@ def _parsed(content: Content) -> tuple[StoredText, PassageSet, list[PassageRow]]
     return text, PassageSet(hashlib.sha256(key + b"chunking").digest(), "f", 3), rows
 
 
+async def _there(name: str) -> bool:
+    """As if every object had been put; `test_document_files.py` has a real store of them."""
+    return True
+
+
 async def _create(store: Store, collection: Collection, name: str, data: bytes = _DATA) -> Document:
     async with store.transaction(collection.tenant) as tx:
         document, _ = await create_document(
@@ -77,8 +81,8 @@ async def _create(store: Store, collection: Collection, name: str, data: bytes =
             collection,
             NewDocument(id=name, payload={"of": name}),
             _content(data),
-            [data],
             job_id=f"job-{collection.id}-{name}",
+            exists=_there,
         )
         return document
 
@@ -95,8 +99,8 @@ async def _publish(store: Store, collection: Collection, *, share: bool = False)
 
 
 async def _stored(store: Store) -> tuple[int, ...]:
-    """Rows of contents, chunks, texts, passage sets, passages."""
-    tables = ("contents", "content_chunks", "texts", "passage_sets", "passages")
+    """Rows of contents, texts, passage sets, passages."""
+    tables = ("contents", "texts", "passage_sets", "passages")
     async with store.system() as tx:
         rows = await tx.rows(
             "SELECT " + ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
@@ -110,7 +114,7 @@ async def test_equal_documents_share_and_the_last_one_cleans_up(store: Store) ->
     for collection, name in ((one, "x"), (one, "y"), (two, "x")):
         await _create(store, collection, name)
         await _publish(store, collection, share=name == "y")
-    assert await _stored(store) == (1, 1, 1, 1, 3)
+    assert await _stored(store) == (1, 1, 1, 3)
     async with snapshot_scan(store, "one", one.uid) as feed:
         assert isinstance(feed, Feed)
         points = [stored async for page in feed.pages() for stored in page.upserts]
@@ -125,13 +129,13 @@ async def test_equal_documents_share_and_the_last_one_cleans_up(store: Store) ->
     await replica.catch_up(store)
     async with store.transaction("one") as tx:
         assert (await delete_document(tx, one, "x")).deleted == 3
-    assert await _stored(store) == (1, 1, 1, 1, 3)
+    assert await _stored(store) == (1, 1, 1, 3)
     await replica.catch_up(store)
     assert set(replica.texts) == {"y#0", "y#1", "y#2"}
     async with store.transaction("one") as tx:
         await delete_document(tx, one, "y")
         await delete_document(tx, two, "x")
-    assert await _stored(store) == (0, 0, 0, 0, 0)
+    assert await _stored(store) == (0, 0, 0, 0)
 
 
 async def test_tenants_do_not_share(store: Store) -> None:
@@ -139,31 +143,7 @@ async def test_tenants_do_not_share(store: Store) -> None:
         collection = await make_collection(store, tenant, "c")
         await _create(store, collection, "x")
         await _publish(store, collection)
-    assert await _stored(store) == (2, 2, 2, 2, 6)
-
-
-async def test_deleting_while_others_upload_the_same_loses_nothing(store: Store) -> None:
-    collection = await make_collection(store, "one", "c")
-
-    async def life(worker: int) -> None:
-        for number in range(6):
-            name = f"{worker}-{number}"
-            await store.run(
-                "one",
-                lambda tx, name=name: create_document(  # type: ignore[misc]
-                    tx, collection, NewDocument(id=name), _content(), [_DATA], job_id=name
-                ),
-            )
-            async with store.transaction("one") as tx:  # it can be read at any moment
-                parts = [part async for part in read_content(tx, _content().sha256)]
-                assert b"".join(parts) == _DATA
-            await store.run(
-                "one",
-                lambda tx, name=name: delete_document(tx, collection, name),  # type: ignore[misc]
-            )
-
-    await asyncio.gather(*map(life, range(6)))
-    assert await _stored(store) == (0, 0, 0, 0, 0)
+    assert await _stored(store) == (2, 2, 2, 6)
 
 
 async def test_a_collection_takes_its_documents_along_but_not_what_others_share(
@@ -176,7 +156,7 @@ async def test_a_collection_takes_its_documents_along_but_not_what_others_share(
     await _create(store, one, "z", b"another file")
     async with store.transaction("one") as tx:
         await delete_collection(tx, "a")
-    assert (await _stored(store))[:2] == (1, 1)
+    assert (await _stored(store))[0] == 1
     async with store.transaction("one") as tx:
         assert (await jobs.get_job(tx, "job-a-x")).state == "cancelled"
         assert (await jobs.get_job(tx, "job-b-x")).state == "queued"
@@ -194,22 +174,20 @@ async def test_sharing_passages_that_are_gone_is_refused_whole(store: Store) -> 
     assert (document.state, document.text_key) == ("ingesting", None)
 
 
-async def test_a_large_file_comes_back_whole_and_a_damaged_one_is_noticed(store: Store) -> None:
+async def test_a_document_whose_file_is_not_kept_is_not_made(store: Store) -> None:
     collection = await make_collection(store, "one", "c")
-    data = np.random.default_rng(3).bytes(3 * PIECE_BYTES + 17)
-    await _create(store, collection, "x", data)
-    assert (await _stored(store))[:2] == (1, 4)
-    sha256 = _content(data).sha256
-    async with store.transaction("one") as tx:
-        assert b"".join([part async for part in read_content(tx, sha256)]) == data
-        await tx.run("UPDATE content_chunks SET data = '' WHERE chunk_index = 2")
-        with pytest.raises(DataLoss):
-            _ = [part async for part in read_content(tx, sha256)]
-    with pytest.raises(DataLoss):
+
+    async def nowhere(name: str) -> bool:
+        return False
+
+    with pytest.raises(NotKept):
         async with store.transaction("one") as tx:
             await create_document(
-                tx, collection, NewDocument(id="y"), _content(b"1"), [b"2"], job_id="j"
+                tx, collection, NewDocument(id="y"), _content(), job_id="j", exists=nowhere
             )
+    assert await _stored(store) == (0, 0, 0, 0)
+    async with store.transaction("one") as tx:
+        assert await list_documents(tx, collection) == []
 
 
 async def test_documents_are_found_by_name_and_page(store: Store) -> None:

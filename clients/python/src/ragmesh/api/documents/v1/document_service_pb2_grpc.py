@@ -100,7 +100,8 @@ class DocumentServiceServicer(object):
     def UploadDocument(self, request_iterator, context):
         """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes, then the
         end. A stream that ends without its end is an upload that was cut, and leaves nothing.
-        No HTTP path: over REST, use CreateDocument.
+        No HTTP rule: over REST, POST the file to `/v1/{parent}/documents:upload`, as it is or in a
+        form.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

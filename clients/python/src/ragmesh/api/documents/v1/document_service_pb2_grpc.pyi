@@ -43,7 +43,8 @@ class DocumentServiceStub:
     UploadDocument: _grpc.StreamUnaryMultiCallable[_document_service_pb2.UploadDocumentRequest, _document_service_pb2.UploadDocumentResponse]
     """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes, then the
     end. A stream that ends without its end is an upload that was cut, and leaves nothing.
-    No HTTP path: over REST, use CreateDocument.
+    No HTTP rule: over REST, POST the file to `/v1/{parent}/documents:upload`, as it is or in a
+    form.
     """
     GetDocument: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.GetDocumentRequest, _document_service_pb2.GetDocumentResponse]
     """Returns one document, or fails with DOCUMENT_NOT_FOUND."""
@@ -77,7 +78,8 @@ class DocumentServiceAsyncStub(DocumentServiceStub):
     UploadDocument: _aio.StreamUnaryMultiCallable[_document_service_pb2.UploadDocumentRequest, _document_service_pb2.UploadDocumentResponse]  # type: ignore[assignment]
     """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes, then the
     end. A stream that ends without its end is an upload that was cut, and leaves nothing.
-    No HTTP path: over REST, use CreateDocument.
+    No HTTP rule: over REST, POST the file to `/v1/{parent}/documents:upload`, as it is or in a
+    form.
     """
     GetDocument: _aio.UnaryUnaryMultiCallable[_document_service_pb2.GetDocumentRequest, _document_service_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """Returns one document, or fails with DOCUMENT_NOT_FOUND."""
@@ -120,7 +122,8 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_document_service_pb2.UploadDocumentResponse, _abc.Awaitable[_document_service_pb2.UploadDocumentResponse]]:
         """The same for files of up to 256 MiB, sent in pieces: first the header, then the bytes, then the
         end. A stream that ends without its end is an upload that was cut, and leaves nothing.
-        No HTTP path: over REST, use CreateDocument.
+        No HTTP rule: over REST, POST the file to `/v1/{parent}/documents:upload`, as it is or in a
+        form.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,1 @@
+"""Where bytes too large for rows lie: segments of indexes, and files of documents."""
