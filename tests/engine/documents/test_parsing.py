@@ -135,11 +135,10 @@ def test_name_and_declared_type_choose_only_between_texts(
 @pytest.mark.parametrize(
     "data",
     [
-        b"PK\x03\x04" + bytes(200),
-        b"\x89PNG\r\n\x1a\n" + bytes(99),
+        b"\x7fELF" + bytes(200),
+        b"\x1f\x8b" + bytes(99),
+        b"\x00\x00\x00\x18ftypheic" + bytes(99),
         bytes(range(256)) * 8,
-        b"{\\rtf1 hello}",
-        b"<?xml version='1.0'?><svg>x</svg>",
     ],
 )
 def test_other_files_are_refused_with_what_is_supported_whatever_they_are_called(
@@ -169,8 +168,8 @@ def test_unreadable_files_say_the_true_reason(data: bytes, reason: str) -> None:
 
 
 def test_an_unknown_media_type_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedMediaType, match="image/png"):
-        parse(b"x", "image/png")
+    with pytest.raises(UnsupportedMediaType, match="audio/ogg"):
+        parse(b"x", "audio/ogg")
 
 
 @pytest.mark.parametrize(

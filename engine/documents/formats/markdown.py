@@ -9,9 +9,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from engine.documents.clean import clean
-from engine.documents.detect import MARKDOWN, decode
-from engine.documents.parse import text
-from engine.documents.parse.html import drafts_of
+from engine.documents.encoding import decode
+from engine.documents.formats import MARKDOWN, Hints, text
+from engine.documents.formats.html import drafts_of
 from engine.documents.parsed import BlockKind, Draft, Parsed, assemble
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -22,7 +22,7 @@ a file is read as plain text."""
 _TITLE = re.compile(r"^title:[ \t]*(.+)$", re.MULTILINE)
 
 
-def parse(data: bytes) -> Parsed:
+def parse(data: bytes, hints: Hints) -> Parsed:
     """Read `data` as Markdown; the title is the front matter's, or else the first heading."""
     source = decode(data).replace("\r\n", "\n").replace("\r", "\n")
     title = ""

@@ -18,7 +18,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium_c
 
 from engine.documents.clean import clean, is_list_line, join_lines
-from engine.documents.detect import PDF
+from engine.documents.formats import PDF, Hints
 from engine.documents.parsed import Draft, Parsed, assemble
 from engine.errors import DocumentUnreadable, ParserLimitExceeded
 
@@ -47,7 +47,7 @@ class _Line:
     height: float
 
 
-def parse(data: bytes) -> Parsed:
+def parse(data: bytes, hints: Hints) -> Parsed:
     """Read the text layer of a PDF; the title is the one in its metadata, or else a heading.
 
     Raises DocumentUnreadable for a file that is encrypted, broken, or without any text (scans),

@@ -10,7 +10,8 @@ from bs4.builder._lxml import LXMLTreeBuilder
 from bs4.element import CData, NavigableString, Tag
 
 from engine.documents.clean import clean
-from engine.documents.detect import HTML, decode
+from engine.documents.encoding import decode
+from engine.documents.formats import HTML, Hints
 from engine.documents.parsed import BlockKind, Draft, Parsed, assemble
 
 
@@ -31,7 +32,7 @@ _XML_DECLARATION = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 
 
-def parse(data: bytes) -> Parsed:
+def parse(data: bytes, hints: Hints) -> Parsed:
     """Read `data` as an HTML page; the title is the content of `<title>`."""
     soup = _soup(decode(data))
     title = soup.title.get_text() if soup.title else ""
