@@ -27,16 +27,23 @@ def language_of(parsed: Parsed) -> str:
     sample = " ".join(pieces)[:SAMPLE_CHARS]
     if sum(map(str.isalpha, sample)) < LETTERS_MIN:
         return ""
-    code, probability = _identifier().classify(sample)
+    identifier = _identifier()
+    if identifier is None:
+        return ""
+    code, probability = identifier.classify(sample)
     return primary_language(str(code)) if float(probability) >= PROBABILITY_MIN else ""
 
 
 @cache
 def _identifier() -> Any:
-    """Loaded once a process: 0.6 s and 120 MB at the most, 60 MB of which stay."""
+    """Loaded once a process: 0.6 s and 120 MB at the most, 60 MB of which stay. None where no
+    file may be written: then languages are those that files name."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    try:
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    except OSError:
+        return None
 
 
 def load() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.documents import detect
+from engine.documents import detect, formats
 from engine.documents.clean import clean, join_lines
 from engine.documents.parse import parse, parse_document
 from engine.documents.parsed import Parsed
@@ -146,7 +146,7 @@ def test_other_files_are_refused_with_what_is_supported_whatever_they_are_called
 ) -> None:
     with pytest.raises(UnsupportedMediaType) as caught:
         parse_document(data, "notes.md", "text/plain")
-    for supported in detect.SUPPORTED:
+    for supported in formats.SUPPORTED:
         assert supported in caught.value.message
 
 
