@@ -82,8 +82,15 @@ def page_lines(page: Any, textpage: Any) -> PageLines:
         at += len(text.encode("utf-16-le")) // 2 + 2
     turns = _turns([boxes for text, boxes in measured if len(text.strip()) >= 4])
     lines = tuple(_line(text, boxes, turns, bounds, rotation) for text, boxes in measured)
+    shown = tuple(line for line in lines if _is_shown(line.box, seen(bounds, bounds, rotation)))
     _, bottom, _, top = turned(bounds, turns)
-    return PageLines(lines, turns, bottom, top)
+    return PageLines(shown or lines, turns, bottom, top)
+
+
+def _is_shown(box: Box, page: Box) -> bool:
+    """Whether any of it lies on the page: programs that cut a spread in two leave the other half
+    in the file."""
+    return box[2] > page[0] and box[0] < page[2] and box[3] > page[1] and box[1] < page[3]
 
 
 def _letter_boxes(textpage: Any, text: str, text_index: int) -> list[Box]:
