@@ -33,6 +33,8 @@ def parse(data: bytes, hints: Hints) -> Parsed:
             "the program that made it",
             metadata={"size_bytes": len(data), "reason": "broken"},
         ) from error
+    # Characters beyond the 16-bit plane are two commands, so two surrogates.
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     said = {name.decode(): value.decode("cp1252", "replace") for name, value in _INFO.findall(data)}
     times = {name.decode(): _iso(rest) for name, *rest in _TIME.findall(data)}
     return assemble(
