@@ -2,13 +2,15 @@
 
 The order of the file is the order of reading in most files, columns included, because programs
 write a column after the other. It is given up only where it goes back up the page more often than
-the order of the places does: then white space cuts the page into columns and bands.
+the order of the places does, or jumps the gutter between columns of prose line by line: then
+white space cuts the page into columns and bands.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 
@@ -22,7 +24,11 @@ _GUTTER_HEIGHTS = 0.8
 _BETTER_BY = 2
 """How many fewer ways back up make the order of places the better one."""
 
-_EDGE_LINES = 3
+_ACROSS_MIN = 4
+_PROSE_CHARS_MIN = 20
+_PROSE_FILL_MIN = 0.7
+
+_EDGE_LINES = 4
 _EDGE_SHARE = 0.14
 """Headers and footers are among so many lines of an edge, within this share of the page."""
 
@@ -38,9 +44,29 @@ def in_reading_order(lines: Sequence[Line]) -> list[Line]:
     if len(lines) < 2 * _COLUMN_LINES_MIN:
         return list(lines)
     placed = _by_place(list(lines), _CUTS_MAX)
-    if ways_back(lines) > ways_back(placed) + _BETTER_BY:
+    if ways_back(lines) > ways_back(placed) + _BETTER_BY or _jumps_columns(lines):
         return placed
     return list(lines)
+
+
+def _jumps_columns(lines: Sequence[Line]) -> bool:
+    """Whether the lines go across columns of prose: their pieces are long on both sides, and
+    about as wide as each other. Cells of a table are neither."""
+    across = [
+        (before, after)
+        for before, after in itertools.pairwise(lines)
+        if after.left > before.right
+        and min(before.top, after.top) > max(before.bottom, after.bottom)
+    ]
+    if len(across) < _ACROSS_MIN:
+        return False
+    sides = ([before for before, _ in across], [after for _, after in across])
+    return all(
+        statistics.median(len(line.text) for line in side) >= _PROSE_CHARS_MIN
+        and statistics.median(line.right - line.left for line in side)
+        >= _PROSE_FILL_MIN * max(line.right - line.left for line in side)
+        for side in sides
+    )
 
 
 def ways_back(lines: Sequence[Line]) -> int:

@@ -8,6 +8,7 @@ the page as it is seen, because that is what a citation shows.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,15 @@ import pypdfium2.raw as pdfium_c
 from engine.documents.parsed import Box
 
 CHARS_PER_PAGE_MAX = 200_000
+
+_GAP_HEIGHTS = 1.2
+"""Words of justified lines stand up to one line height apart; gutters are wider."""
+
+_MARK_CHARS_MAX = 4
+"""Of a bullet or a number, which belongs to the text after it, however far."""
+
+_RECTS_MAX = 200
+_SAME_PLACE = 1.0
 _NOWHERE: Box = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -67,18 +77,18 @@ def seen(box: Box, page: Box, rotation: int) -> Box:
     return left - edge[0], bottom - edge[1], right - edge[0], top - edge[1]
 
 
-def page_lines(page: Any, textpage: Any) -> PageLines:
-    """The lines of a page in the order of the file."""
+def page_lines(page: Any, textpage: Any, rotation: int) -> PageLines:
+    """The lines of a page, which is shown after `rotation` degrees, in the order of the file."""
     bounds: Box = tuple(map(float, page.get_cropbox()))  # type: ignore[assignment]
-    rotation = int(page.get_rotation())
     count = min(textpage.count_chars(), CHARS_PER_PAGE_MAX)
     raw = textpage.get_text_range(0, count) if count else ""
     measured: list[tuple[str, list[Box]]] = []
     at = 0
     for text in raw.split("\r\n"):
-        indent = len(text) - len(text.lstrip())
-        if text.strip():
-            measured.append((text, _letter_boxes(textpage, text, at + indent)))
+        for piece, start in _pieces(textpage, text, at):
+            indent = len(piece) - len(piece.lstrip())
+            if piece.strip():
+                measured.append((piece, _letter_boxes(textpage, piece, start + indent)))
         at += len(text.encode("utf-16-le")) // 2 + 2
     turns = _turns([boxes for text, boxes in measured if len(text.strip()) >= 4])
     lines = tuple(_line(text, boxes, turns, bounds, rotation) for text, boxes in measured)
@@ -91,6 +101,39 @@ def _is_shown(box: Box, page: Box) -> bool:
     """Whether any of it lies on the page: programs that cut a spread in two leave the other half
     in the file."""
     return box[2] > page[0] and box[0] < page[2] and box[3] > page[1] and box[1] < page[3]
+
+
+def _pieces(textpage: Any, text: str, text_index: int) -> list[tuple[str, int]]:
+    """A line of PDFium with where it starts, in two or more where it jumps a wide gap: across a
+    gutter to the next column, or over an empty cell."""
+    if len(text) < 3 or " " not in text.strip():
+        return [(text, text_index)]
+    first = pdfium_c.FPDFText_GetCharIndexFromTextIndex(textpage, text_index)
+    count = textpage.count_rects(max(first, 0), len(text))
+    if not 2 <= count <= _RECTS_MAX:
+        return [(text, text_index)]
+    rects = [textpage.get_rect(number) for number in range(count)]
+    starts = [after[0] for before, after in itertools.pairwise(rects) if _is_gap(before, after)]
+    pieces = []
+    begin = 0
+    for offset in (at + 1 for at, char in enumerate(text) if char == " ") if starts else ():
+        index = pdfium_c.FPDFText_GetCharIndexFromTextIndex(textpage, text_index + offset)
+        if not starts or index < 0 or offset >= len(text):
+            break
+        if abs(textpage.get_charbox(index)[0] - starts[0]) >= _SAME_PLACE:
+            continue
+        if len(text[begin:offset].strip()) > _MARK_CHARS_MAX:
+            pieces.append((text[begin:offset], text_index + begin))
+            begin = offset
+        starts.pop(0)
+    return [*pieces, (text[begin:], text_index + begin)]
+
+
+def _is_gap(before: Box, after: Box) -> bool:
+    """Whether two parts of a printed line stand far apart."""
+    height = max(before[3] - before[1], after[3] - after[1])
+    level = min(before[3], after[3]) - max(before[1], after[1])
+    return level > 0 and after[0] - before[2] > _GAP_HEIGHTS * height
 
 
 def _letter_boxes(textpage: Any, text: str, text_index: int) -> list[Box]:
