@@ -13,6 +13,7 @@ from engine.documents.parsed import Draft, Parsed, assemble
 
 _DELIMITERS = ",;\t|"
 _SAMPLE_LINES = 50
+_SAMPLE_CHARS = 100_000
 _BLOCK_ROWS = 500
 _CELL_CHARS_MAX = 1_000_000
 
@@ -29,6 +30,7 @@ def delimiter_of(source: str) -> str:
     """What parts the cells: the sign that gives most lines of the beginning the same number of
     cells, more than one. Pure."""
     best, found = 0.0, ","
+    source = source[:_SAMPLE_CHARS]
     for delimiter in _DELIMITERS:
         widths = []
         for row in _rows(source, delimiter):

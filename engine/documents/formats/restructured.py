@@ -32,18 +32,42 @@ _SKIPPED = frozenset(
 )
 
 
+_SOURCE_CHARS_MAX = 2_000_000
+_PARAGRAPH_CHARS_MAX = 20_000
+_INDENT_MAX = 120
+"""Beyond these docutils takes time with the square of the length, and no one wrote it by hand:
+such a file is read as plain text."""
+
+
 def parse(data: bytes, hints: Hints) -> Parsed:
     """Read an .rst file. What directives of a program are not known is left out."""
     from docutils.core import publish_doctree
     from docutils.utils import SystemMessage
 
     source = decode(data).replace("\x00", "")
+    if not _is_by_hand(source):
+        return assemble("", RST, plain.drafts_of(source))
     try:
         tree = publish_doctree(source, settings_overrides=_SETTINGS)
     except (SystemMessage, RecursionError, ValueError):
         return assemble("", RST, plain.drafts_of(source))
     drafts = list(_blocks(tree, 0, listed=False))
     return assemble("", RST, drafts)
+
+
+def _is_by_hand(source: str) -> bool:
+    if len(source) > _SOURCE_CHARS_MAX:
+        return False
+    length = 0
+    for line in source.expandtabs(8).split("\n"):
+        bare = line.strip()
+        if not bare:
+            length = 0
+            continue
+        length += len(line)
+        if length > _PARAGRAPH_CHARS_MAX or line[:_INDENT_MAX].isspace():
+            return False
+    return True
 
 
 def _blocks(parent: Any, level: int, *, listed: bool) -> Iterator[Draft]:
