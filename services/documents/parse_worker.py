@@ -1,10 +1,10 @@
 """The process that reads foreign files: `python -m services.documents.parse_worker`.
 
 It has no secrets in its environment, no network where the system lets it give that up, limits on
-memory, CPU time, open files and file sizes, and dies with its parent. Frames on standard input and output are a 4-byte little-endian length and
-that many bytes. An empty frame says that it takes files. A job is a frame of JSON {"name",
-"media_type", "cpu_s"} and a frame with the file; the answer is one frame of JSON: {"parsed": …} or
-{"error", "message", "field", "metadata"}.
+memory, CPU time, open files and file sizes, and dies with its parent. Frames on standard input and
+output are a 4-byte little-endian length and that many bytes. An empty frame says that it takes
+files. A job is a frame of JSON {"name", "media_type", "cpu_s"} and a frame with the file; the
+answer is one frame of JSON: {"parsed": …} or {"error", "message", "field", "metadata"}.
 """
 
 from __future__ import annotations
