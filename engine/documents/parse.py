@@ -12,7 +12,12 @@ from engine.documents import detect
 from engine.documents.formats import SUPPORTED, Hints, format_of
 from engine.documents.language import language_of
 from engine.documents.parsed import Parsed
-from engine.errors import DocumentUnreadable, ParserLimitExceeded, UnsupportedMediaType
+from engine.errors import (
+    DocumentUnreadable,
+    ParserLimitExceeded,
+    RagmeshError,
+    UnsupportedMediaType,
+)
 
 NESTING_MAX = 4
 """Files in files: a mail in a mail with a document is 2."""
@@ -43,6 +48,15 @@ def parse(data: bytes, media_type: str, hints: Hints | None = None) -> Parsed:
     except RecursionError as error:
         raise ParserLimitExceeded(
             "the file nests deeper than a parser may follow; simplify it, or send its text"
+        ) from error
+    except (RagmeshError, MemoryError):
+        raise
+    except Exception as error:
+        # Libraries meet damage in places where nobody thought of it: the file's fault.
+        raise DocumentUnreadable(
+            f"the file ({media_type}) is broken: its parser met what cannot be "
+            f"({type(error).__name__}); save it again in the program that made it",
+            metadata={"media_type": media_type, "error": type(error).__name__},
         ) from error
     if not parsed.blocks:
         raise DocumentUnreadable(

@@ -80,6 +80,31 @@ def _sheet_at_the_far_corner() -> bytes:
     )
 
 
+def _repeated_cells() -> bytes:
+    names = " ".join(
+        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for name in ("office", "text", "table")
+    )
+    cell = (
+        '<table:table-row table:number-rows-repeated="1000000"><table:table-cell '
+        'table:number-columns-repeated="16000" office:value-type="string">'
+        "<text:p>x</text:p></table:table-cell></table:table-row>"
+    )
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    manifest = "urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"
+    return zipped(
+        {
+            "mimetype": kind,
+            "META-INF/manifest.xml": f'<m:manifest xmlns:m="{manifest}"><m:file-entry '
+            f'm:full-path="/" m:media-type="{kind}"/></m:manifest>',
+            "content.xml": f"<office:document-content {names}><office:body><office:spreadsheet>"
+            f'<table:table table:name="s">{cell}</table:table></office:spreadsheet>'
+            "</office:body></office:document-content>",
+        },
+        stored=["mimetype"],
+    )
+
+
 def _picture(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = zlib.crc32(kind + data)
@@ -141,6 +166,7 @@ HOSTILE: Mapping[str, Callable[[], bytes]] = {
     "entries.zip": lambda: zipped({f"f{n}": b"" for n in range(30_000)}),
     "slip.zip": lambda: zipped({"../../tmp/slipped": b"x", "/tmp/slipped": b"x"}),
     "far.xlsx": _sheet_at_the_far_corner,
+    "repeated.ods": _repeated_cells,
     "laughs.xml": lambda: b"<?xml version='1.0'?>" + _LAUGHS.encode(),
     "xxe.svg": lambda: b"<?xml version='1.0'?>" + f"{_ENTITY}<svg><text>&x;</text></svg>".encode(),
     "xxe-16.xml": lambda: f"<?xml version='1.0' encoding='utf-16'?>{_ENTITY}<a>&x;</a>".encode(

@@ -26,7 +26,7 @@ ATTACHMENTS_MAX = 100
 _PARTS_MAX = 1_000
 _FIELDS = ("From", "To", "Cc", "Date", "Subject")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]{1,60}\?[bBqQ]\?[^?]{0,4000}\?=")
-_ENCRYPTED = frozenset(("multipart/encrypted",))
+_ENVELOPES = frozenset(("application/pkcs7-mime", "application/x-pkcs7-mime"))
 _QUOTE = re.compile(r"(?m)^[ \t]*(?:>[ \t]?)+")
 
 
@@ -35,7 +35,7 @@ def parse(data: bytes, hints: Hints) -> Parsed:
     text, each under a heading with its name."""
     message = _message(data)
     subject = field(message, "Subject")
-    if message.get_content_type() in _ENCRYPTED:
+    if _is_encrypted(message):
         raise encrypted()
     sender = field(message, "From")
     drafts = [
@@ -49,6 +49,14 @@ def parse(data: bytes, hints: Hints) -> Parsed:
         author=sender,
         created=mail_date(field(message, "Date")),
     )
+
+
+def _is_encrypted(message: Message) -> bool:
+    """By PGP or S/MIME; what S/MIME only signs is in another kind of envelope."""
+    if message.get_content_type() == "multipart/encrypted":
+        return True
+    kind = str(message.get_param("smime-type") or "enveloped-data")
+    return message.get_content_type() in _ENVELOPES and kind == "enveloped-data"
 
 
 def encrypted() -> DocumentUnreadable:

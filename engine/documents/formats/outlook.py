@@ -20,6 +20,9 @@ from engine.documents.formats.text import drafts_of as text_drafts
 from engine.documents.parsed import Draft, Parsed, assemble
 
 _WHAT = "Outlook message"
+_STREAM = 2
+"""The type of an entry that holds bytes ([MS-CFB] 2.6.1); others hold entries."""
+
 _STREAM_BYTES_MAX = 64 << 20
 _SUBJECT, _BODY, _HTML, _HEADERS = "0037", "1000", "1013", "007D"
 _CLASS, _SENDER_NAME, _SENDER, _TO, _CC = "001A", "0C1A", "0C1F", "0E04", "0E03"
@@ -86,7 +89,7 @@ class _Store:
         self._ole = ole
 
     def _read(self, *path: str) -> bytes:
-        if not self._ole.exists(list(path)):
+        if self._ole.get_type(list(path)) != _STREAM:
             return b""
         if self._ole.get_size(list(path)) > _STREAM_BYTES_MAX:
             raise ValueError("a stream larger than any that is read")

@@ -44,8 +44,11 @@ def parse(data: bytes, hints: Hints) -> Parsed:
             "the spreadsheet is encrypted and opens only with a password; send it decrypted",
             metadata={"reason": "encrypted"},
         ) from error
-    except Exception as error:
-        raise broken(_WHAT, len(data)) from error
+    except BaseException as error:
+        # A panic of its Rust is no Exception, so that nobody who cannot know it goes on.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise broken(_WHAT, len(data)) from error
+        raise
     if all(draft.kind == "heading" for draft in drafts):
         drafts = []  # names of sheets that hold nothing
     media_type = XLS if kind == OLE else _zip_type(kind)

@@ -271,6 +271,74 @@ def test_a_picture_is_read_or_its_reason_names_what_to_install() -> None:
         parse_document(out.getvalue()[:60], "cut.png")
 
 
+_LETTERS = {
+    "cp1251": "Маяк стоит на дамбе, и его свет виден далеко в море. Овцы пасутся вокруг него.",  # noqa: RUF001
+    "shift_jis": "灯台は堤防の上に立っていて、その光は海の遠くからでも見ることができます。",
+    "gb18030": "灯塔矗立在堤坝上，从远处的海上就能看到它的光芒。绵羊在它周围吃草。",  # noqa: RUF001
+    "euc_kr": "등대는 제방 위에 서 있고, 그 빛은 먼 바다에서도 볼 수 있습니다.",
+    "iso-8859-7": "Ο φάρος στέκεται στο ανάχωμα και το φως του φαίνεται από μακριά.",  # noqa: RUF001
+    "cp1252": "Der Leuchtturm – überall grüßen Schafe, „süß“ heißt es: Größe, Maß, Füße, Höhe.",  # noqa: RUF001
+}
+
+
+@pytest.mark.parametrize("encoding", sorted(_LETTERS))
+def test_text_without_a_mark_is_read_in_the_encoding_its_letters_say(encoding: str) -> None:
+    text = " ".join([_LETTERS[encoding]] * 4)
+    assert parse_document(text.encode(encoding), "a.txt").text == text
+
+
+def test_utf8_with_a_damaged_byte_stays_utf8() -> None:
+    data = ("Größe " * 40).encode() + b"\xff" + ("Füße " * 40).encode()
+    assert parse_document(data, "a.txt").text.count("Größe") == 40
+
+
+_ENCRYPTED = {
+    "a.xlsx": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+    + bytes(500)
+    + "EncryptedPackage\0".encode("utf-16-le"),
+    "a.eml": b"From: a@b.c\nDate: x\nMIME-Version: 1.0\n"
+    b'Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name="smime.p7m"\n'
+    b"Content-Transfer-Encoding: base64\n\nMIIB\n",
+    "a.odt": zipped(
+        {
+            "mimetype": formats.ODT,
+            "META-INF/manifest.xml": "<m><encryption-data/></m>",
+            "content.xml": b"\x12\x34",
+        },
+        stored=["mimetype"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(_ENCRYPTED))
+def test_an_encrypted_file_is_refused_as_that(name: str) -> None:
+    with pytest.raises(DocumentUnreadable, match="encrypted") as caught:
+        parse_document(_ENCRYPTED[name], name)
+    assert caught.value.metadata["reason"] == "encrypted"
+
+
+_WHOLE = {name: write(ONE) for name, write in WRITERS.items()}
+
+
+@settings(max_examples=150)
+@given(
+    st.sampled_from(sorted(_WHOLE)),
+    st.floats(0, 1),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=20),
+)
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(
+    name: str, kept: float, damage: list[tuple[float, int]]
+) -> None:
+    data = bytearray(_WHOLE[name])
+    for place, byte in damage:
+        data[int(place * len(data))] = byte
+    try:
+        parsed = parse_document(bytes(data[: int(kept * len(data))]), f"file.{name}")
+    except (DocumentUnreadable, UnsupportedMediaType):
+        return
+    assert Parsed.from_json(parsed.to_json()) == parsed
+
+
 def test_every_row_of_the_table_has_its_module() -> None:
     there = {path.stem for path in Path(formats.__file__).parent.glob("*.py")}
     for media_type, row in formats.FORMATS.items():
