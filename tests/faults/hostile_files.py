@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 
 import docx
+import xlsxwriter
 
 from tests.engine.documents.pdf_bytes import pdf
-from tests.engine.documents.writers import zipped
+from tests.engine.documents.writers import sheet_as_ods, zipped
 
 _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 _TYPES = (
@@ -56,53 +57,17 @@ def _nested_archives() -> bytes:
 
 
 def _sheet_at_the_far_corner() -> bytes:
-    sheet = (
-        '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
-        '<dimension ref="A1:XFD1048576"/><sheetData><row r="1"><c r="A1"><v>1</v></c></row>'
-        '<row r="1048576"><c r="XFD1048576"><v>2</v></c></row></sheetData></worksheet>'
-    )
-    main = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    book = (
-        '<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" '
-        f'xmlns:r="{main}"><sheets><sheet name="s" sheetId="1" r:id="r"/></sheets></workbook>'
-    )
-    package = "http://schemas.openxmlformats.org/package/2006"
-    return zipped(
-        {
-            "[Content_Types].xml": f'<Types xmlns="{package}/content-types"/>',
-            "_rels/.rels": f'<Relationships xmlns="{package}/relationships"/>',
-            "xl/workbook.xml": book,
-            "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
-            f'<Relationship Id="r" Type="{main}/worksheet" Target="worksheets/s.xml"/>'
-            "</Relationships>",
-            "xl/worksheets/s.xml": sheet,
-        }
-    )
+    out = io.BytesIO()
+    book = xlsxwriter.Workbook(out, {"in_memory": True})
+    sheet = book.add_worksheet("s")
+    sheet.write(0, 0, 1)
+    sheet.write(1_048_575, 16_383, 2)
+    book.close()
+    return out.getvalue()
 
 
 def _repeated_cells() -> bytes:
-    names = " ".join(
-        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
-        for name in ("office", "text", "table")
-    )
-    cell = (
-        '<table:table-row table:number-rows-repeated="1000000"><table:table-cell '
-        'table:number-columns-repeated="16000" office:value-type="string">'
-        "<text:p>x</text:p></table:table-cell></table:table-row>"
-    )
-    kind = "application/vnd.oasis.opendocument.spreadsheet"
-    manifest = "urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"
-    return zipped(
-        {
-            "mimetype": kind,
-            "META-INF/manifest.xml": f'<m:manifest xmlns:m="{manifest}"><m:file-entry '
-            f'm:full-path="/" m:media-type="{kind}"/></m:manifest>',
-            "content.xml": f"<office:document-content {names}><office:body><office:spreadsheet>"
-            f'<table:table table:name="s">{cell}</table:table></office:spreadsheet>'
-            "</office:body></office:document-content>",
-        },
-        stored=["mimetype"],
-    )
+    return sheet_as_ods("x", times=1_000_000)
 
 
 def _picture(width: int, height: int) -> bytes:

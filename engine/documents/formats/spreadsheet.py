@@ -16,6 +16,7 @@ from engine.documents.formats.container import (
     read_xml,
 )
 from engine.documents.formats.dates import iso
+from engine.documents.formats.sheet_bounds import check_cells
 from engine.documents.formats.tables import table_text
 from engine.documents.parsed import Draft, Parsed, assemble
 from engine.errors import DocumentUnreadable
@@ -32,6 +33,7 @@ def parse(data: bytes, hints: Hints) -> Parsed:
     if data.startswith(b"PK"):
         with open_zip(data, _WHAT) as archive:
             core = read_xml(archive, "docProps/core.xml", _WHAT)
+            check_cells(archive)
             kind = XLSX if "xl/workbook.xml" in archive.namelist() else "ods"
         about = {} if core is None else _core_properties(core)
     from python_calamine import CalamineWorkbook, PasswordError

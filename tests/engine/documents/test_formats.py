@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from engine.documents import formats
 from engine.documents.detect import detect
+from engine.documents.formats.sheet_bounds import spanned_by_references
 from engine.documents.parse import NESTING_MAX, parse_document
 from engine.documents.parsed import Block, Parsed
 from engine.errors import DocumentUnreadable, ParserLimitExceeded, UnsupportedMediaType
-from tests.engine.documents.writers import WRITERS, Content, as_docx, as_html, zipped
+from tests.engine.documents.writers import WRITERS, Content, as_docx, as_html, sheet_as_ods, zipped
 
 _WORDS = st.lists(
     st.sampled_from(
@@ -130,6 +131,22 @@ def test_a_sheet_is_a_heading_and_numbers_are_as_they_are_shown() -> None:
         ("table", "| Team | Wins |\n| Leafs | 13 |\n| Wings | 1.5 |"),
         ("heading", "Empty"),
     ]
+
+
+def test_an_opendocument_sheet_is_read_as_far_as_it_is_filled() -> None:
+    parsed = parse_document(sheet_as_ods("a cell", times=2), "a.ods")
+    assert parsed.media_type == formats.ODS
+    assert parsed.text == "s\n\n| a cell | a cell |\n| a cell | a cell |"
+
+
+@given(st.integers(1, 1_048_576), st.integers(1, 16_384))
+def test_the_span_of_a_sheet_is_known_before_it_is_read(row: int, column: int) -> None:
+    letters, number = "", column
+    while number:
+        number, digit = divmod(number - 1, 26)
+        letters = chr(65 + digit) + letters
+    sheet = f'<c r="A1"><v>1</v></c><c r="{letters}{row}" t="n"><v>1</v></c><c r="ZZ9" s="1"/>'
+    assert spanned_by_references(sheet.encode()) == row * column
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

@@ -159,6 +159,35 @@ def as_odt(content: Content) -> bytes:
     )
 
 
+def sheet_as_ods(text: str, *, times: int = 1) -> bytes:
+    """A sheet of one text, repeated so many times down and across."""
+    names = " ".join(
+        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for name in ("office", "text", "table")
+    )
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    manifest = "urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"
+    row = (
+        f'<table:table-row table:number-rows-repeated="{times}"><table:table-cell '
+        f'table:number-columns-repeated="{times}" office:value-type="string">'
+        f"<text:p>{xml_escape(text)}</text:p></table:table-cell></table:table-row>"
+        '<table:table-row table:number-rows-repeated="1048575"><table:table-cell '
+        'table:number-columns-repeated="16384"/></table:table-row>'
+    )
+    return zipped(
+        {
+            "mimetype": kind,
+            "META-INF/manifest.xml": f'<?xml version="1.0"?><manifest:manifest '
+            f'xmlns:manifest="{manifest}"><manifest:file-entry manifest:full-path="/" '
+            f'manifest:media-type="{kind}"/></manifest:manifest>',
+            "content.xml": f'<?xml version="1.0"?><office:document-content {names}><office:body>'
+            f'<office:spreadsheet><table:table table:name="s">{row}</table:table>'
+            "</office:spreadsheet></office:body></office:document-content>",
+        },
+        stored=["mimetype"],
+    )
+
+
 def as_markdown(content: Content) -> bytes:
     """Words only: no content may hold marks of Markdown."""
     head, *rest = content.rows
