@@ -145,16 +145,15 @@ def _read(page: Any) -> _Page:
     rotation = int(page.get_rotation())
     with contextlib.closing(page.get_textpage()) as textpage:
         lines = page_lines(page, textpage, rotation)
-    upright = bool(rotation and lines.lines and not lines.turns)
-    if upright:
-        # The text runs along the page as it was before it was turned: PDFium sorts it as shown.
-        page.set_rotation(0)
+        if not rotation or not lines.lines or lines.turns:
+            # Of turned text the rules would have to be turned too; it is rare, and keeps its lines.
+            tables = page_tables(page, textpage) if lines.lines and not lines.turns else []
+            return _Page(lines, tuple(tables), (), frame, rotation)
+    # The text runs along the page as it was before it was turned: PDFium sorts it as shown.
+    page.set_rotation(0)
     with contextlib.closing(page.get_textpage()) as textpage:
-        if upright:
-            lines = page_lines(page, textpage, rotation)
-        # Of turned text the rules would have to be turned too; it is rare, and keeps its lines.
-        tables = page_tables(page, textpage) if lines.lines and not lines.turns else []
-    return _Page(lines, tuple(tables), (), frame, rotation)
+        lines = page_lines(page, textpage, rotation)
+        return _Page(lines, tuple(page_tables(page, textpage)), (), frame, rotation)
 
 
 def _recognized(page: Any, number: int) -> list[Draft]:

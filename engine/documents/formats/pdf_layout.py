@@ -43,10 +43,11 @@ def in_reading_order(lines: Sequence[Line]) -> list[Line]:
     """The lines as a reader takes them."""
     if len(lines) < 2 * _COLUMN_LINES_MIN:
         return list(lines)
+    back, jumps = ways_back(lines), _jumps_columns(lines)
+    if back <= _BETTER_BY and not jumps:
+        return list(lines)
     placed = _by_place(list(lines), _CUTS_MAX)
-    if ways_back(lines) > ways_back(placed) + _BETTER_BY or _jumps_columns(lines):
-        return placed
-    return list(lines)
+    return placed if jumps or back > ways_back(placed) + _BETTER_BY else list(lines)
 
 
 def _jumps_columns(lines: Sequence[Line]) -> bool:
