@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from engine.documents.clean import clean
+from engine.documents.clean import clean, is_list_line
 from engine.documents.formats import DOCX, Hints
 from engine.documents.formats.container import broken, children, local_name, open_zip
 from engine.documents.formats.dates import iso
 from engine.documents.formats.tables import table_text
-from engine.documents.parsed import Draft, Parsed, assemble
+from engine.documents.parsed import Draft, Parsed, Role, assemble
 
 _WHAT = "Word document"
 _HEADING = re.compile(r"(?:heading|überschrift|titre|título|titolo)\s*([1-9])", re.IGNORECASE)
@@ -98,7 +98,7 @@ def _paragraph(node: Any, headings: dict[str, int], depth: int) -> Iterator[Draf
     level = headings.get(style_id, 0)
     if cleaned and level:
         yield Draft("heading", cleaned.replace("\n", " "), level=level)
-    elif cleaned and (numbered is not None or "list" in style_id.lower()):
+    elif cleaned and (numbered is not None or "list" in style_id.lower() or is_list_line(cleaned)):
         yield Draft("list_item", cleaned)
     elif cleaned:
         yield Draft("paragraph", cleaned)
@@ -185,7 +185,9 @@ def _margins(document: Any) -> Iterator[Draft]:
             for draft in _blocks(part, {}, 0):
                 if draft.text not in seen:
                     seen.add(draft.text)
-                    yield Draft("paragraph", draft.text, role="body" if notes else "boilerplate")
+                    kind = "table" if draft.kind == "table" else "paragraph"
+                    role: Role = "body" if notes else "boilerplate"
+                    yield Draft(kind, draft.text, role=role)  # type: ignore[arg-type]
 
 
 def _root_of(part: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from engine.documents.clean import clean
+from engine.documents.clean import clean, is_list_line
 from engine.documents.formats import ODP, ODT, Hints
 from engine.documents.formats.container import (
     attribute,
@@ -80,8 +80,9 @@ class _Walk:
                 text = clean(_inline(node)).replace("\n", " ")
                 yield Draft("heading", text, level=min(max(number, 1), 6), page=self.page)
             elif name == "p":
-                kind = "list_item" if listed else "paragraph"
-                yield Draft(kind, clean(_inline(node)), page=self.page)  # type: ignore[arg-type]
+                text = clean(_inline(node))
+                kind = "list_item" if listed or is_list_line(text) else "paragraph"
+                yield Draft(kind, text, page=self.page)  # type: ignore[arg-type]
                 for frame in _frames(node):
                     yield from self.blocks(frame, depth + 1, listed=listed)
             elif name == "table":

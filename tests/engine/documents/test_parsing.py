@@ -208,11 +208,26 @@ def test_a_parsed_document_survives_the_way_between_processes(parsed: Parsed) ->
         '"blocks":[["paragraph",0,9,0,0]]}',
         '{"title":"","media_type":"","page_count":0,"text":"a","paths":[[]],'
         '"blocks":[["nonsense",0,1,0,0]]}',
+        '{"title":"","media_type":"","page_count":0,"text":"a","paths":[[]],'
+        '"blocks":[["paragraph",0,1,0,0,"unheard",null]]}',
+        '{"title":"","media_type":"","page_count":0,"text":"a","paths":[[]],'
+        '"blocks":[["paragraph",0,1,0,0,"body",[9,0,1,1]]]}',
+        '{"title":"","media_type":"","page_count":0,"text":"a","paths":[[]],"author":3,'
+        '"blocks":[["paragraph",0,1,0,0]]}',
     ],
 )
 def test_nonsense_from_the_other_process_is_not_believed(line: str) -> None:
     with pytest.raises(DocumentUnreadable):
         Parsed.from_json(line)
+
+
+def test_a_text_that_was_stored_before_blocks_had_places_is_still_read() -> None:
+    line = (
+        '{"title":"","media_type":"text/plain","page_count":0,"text":"a","paths":[[]],'
+        '"blocks":[["paragraph",0,1,0,0]]}'
+    )
+    (block,) = Parsed.from_json(line).blocks
+    assert (block.role, block.box) == ("body", None)
 
 
 @settings(max_examples=300, deadline=None)
