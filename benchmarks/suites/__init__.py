@@ -9,6 +9,7 @@ from benchmarks.report import SuiteReport
 from benchmarks.suites.ask import ask
 from benchmarks.suites.embed import embed
 from benchmarks.suites.filter import filter
+from benchmarks.suites.ingest import ingest
 from benchmarks.suites.quality import quality
 from benchmarks.suites.ray import ray
 from benchmarks.suites.rerank import rerank
@@ -28,6 +29,7 @@ SUITES: Mapping[str, Suite] = {
     "quality": quality,
     "rerank": rerank,
     "embed": embed,
+    "ingest": ingest,
     "ray": ray,
     "up": up,
     "demo": demo,

@@ -1,10 +1,10 @@
 """The process that reads foreign files: `python -m services.documents.parse_worker`.
 
-It has no secrets in its environment, limits on memory, CPU time, open files and file sizes, and
-dies with its parent. Frames on standard input and output are a 4-byte little-endian length and
-that many bytes. An empty frame says that it takes files. A job is a frame of JSON {"name",
-"media_type", "cpu_s"} and a frame with the file; the answer is one frame of JSON: {"parsed": …} or
-{"error", "message", "field", "metadata"}.
+It has no secrets in its environment, no network where the system lets it give that up, limits on
+memory, CPU time, open files and file sizes, and dies with its parent. Frames on standard input and
+output are a 4-byte little-endian length and that many bytes. An empty frame says that it takes
+files. A job is a frame of JSON {"name", "media_type", "cpu_s"} and a frame with the file; the
+answer is one frame of JSON: {"parsed": …} or {"error", "message", "field", "metadata"}.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 from typing import BinaryIO
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 
 
 def read_frame(source: BinaryIO) -> bytes | None:
@@ -36,6 +37,18 @@ def write_frame(target: BinaryIO, data: bytes) -> None:
     target.write(struct.pack("<I", len(data)))
     target.write(data)
     target.flush()
+
+
+def leave_network() -> bool:
+    """Moves into a network of its own, which has no way out. False where the system does not
+    allow it, as in most containers: there the container's own rules are what there is.
+
+    For root a network is enough; others may make one only as the root of a user namespace. Call
+    it before there are threads, and before the parent's death is asked for: the change of
+    credentials would forget it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    return any(libc.unshare(flags) == 0 for flags in (CLONE_NEWNET, CLONE_NEWUSER | CLONE_NEWNET))
 
 
 def confine(memory_bytes: int, parent: int) -> None:
@@ -100,6 +113,11 @@ def _failure(error: Exception) -> bytes:
 
 def main() -> None:
     """Runs until standard input ends. Arguments: memory in bytes, the parent's process id."""
+    leave_network()
+    # The model of languages unpacks into a file, and after this the process writes none.
+    from engine.documents import language
+
+    language.load()
     confine(int(sys.argv[1]), int(sys.argv[2]))
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # What a parser library prints must not end up among the frames.

@@ -113,8 +113,7 @@ class Parser:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 limit=1 << 20,
-                # Nothing of ours: the environment holds URLs with passwords.
-                env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"},
+                env=_environment(),
             )
             await _ready(self._process)
         return self._process
@@ -125,6 +124,15 @@ class Parser:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours: the environment holds URLs with passwords. One thread is what a parser
+    may use, and where character recognition finds its data is said by a variable."""
+    given = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}
+    given |= {"OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}
+    place = os.environ.get("TESSDATA_PREFIX")
+    return {**given, "TESSDATA_PREFIX": place} if place else given
 
 
 async def _ready(process: asyncio.subprocess.Process) -> None:

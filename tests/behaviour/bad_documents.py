@@ -15,7 +15,7 @@ from tests.behaviour.bad_requests import Bad, Table, World, identified, named, p
 from tests.behaviour.given import upload_pieces
 
 ABSENT = "collections/absent"
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
+PROGRAM = b"\x7fELF" + bytes(range(256)) * 4
 
 
 def _wrong_documents() -> Iterator[tuple[str, document_pb2.Document]]:
@@ -43,7 +43,7 @@ def _create(world: World) -> Iterator[Bad]:
     yield Bad("id taken", make(document_id=taken), "DOCUMENT_EXISTS")
     yield Bad("no content", pb.CreateDocumentRequest(parent=world.texts))
     yield Bad("empty text", make(text=""), "DOCUMENT_UNREADABLE")
-    yield Bad("a picture", make(data=PICTURE), "UNSUPPORTED_MEDIA_TYPE")
+    yield Bad("a program", make(data=PROGRAM), "UNSUPPORTED_MEDIA_TYPE")
     for what, document in _wrong_documents():
         yield Bad(what, make(document=document))
 
@@ -75,7 +75,7 @@ def _upload(world: World) -> Iterator[Bad]:
     large = pb.UploadDocumentRequest(data=b"x" * ((1 << 20) + 1))
     yield Bad("a piece over 1 MiB", make(large))
     yield Bad("an empty file", make(*upload_pieces(b"")), "DOCUMENT_UNREADABLE")
-    yield Bad("a picture", make(*upload_pieces(PICTURE)), "UNSUPPORTED_MEDIA_TYPE")
+    yield Bad("a program", make(*upload_pieces(PROGRAM)), "UNSUPPORTED_MEDIA_TYPE")
     for what, document in _wrong_documents():
         yield Bad(what, make(document=document))
 

@@ -167,6 +167,7 @@ def test_without_names_all_suites_run(monkeypatch: pytest.MonkeyPatch) -> None:
             "quality",
             "rerank",
             "embed",
+            "ingest",
             "ray",
             "up",
             "demo",

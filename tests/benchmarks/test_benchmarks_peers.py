@@ -94,6 +94,7 @@ def test_every_peer_pins_the_packages_that_decide_its_speed() -> None:
     decisive = {
         "chroma": "chromadb",
         "infinity": "torch",
+        "markitdown": "markitdown[docx,outlook,pdf,pptx,xls,xlsx]",
         "onnxruntime": "torch",
         "qdrant_edge": "qdrant-edge-py",
         "sentence_transformers": "torch",

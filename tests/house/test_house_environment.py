@@ -13,7 +13,7 @@ MAY: Final[Mapping[str, str]] = {
     "services/cli.py": "tells gRPC to leave forks alone, before it is first used",
     "services/local/process.py": "hands its own environment on to the programs it starts",
     "services/ray/replica.py": "hands it on to nodes, without what Ray set for its own workers",
-    "services/documents/parser.py": "gives the confined parser PATH and nothing else",
+    "services/documents/parser.py": "gives the confined parser PATH and OCR's data, nothing else",
     "services/commands/serve.py": "writes gRPC's bootstrap, which gRPC takes from nowhere else",
     "services/commands/bridge.py": "the same",
 }

@@ -8,7 +8,15 @@ Line = tuple[int, int, int, str]
 """Left and baseline in points, font size, ASCII text."""
 
 
-def pdf(pages: Sequence[Sequence[Line]], *, title: str = "", encrypted: bool = False) -> bytes:
+def pdf(
+    pages: Sequence[Sequence[Line]],
+    *,
+    title: str = "",
+    encrypted: bool = False,
+    rotate: int = 0,
+    drawn: bytes = b"",
+) -> bytes:
+    """`drawn` are operators before the text of each page, `rotate` degrees that it is shown in."""
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b""]
     objects.append(
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
@@ -20,10 +28,11 @@ def pdf(pages: Sequence[Sequence[Line]], *, title: str = "", encrypted: bool = F
             b"BT /F1 %d Tf %d %d Td (%s) Tj ET" % (size, x, y, text.encode())
             for x, y, size, text in lines
         )
+        stream = drawn + b"\n" + stream
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
         objects.append(
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents %d 0 R "
-            b"/Resources << /Font << /F1 3 0 R >> >> >>" % len(objects)
+            b"/Rotate %d /Resources << /Font << /F1 3 0 R >> >> >>" % (len(objects), rotate)
         )
         kids.append(b"%d 0 R" % len(objects))
     objects[1] = b"<< /Type /Pages /Kids [%s] /Count %d >>" % (b" ".join(kids), len(kids))

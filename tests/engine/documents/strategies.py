@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import get_args
 
 from hypothesis import strategies as st
 
 from engine.documents.clean import clean
-from engine.documents.parsed import BlockKind, Draft, Parsed, assemble
+from engine.documents.parsed import BlockKind, Draft, Parsed, Role, assemble
 
 _ALPHABET = st.one_of(
     st.sampled_from("abc de. fgh! ijk? (l) m, 1.2"),
@@ -22,18 +23,26 @@ _PROSE = st.lists(
 _KINDS: list[BlockKind] = ["heading", "heading", "paragraph", "list_item", "table", "code"]
 
 
+_EDGES = st.floats(-2_000, 2_000)
+_BOXES = st.one_of(st.none(), st.tuples(_EDGES, _EDGES, _EDGES, _EDGES))
+
+
 @st.composite
 def drafts(draw: st.DrawFn) -> Draft:
     kind = draw(st.sampled_from(_KINDS))
     text = clean(draw(_PROSE), keep_layout=kind in ("table", "code"))
     level = draw(st.integers(1, 6)) if kind == "heading" else 0
-    return Draft(kind, text, level=level, page=draw(st.integers(0, 3)))
+    page, role = draw(st.integers(0, 3)), draw(st.sampled_from(get_args(Role)))
+    return Draft(kind, text, level=level, page=page, role=role, box=draw(_BOXES))
 
 
 @st.composite
 def documents(draw: st.DrawFn) -> Parsed:
     title = draw(st.sampled_from(["", "A title", "Ein Titel " * 40]))
-    return assemble(title, "text/plain", draw(st.lists(drafts(), max_size=14)))
+    parts = draw(st.lists(drafts(), max_size=14))
+    return assemble(
+        title, "text/plain", parts, author=draw(st.text(max_size=9)), created="2024-01-31"
+    )
 
 
 def word_pieces(texts: Sequence[str]) -> list[int]:

@@ -34,7 +34,7 @@ def facts(mesh: Up) -> Path:
     (folder / "below").mkdir(parents=True)
     (folder / "lighthouse.md").write_text(f"# Lighthouses\n\n{FACT} Sheep graze around it.\n")
     (folder / "below" / "bread.txt").write_text("Rye bread is baked with sourdough.\n")
-    (folder / "picture.md").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    (folder / "program.md").write_bytes(b"\x7fELF" + bytes(64))
     report = result(run(mesh.home, "ingest", str(folder), "-c", "facts", "--json"))
     assert report["collection_made"]
     assert (report["ingested"], report["skipped"], report["failed"]) == (2, 1, 0), report

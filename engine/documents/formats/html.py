@@ -10,8 +10,10 @@ from bs4.builder._lxml import LXMLTreeBuilder
 from bs4.element import CData, NavigableString, Tag
 
 from engine.documents.clean import clean
-from engine.documents.detect import HTML, decode
-from engine.documents.parsed import BlockKind, Draft, Parsed, assemble
+from engine.documents.encoding import decode
+from engine.documents.formats import HTML, Hints
+from engine.documents.formats.dates import iso
+from engine.documents.parsed import BlockKind, Draft, Parsed, Role, assemble
 
 
 def _names(text: str) -> frozenset[str]:
@@ -26,16 +28,42 @@ _BLOCKS = _names(
     "footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main ol p pre section summary "
     "table td th tr ul"
 )
+_MARGINS = _names("header footer aside")
+_MARGIN_ROLES = _names("banner contentinfo navigation complementary")
+_CONTENT = _names("main article section blockquote")
+"""A header within one of these is that of the text, not of the site."""
+
+_METAS_MAX = 500
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _XML_DECLARATION = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 
 
-def parse(data: bytes) -> Parsed:
-    """Read `data` as an HTML page; the title is the content of `<title>`."""
+def parse(data: bytes, hints: Hints) -> Parsed:
+    """Read `data` as an HTML page; the title is the content of `<title>`. Language, author and
+    dates are those that the page says of itself."""
     soup = _soup(decode(data))
     title = soup.title.get_text() if soup.title else ""
-    return assemble(clean(title), HTML, _drafts(soup))
+    said = _said(soup)
+    root = soup.find("html")
+    return assemble(
+        clean(title),
+        HTML,
+        _drafts(soup),
+        author=clean(said.get("author", "") or said.get("dc.creator", "")),
+        created=iso(said.get("article:published_time", "") or said.get("date", "")),
+        modified=iso(said.get("article:modified_time", "") or said.get("last-modified", "")),
+        language=str(root.get("lang") or "") if isinstance(root, Tag) else "",
+    )
+
+
+def _said(soup: BeautifulSoup) -> dict[str, str]:
+    """What `<meta>` elements say, by their name."""
+    said: dict[str, str] = {}
+    for meta in soup.find_all("meta", limit=_METAS_MAX):
+        name = str(meta.get("name") or meta.get("property") or "").lower()
+        said.setdefault(name, str(meta.get("content") or "").strip())
+    return said
 
 
 def drafts_of(fragment: str) -> list[Draft]:
@@ -63,13 +91,13 @@ class _WholeBuilder(LXMLTreeBuilder):
 def _drafts(root: Tag) -> Iterator[Draft]:
     """Walk the tree without recursion (pages nest 100,000 deep) and gather text per block."""
     inline: list[str] = []
-    open_blocks: list[Tag] = []
+    open_blocks = _Open()
     stack: list[tuple[Tag | NavigableString, bool]] = [(root, False)]
     while stack:
         node, leaving = stack.pop()
         if leaving:
             yield from _flush(inline, open_blocks)
-            open_blocks.pop()
+            open_blocks.leave()
         elif isinstance(node, NavigableString):
             if type(node) in (NavigableString, CData):
                 inline.append(_text_of(node, open_blocks))
@@ -80,14 +108,43 @@ def _drafts(root: Tag) -> Iterator[Draft]:
                 inline.append(f" {node.get('alt') or ''} ")
             elif node.name == "table" and _is_data_table(node):
                 yield from _flush(inline, open_blocks)
-                yield Draft("table", _table(node))
+                yield Draft("table", _table(node), role=open_blocks.role)
             else:
                 if node.name in _BLOCKS:
                     yield from _flush(inline, open_blocks)
-                    open_blocks.append(node)
+                    open_blocks.enter(node)
                     stack.append((node, True))
                 stack.extend((child, False) for child in reversed(_children(node)))
     yield from _flush(inline, open_blocks)
+
+
+class _Open:
+    """The blocks that are open, and whether they make up the margin of a page."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Tag] = []
+        self._content = self._margin = 0
+
+    @property
+    def role(self) -> Role:
+        """Of text that comes now."""
+        return "boilerplate" if self._margin else "body"
+
+    def enter(self, node: Tag) -> None:
+        """`node` is open from now on."""
+        self.blocks.append(node)
+        self._margin += bool(self._margin) or (not self._content and _is_margin(node))
+        self._content += bool(self._content) or node.name in _CONTENT
+
+    def leave(self) -> None:
+        """The innermost block is closed."""
+        self.blocks.pop()
+        self._margin = max(0, self._margin - 1)
+        self._content = max(0, self._content - 1)
+
+
+def _is_margin(node: Tag) -> bool:
+    return node.name in _MARGINS or str(node.get("role") or "") in _MARGIN_ROLES
 
 
 def _children(node: Tag) -> list[Tag | NavigableString]:
@@ -100,27 +157,30 @@ def _left_out(node: Tag) -> bool:
     return bool(_HIDDEN_STYLE.search(str(node.get("style") or "")))
 
 
-def _text_of(node: NavigableString, open_blocks: list[Tag]) -> str:
-    if open_blocks and open_blocks[-1].name == "pre":
+def _text_of(node: NavigableString, open_blocks: _Open) -> str:
+    if open_blocks.blocks and open_blocks.blocks[-1].name == "pre":
         return str(node)
     return re.sub(r"\s+", " ", str(node))
 
 
-def _flush(inline: list[str], open_blocks: list[Tag]) -> Iterator[Draft]:
+def _flush(inline: list[str], open_blocks: _Open) -> Iterator[Draft]:
     raw = "".join(inline)
     inline.clear()
     if not raw.strip():
         return
     kind, level = _kind_of(open_blocks)
+    # A heading in the margin is often the title of the page, and stays one.
+    role: Role = "body" if level else open_blocks.role
     if kind == "code":
-        yield Draft("code", clean(raw, keep_layout=True))
+        yield Draft("code", clean(raw, keep_layout=True), role=role)
     else:
-        yield Draft(kind, clean(raw).replace("\n", " " if level else "\n"), level=level)
+        text = clean(raw).replace("\n", " " if level else "\n")
+        yield Draft(kind, text, level=level, role=role)
 
 
-def _kind_of(open_blocks: list[Tag]) -> tuple[BlockKind, int]:
+def _kind_of(open_blocks: _Open) -> tuple[BlockKind, int]:
     """What the text gathered now is, by the innermost blocks; a list item may hold paragraphs."""
-    for block in reversed(open_blocks[-3:]):
+    for block in reversed(open_blocks.blocks[-3:]):
         if block.name in _HEADINGS:
             return "heading", _HEADINGS[block.name]
         if block.name == "pre":

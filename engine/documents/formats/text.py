@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 
 from engine.documents.clean import clean, is_list_line, unwrap
-from engine.documents.detect import PLAIN, decode
+from engine.documents.encoding import decode
+from engine.documents.formats import PLAIN, Hints
 from engine.documents.parsed import Draft, Parsed, assemble
 
 _EMPTY_LINE = re.compile(r"\n[ \t]*\n\s*")
 
 
-def parse(data: bytes) -> Parsed:
+def parse(data: bytes, hints: Hints) -> Parsed:
     """Read `data` as plain text; it has no title and no headings."""
     return assemble("", PLAIN, drafts_of(decode(data)))
 

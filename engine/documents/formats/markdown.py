@@ -9,9 +9,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from engine.documents.clean import clean
-from engine.documents.detect import MARKDOWN, decode
-from engine.documents.parse import text
-from engine.documents.parse.html import drafts_of
+from engine.documents.encoding import decode
+from engine.documents.formats import MARKDOWN, Hints, text
+from engine.documents.formats.dates import iso
+from engine.documents.formats.html import drafts_of
 from engine.documents.parsed import BlockKind, Draft, Parsed, assemble
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.{0,20000}?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -19,22 +20,29 @@ _NESTING_MAX = 60
 """The parser recurses four frames a level, and drops the rest of a file that nests deeper: such
 a file is read as plain text."""
 
-_TITLE = re.compile(r"^title:[ \t]*(.+)$", re.MULTILINE)
+_SAID = re.compile(r"^(title|author|date|lang|language|updated|modified):[ \t]*(.+)$", re.MULTILINE)
 
 
-def parse(data: bytes) -> Parsed:
+def parse(data: bytes, hints: Hints) -> Parsed:
     """Read `data` as Markdown; the title is the front matter's, or else the first heading."""
     source = decode(data).replace("\r\n", "\n").replace("\r", "\n")
-    title = ""
+    said: dict[str, str] = {}
     front = _FRONT_MATTER.match(source)
     if front:
-        named = _TITLE.search(front.group(1))
-        title = named.group(1).strip().strip("\"'") if named else ""
+        for name, value in _SAID.findall(front.group(1)):
+            said.setdefault(name, clean(value.strip().strip("\"'")))
         source = source[front.end() :]
     tokens = MarkdownIt("commonmark", {"maxNesting": _NESTING_MAX}).enable("table").parse(source)
-    if any(token.level >= _NESTING_MAX - 1 for token in tokens):
-        return assemble(clean(title), MARKDOWN, text.drafts_of(source))
-    return assemble(clean(title), MARKDOWN, _drafts(tokens))
+    deep = any(token.level >= _NESTING_MAX - 1 for token in tokens)
+    return assemble(
+        said.get("title", ""),
+        MARKDOWN,
+        text.drafts_of(source) if deep else _drafts(tokens),
+        author=said.get("author", ""),
+        created=iso(said.get("date", "")),
+        modified=iso(said.get("updated", "") or said.get("modified", "")),
+        language=said.get("lang", "") or said.get("language", ""),
+    )
 
 
 def _drafts(tokens: Sequence[Token]) -> Iterator[Draft]:

@@ -1,0 +1,73 @@
+"""Pictures: the text on them, by OCR."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from engine.documents.detect import detect
+from engine.documents.formats import Hints
+from engine.documents.formats.ocr import recognize, require_ocr
+from engine.documents.parsed import Draft, Parsed, assemble
+from engine.errors import DocumentUnreadable, ParserLimitExceeded
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PIXELS_MAX = 60_000_000
+"""A page at 600 dpi has 35 million; a gray one of this size takes 60 MB."""
+
+FRAMES_MAX = 15
+"""Pages of a TIFF. Reading one takes 1 to 4 s, and all must be read in a parser's time."""
+
+_POINTS_PER_INCH = 72.0
+_DPI_USUAL = 150.0
+
+
+def parse(data: bytes, hints: Hints) -> Parsed:
+    """Read a PNG, JPEG, TIFF, BMP, GIF or WebP. A TIFF's frames are pages.
+
+    Raises DocumentUnreadable for a broken one, and where no OCR is installed;
+    ParserLimitExceeded over PIXELS_MAX or FRAMES_MAX.
+    """
+    from PIL import Image, ImageSequence
+
+    Image.MAX_IMAGE_PIXELS = None  # ours is checked before a pixel is unpacked
+    media_type = detect(data)
+    try:
+        picture = Image.open(io.BytesIO(data))
+        frames = int(getattr(picture, "n_frames", 1)) if media_type == "image/tiff" else 1
+        _check(picture, frames)
+        picture.load()
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
+        raise DocumentUnreadable(
+            f"the picture ({media_type}) is broken: it cannot be opened; save it again",
+            metadata={"size_bytes": len(data), "reason": "broken"},
+        ) from error
+    require_ocr(f"the file is a picture ({media_type})")
+    drafts: list[Draft] = []
+    for number, frame in enumerate(ImageSequence.Iterator(picture), start=1):
+        if number > frames:
+            break
+        drafts += _drafts(frame, number)
+    return assemble("", media_type, drafts, page_count=frames)
+
+
+def _check(picture: Image, frames: int) -> None:
+    pixels = picture.width * picture.height
+    if pixels > PIXELS_MAX:
+        raise ParserLimitExceeded(
+            f"the picture has {pixels:,} pixels, more than {PIXELS_MAX:,}; scale it down",
+            metadata={"pixels": pixels, "bound": PIXELS_MAX},
+        )
+    if frames > FRAMES_MAX:
+        raise ParserLimitExceeded(
+            f"the picture has {frames} pages, more than {FRAMES_MAX}; split it",
+            metadata={"page_count": frames, "bound": FRAMES_MAX},
+        )
+
+
+def _drafts(frame: Image, number: int) -> Iterator[Draft]:
+    dpi = float(frame.info.get("dpi", (_DPI_USUAL, _DPI_USUAL))[0] or _DPI_USUAL)
+    yield from recognize(frame.convert("L"), _POINTS_PER_INCH / max(dpi, 1.0), number)
