@@ -121,7 +121,7 @@ def search_graph(
     so their own scores are near those of other functions, not the same.
 
     With `settled`, the walk ends before its beam does where so many of the best, at least 15, have
-    stood still while it went on from 5/8 of a beam of rows.
+    stood still while it went on from 3/4 of a beam of rows.
 
     Positions and scores, best first, ties by position; how many rows were scored on the way; and
     whether the search ended by itself. It did not where it had scored `visits_max` rows, which it
