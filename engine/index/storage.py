@@ -4,8 +4,8 @@ A collection's scores are of one representation, its *precise* one: the float32 
 came, or the nearest float16 to each. Buffers hold the values of that representation too, so a row
 scores the same before and after it is sealed. There may be a *coarse* one beside, a byte a value.
 Scans read it first, and then the precise rows that it does not rule out: they find the same in a
-third of the time. With int8 graphs are walked by it too, and what the walk finds is scored anew by
-the precise rows. PostgreSQL keeps the values as they came.
+third of the time. Graphs are walked by it, and what the walk finds is scored anew by the precise
+rows. PostgreSQL keeps the values as they came.
 
 Arrays: `vectors` (n, d) float32 or float16, precise; `codes` (n, d) and `scales` (n) float32
 beside: a coarse row is its codes times its scale. They are there with int8, and with float32 in
@@ -29,15 +29,14 @@ FLOAT16_MAX: Final = 65_504.0
 """The largest value that float16 holds."""
 
 SCANNED_ROWS_MAX: Final = 131_072
-"""Larger segments of float32 have no codes: they are a quarter more memory, and what is left of
-scans there, filters that are opposed to a query or match one row of many, is little."""
+"""Larger segments of float32 have no codes, which are a quarter more memory."""
 
 _PART_ROWS: Final = 4_096
 
 
 class Storage(StrEnum):
-    """How a collection keeps the vectors of its segments: 4, 2 or 3 bytes a value, of which a walk
-    reads 4, 2 or 1."""
+    """How a collection keeps the vectors of its segments: 5, 2 or 3 bytes a value, of which a walk
+    reads 1, 2 or 1; large segments of float32 have 4, and read them."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -108,11 +107,10 @@ def parts(rows: int) -> Iterator[slice]:
 class Kept:
     """The vectors of rows as searches read them: made once, it costs no row and copies none.
 
-    `precise` is what scores are of; `coarse` what scans read first, None where there is nothing;
-    `walked` what graphs are walked by, one of the two.
+    `precise` is what scores are of, `coarse` what is read first, None where there is nothing.
     """
 
-    __slots__ = ("coarse", "precise", "storage", "walked")
+    __slots__ = ("coarse", "precise", "storage")
 
     def __init__(
         self,
@@ -130,9 +128,6 @@ class Kept:
             self.coarse = Vectors(codes, scales)
             if self.storage is Storage.FLOAT16:
                 self.storage = Storage.INT8
-        self.walked = self.precise
-        if self.coarse is not None and self.storage is Storage.INT8:
-            self.walked = self.coarse
 
     @classmethod
     def copied(cls, storage: Storage, rows: NDArray[Any]) -> Kept:
@@ -147,11 +142,6 @@ class Kept:
         for part in parts(len(rows)):
             codes[part], scales[part] = coarse_rows(vectors[part])
         return cls(vectors, codes, scales)
-
-    @property
-    def rescored(self) -> bool:
-        """Whether what a walk finds has to be scored anew."""
-        return self.walked is not self.precise
 
     @property
     def nbytes(self) -> int:

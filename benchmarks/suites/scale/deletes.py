@@ -100,9 +100,10 @@ def _compact(bench: Bench, stage: Stage) -> str:
 
 
 def _held(stage: Stage, queries: Matrix, base_mib: float) -> Held:
-    """After searches, which touch what is mapped."""
-    for row in queries:
-        stage.client.search_collection(COLLECTION, vector=row, ids_only=True)
+    """After searches, which touch what is mapped: a compaction compares by exact ones."""
+    for exact in (False, True):
+        for row in queries:
+            stage.client.search_collection(COLLECTION, vector=row, ids_only=True, exact=exact)
     stats = stage.client.get_collection_stats(COLLECTION)
     node_mib = _node_mib(stage)
     return Held(node_mib - base_mib, node_mib, stage.mesh.index_bytes() / 2**20, stats.tombstones)

@@ -135,12 +135,11 @@ def test_buffers_have_codes_and_so_have_the_segments_that_are_made_of_them(
     )
     index.apply([Point(f"{n:03d}", row) for n, row in enumerate(rows[:200])], [], 1, "a")
     (buffer,) = index.view.segments
-    assert buffer.kept.coarse is not None and buffer.kept.walked is buffer.kept.precise
+    assert buffer.kept.coarse is not None
     maintain(index)
     (sealed,) = index.view.segments
     assert sealed.sealed is not None and sealed.sealed.storage is storage
     assert (sealed.kept.coarse is None) == (storage is Storage.FLOAT16)
-    assert (sealed.kept.walked is sealed.kept.coarse) == (storage is Storage.INT8)
     if storage is Storage.FLOAT32:
         assert sealed.kept.coarse is not None and buffer.kept.coarse is not None
         assert np.array_equal(sealed.kept.coarse.values, buffer.kept.coarse.values)
