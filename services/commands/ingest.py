@@ -39,7 +39,7 @@ def ingest(
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
-    """Ingest text, Markdown, HTML and PDF files, and wait until they can be searched.
+    """Ingest documents of any kind that is known, and wait until they can be searched.
 
     A file is known by its path: one that is there already is skipped. Exits with 1 if a file
     failed.
