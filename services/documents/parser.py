@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import struct
 import sys
 from collections.abc import AsyncIterator
@@ -27,6 +28,10 @@ the most."""
 START_S = 60.0
 """How long a process may take to be ready for its first file: half a second of imports, on a
 machine that is busy with other things. It is not taken from the file's own time."""
+
+_CRASHES = frozenset((signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP))
+"""Signals of bugs, which damaged files find. Limits end a process by SIGKILL and SIGXCPU, and by
+SIGABRT: that is how PDFium, Rust and C++ end where they get no memory."""
 
 
 class Parser:
@@ -89,17 +94,7 @@ class Parser:
                 metadata={"wall_s": seconds},
             ) from error
         except (asyncio.IncompleteReadError, ConnectionError) as error:
-            code = await process.wait()
-            raise ParserLimitExceeded(
-                f"The parser was ended by the system (exit status {code}): the file needs more "
-                f"than {self._settings.parser_cpu_s} s of CPU time or "
-                f"{self._settings.parser_memory_bytes >> 20} MiB of memory.",
-                metadata={
-                    "exit_status": code,
-                    "cpu_s": self._settings.parser_cpu_s,
-                    "memory_bytes": self._settings.parser_memory_bytes,
-                },
-            ) from error
+            raise _ended(await process.wait(), self._settings) from error
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
@@ -153,6 +148,31 @@ async def _ready(process: asyncio.subprocess.Process) -> None:
             "give it more memory: RAGMESH_DOCUMENTS__PARSER_MEMORY_BYTES.",
             metadata={"exit_status": code},
         ) from error
+
+
+def _ended(code: int, settings: DocumentSettings) -> RagmeshError:
+    """Why a file is not read whose parser ended with an exit status, minus a signal's number."""
+    metadata: dict[str, str | int | float] = {"exit_status": code}
+    cpu_s, memory_mib = settings.parser_cpu_s, settings.parser_memory_bytes >> 20
+    limits = {"cpu_s": cpu_s, "memory_bytes": settings.parser_memory_bytes}
+    if code == -signal.SIGABRT:
+        return ParserLimitExceeded(
+            f"The parser crashed on the file (SIGABRT): it asks for more memory than a parser has "
+            f"({memory_mib} MiB), or is damaged. Save it again in the program that made it.",
+            metadata=metadata | limits,
+        )
+    if code >= 0 or -code in _CRASHES:
+        said = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
+        return DocumentUnreadable(
+            f"The parser crashed on the file ({said}): it is damaged in a way that a parser "
+            "library does not survive. Save it again in the program that made it.",
+            metadata=metadata,
+        )
+    return ParserLimitExceeded(
+        f"The parser was ended by the system (exit status {code}): the file needs more than "
+        f"{cpu_s} s of CPU time or {memory_mib} MiB of memory.",
+        metadata=metadata | limits,
+    )
 
 
 async def _one(data: bytes) -> AsyncIterator[bytes]:
