@@ -73,6 +73,7 @@ def allow_cpu(cpu_s: int) -> None:
 
 def serve(source: BinaryIO, target: BinaryIO) -> None:
     """Answers jobs until the input ends."""
+    from engine.documents.formats import Hints
     from engine.documents.parse import parse_document
     from engine.errors import DocumentUnreadable, ParserLimitExceeded, RagmeshError
 
@@ -81,7 +82,8 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         job = json.loads(head)
         allow_cpu(job["cpu_s"])
         try:
-            parsed = parse_document(data, job["name"], job["media_type"])
+            hints = Hints(job["name"], job["media_type"], cpu_s=job["cpu_s"])
+            parsed = parse_document(data, hints=hints)
             answer = b'{"parsed":' + parsed.to_json().encode() + b"}"
         except MemoryError:
             answer = _failure(
@@ -112,12 +114,15 @@ def _failure(error: Exception) -> bytes:
 
 
 def main() -> None:
-    """Runs until standard input ends. Arguments: memory in bytes, the parent's process id."""
+    """Runs until standard input ends. Arguments: memory in bytes, the parent's process id, and
+    where language data of character recognition is (empty for the usual places)."""
     leave_network()
     # The model of languages unpacks into a file, and after this the process writes none.
     from engine.documents import language
+    from engine.documents.formats import ocr
 
     language.load()
+    ocr.use_data(sys.argv[3])
     confine(int(sys.argv[1]), int(sys.argv[2]))
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # What a parser library prints must not end up among the frames.

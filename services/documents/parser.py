@@ -103,7 +103,7 @@ class Parser:
                 sys.executable,
                 # -P: a folder named `services` in the working directory is not ours.
                 *("-P", "-m", "services.documents.parse_worker"),
-                *(str(self._settings.parser_memory_bytes), str(os.getpid())),
+                *(str(self._settings.parser_memory_bytes), str(os.getpid()), ocr_data()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -121,13 +121,16 @@ class Parser:
             await process.wait()
 
 
+def ocr_data() -> str:
+    """Where the environment says that language data of character recognition is; may be empty."""
+    return os.environ.get("TESSDATA_PREFIX", "")
+
+
 def _environment() -> dict[str, str]:
     """Nothing of ours: the environment holds URLs with passwords. One thread is what a parser
-    may use, and where character recognition finds its data is said by a variable."""
+    may use."""
     given = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}
-    given |= {"OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}
-    place = os.environ.get("TESSDATA_PREFIX")
-    return {**given, "TESSDATA_PREFIX": place} if place else given
+    return given | {"OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 async def _ready(process: asyncio.subprocess.Process) -> None:

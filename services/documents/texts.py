@@ -10,7 +10,7 @@ from services.store.collections import Collection
 from services.store.documents import Document
 from services.store.passages import StoredText
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 """Raise it when the same file would give another text: then it is parsed again."""
 CHUNKER_VERSION = "1"
 """Raise it when the same text would be cut otherwise."""

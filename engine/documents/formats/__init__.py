@@ -55,11 +55,14 @@ class Hints:
     """What is said of a file besides its bytes; none of it is believed against them.
 
     `depth` counts the files around this one: 0 for what was sent, 1 for an attachment of it.
+    `cpu_s` is the time that reading may take: where that can be told before (pages to recognize),
+    what does not fit is left out and named.
     """
 
     name: str = ""
     media_type: str = ""
     depth: int = 0
+    cpu_s: int = 60
 
     def within(self, name: str, media_type: str = "") -> Hints:
         """The hints of a file inside this one."""
