@@ -78,7 +78,7 @@ _UNREAD: tuple[tuple[bytes, str], ...] = (
     (b"ID3", "audio/mpeg"),
     (b"%!PS", "application/postscript"),
 )
-_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+COMPOUND_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 _HTML_START = re.compile(
     r"\s*(?:<\?xml[^>]{0,200}\?>\s*)?(?:<!--.{0,4000}?-->\s*){0,8}"
@@ -155,8 +155,8 @@ def _binary(data: bytes) -> str:
         return _zip_kind(data)
     if b"%PDF-" in data[:_PDF_HEADER_WITHIN_BYTES]:
         return PDF
-    if data.startswith(_OLE_MAGIC):
-        return _ole_kind(data)
+    if data.startswith(COMPOUND_MAGIC):
+        return compound_kind(compound_streams(data))
     if data.startswith(b"BM") and data[6:10] == bytes(4):
         return BMP
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -185,11 +185,14 @@ def _zip_kind(data: bytes) -> str:
     return min(at, key=lambda kind: at[kind]) if at else ZIP
 
 
-def _ole_kind(data: bytes) -> str:
-    for stream, kind in _OLE_STREAMS:
-        if (stream + "\0").encode("utf-16-le") in data:
-            return kind
-    return OLE
+def compound_streams(data: bytes) -> frozenset[str]:
+    """Which of the streams that tell kinds of compound files apart `data`, a part of one, names."""
+    return frozenset(name for name, _ in _OLE_STREAMS if (name + "\0").encode("utf-16-le") in data)
+
+
+def compound_kind(streams: frozenset[str]) -> str:
+    """The media type of a compound file that has these streams."""
+    return next((kind for name, kind in _OLE_STREAMS if name in streams), OLE)
 
 
 def _kind_of_text(text: str, name: str, declared: str) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
@@ -39,6 +39,7 @@ from engine.models.late import answer_parts
 from services.config import DocumentSettings
 from services.documents.convert import error_value
 from services.documents.files import Files
+from services.documents.originals import Originals
 from services.documents.parser import Parser
 from services.documents.texts import passage_set_key, read_parsed, stored_text, text_key
 from services.ending import ended
@@ -98,7 +99,7 @@ class Pipeline:
     def __init__(
         self, settings: DocumentSettings, store: Store, mesh: Mesh, owner: str, files: Files
     ) -> None:
-        self._files = files
+        self._originals = Originals(settings, files)
         self._settings = settings
         self._store = store
         self._mesh = mesh
@@ -294,14 +295,17 @@ class Pipeline:
             stored = await passages.get_text(tx, key)
             if stored is not None:
                 return stored, read_parsed(stored)
-        reading = self._files.read(document.tenant, document.content_sha256)
-        async with contextlib.aclosing(reading) as pieces:
+        opening = self._originals.opened(
+            document.tenant, document.content_sha256, document.size_bytes
+        )
+        async with opening as original:
             parsed = await parser.parse(
-                pieces,
+                original.pieces,
                 document.display_name,
                 document.media_type,
-                size_bytes=document.size_bytes,
+                size_bytes=original.size_bytes,
             )
+        parsed = replace(parsed, media_type=original.media_type or parsed.media_type)
         return stored_text(key, parsed), parsed
 
     async def _chunks(self, collection: Collection, parsed: Parsed, call: Call) -> list[Chunk]:
