@@ -1,4 +1,5 @@
-"""Stored files as parsers get them: saved anew where only another program reads them."""
+"""Stored files as parsers get them: scanned for malware where that is asked for, and saved anew
+where only another program reads them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 
 from engine.documents.detect import COMPOUND_MAGIC, compound_kind, compound_streams
 from services.config import DocumentSettings
+from services.documents.clamd import Clamd
 from services.documents.files import Files
 from services.documents.office import Office
 
@@ -31,6 +33,7 @@ class Originals:
     def __init__(self, settings: DocumentSettings, files: Files) -> None:
         self._files = files
         self._office = Office(settings)
+        self._clamd = Clamd(settings.clamd) if settings.clamd else None
 
     @contextlib.asynccontextmanager
     async def opened(
@@ -38,8 +41,12 @@ class Originals:
     ) -> AsyncGenerator[Original, None]:
         """A file, which is read while this is open.
 
-        Raises what reading and `Office.convert` raise, some of it while pieces are taken.
+        Raises what reading, `Clamd.scan` and `Office.convert` raise, some of it while pieces are
+        taken.
         """
+        if self._clamd is not None:
+            async with contextlib.aclosing(self._files.read(tenant, content_sha256)) as pieces:
+                await self._clamd.scan(pieces)
         reading = self._files.read(tenant, content_sha256)
         async with contextlib.aclosing(reading) as pieces:
             first = await anext(pieces, b"")
