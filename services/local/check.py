@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.documents.formats.ocr import INSTALL, ocr_data, use_data
 from engine.errors import RagmeshError
+from services.documents.office import find_office
+from services.documents.parser import ocr_data as ocr_data_told
 from services.local.binaries import find_envoy, find_postgres, find_redis
 from services.local.directory import DataDirectory, find_holder
 from services.local.ports import is_free
@@ -31,12 +34,14 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: `detail` says how it was found, `advice` what to do where not ok."""
+    """One thing looked at: `detail` says how it was found, `advice` what to do where not ok. What
+    is not `needed` is only missed by some files."""
 
     name: str
     ok: bool
     detail: str
     advice: str = ""
+    needed: bool = True
 
 
 def examine(root: Path, ports: Mapping[str, int] | None = None) -> tuple[Finding, ...]:
@@ -50,7 +55,7 @@ def examine(root: Path, ports: Mapping[str, int] | None = None) -> tuple[Finding
         *(_redis, _envoy, _model, _providers),
         lambda: _directory(root),
         lambda: _disk(root),
-        _packages,
+        *(_packages, _ocr, _office),
     ]
     findings = [probe() for probe in probes]
     wanted = {name: port for name, port in (ports or {}).items() if port}
@@ -197,6 +202,28 @@ def _packages() -> Finding:
     if missing:
         return Finding("packages", False, detail, f"missing: {', '.join(missing)}; run uv sync")
     return Finding("packages", True, detail)
+
+
+def _ocr() -> Finding:
+    use_data(ocr_data_told())
+    folder, languages = ocr_data()
+    if not languages:
+        detail = "no language data: pictures and scanned pages fail, other files are read"
+        return Finding("character recognition", False, detail, INSTALL, needed=False)
+    return Finding("character recognition", True, f"{', '.join(languages)} in {folder}")
+
+
+def _office() -> Finding:
+    program = find_office()
+    if program:
+        return Finding("LibreOffice", True, f"at {program}: .doc and .ppt are read", needed=False)
+    return Finding(
+        "LibreOffice",
+        False,
+        "not on the PATH: .doc and .ppt fail, other files are read",
+        "apt install --no-install-recommends libreoffice-writer libreoffice-impress",
+        needed=False,
+    )
 
 
 def _found(name: str, look: Callable[[], str]) -> Finding:
