@@ -24,6 +24,7 @@ from engine.documents.formats import (
     ENDINGS,
     EPUB,
     GIF,
+    GZIP,
     HTML,
     JPEG,
     JSON,
@@ -40,6 +41,7 @@ from engine.documents.formats import (
     PPTX,
     RTF,
     SUPPORTED,
+    TAR,
     TIFF,
     WEBP,
     XLS,
@@ -63,9 +65,9 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"II*\x00", TIFF),
     (b"MM\x00*", TIFF),
     (b"{\\rtf", RTF),
+    (b"\x1f\x8b\x08", GZIP),
 )
 _UNREAD: tuple[tuple[bytes, str], ...] = (
-    (b"\x1f\x8b", "application/gzip"),
     (b"BZh", "application/x-bzip2"),
     (b"\xfd7zXZ\x00", "application/x-xz"),
     (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
@@ -164,6 +166,8 @@ def _binary(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         still = data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"avif")
         raise unsupported(f"image ({data[8:12].decode('latin-1')})" if still else "video/mp4")
+    if data[257:262] == b"ustar":
+        return TAR
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             return kind

@@ -23,7 +23,7 @@ SECONDS_MAX = 10.0
 BYTES_ABOVE_IDLE_MAX = 300 << 20
 READ = {
     *("line.txt", "deep.html", "deep.md", "deep.rst", "deep.rtf", "quotes.csv", "cells.csv"),
-    *("stars.org", "stars.rst", "flate.pdf"),
+    *("stars.org", "stars.rst", "flate.pdf", "slip.zip"),
 }
 """Odd, and yet all of their text is there."""
 

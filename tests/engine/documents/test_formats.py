@@ -18,7 +18,7 @@ from engine.documents.formats.sheet_bounds import spanned_by_references
 from engine.documents.parse import NESTING_MAX, parse_document
 from engine.documents.parsed import Block, Parsed
 from engine.errors import DocumentUnreadable, ParserLimitExceeded, UnsupportedMediaType
-from tests.engine.documents.writers import WRITERS, Content, as_docx, as_html, sheet_as_ods, zipped
+from tests.engine.documents.writers import WRITERS, Content, as_docx, sheet_as_ods, zipped
 
 _WORDS = st.lists(
     st.sampled_from(
@@ -267,11 +267,6 @@ def test_a_file_of_which_only_the_beginning_is_seen_is_not_refused() -> None:
     )
     assert detect(late[:65_536], "late.docx") == formats.ZIP
     assert detect(late, "late.docx") == formats.DOCX
-
-
-def test_a_plain_archive_is_refused_with_the_way_out() -> None:
-    with pytest.raises(UnsupportedMediaType, match="send the files in it"):
-        parse_document(zipped({"a.txt": "words", "b/c.html": as_html(ONE)}), "a.zip")
 
 
 def test_a_picture_is_read_or_its_reason_names_what_to_install() -> None:
