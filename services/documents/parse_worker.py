@@ -1,10 +1,12 @@
 """The process that reads foreign files: `python -m services.documents.parse_worker`.
 
 It has no secrets in its environment, no network where the system lets it give that up, limits on
-memory, CPU time, open files and file sizes, and dies with its parent. Frames on standard input and
+memory, CPU time, open files and file sizes, no leave to change anything on a disk where the kernel
+knows how to forbid that, and dies with its parent. Frames on standard input and
 output are a 4-byte little-endian length and that many bytes. An empty frame says that it takes
-files. A job is a frame of JSON {"name", "media_type", "cpu_s"} and a frame with the file; the
-answer is one frame of JSON: {"parsed": …} or {"error", "message", "field", "metadata"}.
+files. A job is a frame of JSON {"name", "media_type", "cpu_s"} and a frame with the file. The
+answer is a frame for each section of the text and an empty one, or at any place a frame with an
+error: JSON {"error", "message", "field", "metadata"}. The first byte of a frame says which it is.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import signal
 import struct
 import sys
 from typing import BinaryIO
+
+from services.documents.landlock import confine_files
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
@@ -71,10 +75,13 @@ def allow_cpu(cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (used_s + cpu_s, hard))
 
 
+SECTION, ERROR = b"s", b"e"
+
+
 def serve(source: BinaryIO, target: BinaryIO) -> None:
     """Answers jobs until the input ends."""
     from engine.documents.formats import Hints
-    from engine.documents.parse import parse_document
+    from engine.documents.sections import parse_in_sections
     from engine.errors import DocumentUnreadable, ParserLimitExceeded, RagmeshError
 
     write_frame(target, b"")
@@ -83,34 +90,37 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         allow_cpu(job["cpu_s"])
         try:
             hints = Hints(job["name"], job["media_type"], cpu_s=job["cpu_s"])
-            parsed = parse_document(data, hints=hints)
-            answer = b'{"parsed":' + parsed.to_json().encode() + b"}"
+            for section in parse_in_sections(data, hints=hints):
+                write_frame(target, SECTION + section.to_json().encode())
+            end = b""
         except MemoryError:
-            answer = _failure(
-                ParserLimitExceeded("The file needs more memory than a parser may use.")
-            )
+            end = _failure(ParserLimitExceeded("The file needs more memory than a parser may use."))
         except RagmeshError as error:
-            answer = _failure(error)
+            end = _failure(error)
         except Exception as error:
             # A parser library met something it did not expect: the file's fault, not the caller's.
-            answer = _failure(
+            end = _failure(
                 DocumentUnreadable(
                     f"The file cannot be read: {type(error).__name__}.",
                     metadata={"error": type(error).__name__},
                 )
             )
-        write_frame(target, answer)
+        del data  # while the process waits for the next one
+        write_frame(target, end)
 
 
 def _failure(error: Exception) -> bytes:
-    return json.dumps(
-        {
-            "error": type(error).__name__,
-            "message": getattr(error, "message", ""),
-            "field": getattr(error, "field", ""),
-            "metadata": getattr(error, "metadata", {}),
-        }
-    ).encode()
+    return (
+        ERROR
+        + json.dumps(
+            {
+                "error": type(error).__name__,
+                "message": getattr(error, "message", ""),
+                "field": getattr(error, "field", ""),
+                "metadata": getattr(error, "metadata", {}),
+            }
+        ).encode()
+    )
 
 
 def main() -> None:
@@ -123,6 +133,7 @@ def main() -> None:
 
     language.load()
     ocr.use_data(sys.argv[3])
+    confine_files(None, ["/dev/null"])
     confine(int(sys.argv[1]), int(sys.argv[2]))
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # What a parser library prints must not end up among the frames.

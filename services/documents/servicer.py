@@ -85,9 +85,7 @@ class DocumentServicer:
         content = _content(request.document, data, hashlib.sha256(data).digest(), len(data))
 
         async def work(tx: Tx) -> pb.CreateDocumentResponse:
-            document, job = await self._store_document(
-                tx, request.parent, request.document_id, request.document, content
-            )
+            document, job = await self._store_document(tx, request, content, call)
             return pb.CreateDocumentResponse(document=document, ingest_job=job)
 
         async def named() -> pb.CreateDocumentResponse:
@@ -123,9 +121,7 @@ class DocumentServicer:
             content = _content(header.document, sample, file.sha256, file.size_bytes)
 
             async def work(tx: Tx) -> pb.UploadDocumentResponse:
-                document, job = await self._store_document(
-                    tx, header.parent, header.document_id, header.document, content
-                )
+                document, job = await self._store_document(tx, header, content, call)
                 return pb.UploadDocumentResponse(document=document, ingest_job=job)
 
             async def named() -> pb.UploadDocumentResponse:
@@ -197,24 +193,26 @@ class DocumentServicer:
     async def _store_document(
         self,
         tx: Tx,
-        parent: str,
-        document_id: str,
-        asked: document_pb2.Document,
+        asked: pb.CreateDocumentRequest | pb.UploadHeader,
         content: Content,
+        call: Call,
     ) -> tuple[document_pb2.Document, ingest_job_pb2.IngestJob]:
-        collection = await self._admitted(tx, parent)
+        collection = await self._admitted(tx, asked.parent)
+        said = asked.document
         document, job = await documents.create_document(
             tx,
             collection,
             NewDocument(
-                id=document_id or names.new_id(),
-                display_name=asked.display_name,
-                source_uri=asked.source_uri,
-                payload=payload_value(asked.payload),
+                id=asked.document_id or names.new_id(),
+                display_name=said.display_name,
+                source_uri=said.source_uri,
+                payload=payload_value(said.payload),
             ),
             content,
             job_id=names.new_id(),
             exists=self._files.exists,
+            bulk=call.lane == "bulk",
+            replace_existing=asked.replace_existing,
         )
         return convert.document_message(document, collection.id), convert.job_message(job)
 

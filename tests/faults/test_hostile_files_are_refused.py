@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import struct
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from engine.errors import DocumentUnreadable, UnsupportedMediaType
 from services.config import DocumentSettings
 from services.documents.parser import Parser
 from tests.faults.hostile_files import HOSTILE
+from tests.faults.parsing import text_by
 
 SECONDS_MAX = 10.0
 BYTES_ABOVE_IDLE_MAX = 300 << 20
@@ -34,7 +37,7 @@ HOST = Path("/etc/hostname").read_text().strip()
 async def parser() -> AsyncIterator[Parser]:
     """One for all files: what one of them left behind counts against the next."""
     made = Parser(DocumentSettings())
-    await made.parse(b"Words to begin with.", "a.txt", "")
+    await text_by(made, b"Words to begin with.", "a.txt")
     yield made
     await made.close()
 
@@ -79,13 +82,13 @@ async def test_a_hostile_file_harms_nobody(parser: Parser, idle_bytes: int, name
     assert await watching - idle_bytes < BYTES_ABOVE_IDLE_MAX
     assert HOST not in text
     assert not _slipped()
-    assert (await parser.parse(b"Words after it.", "b.txt", "")).text == "Words after it."
+    assert await text_by(parser, b"Words after it.", "b.txt") == "Words after it."
 
 
 async def _text_of(parser: Parser, data: bytes, name: str) -> str:
     """The text of a file, empty for one that is refused as files may be."""
     try:
-        return (await parser.parse(data, name, "")).text
+        return await text_by(parser, data, name)
     except (DocumentUnreadable, UnsupportedMediaType):
         return ""
 
@@ -104,3 +107,32 @@ async def test_a_parser_has_no_network_where_the_system_lets_it_go(parser: Parse
     )
     allowed = await probe.wait() == 0 or os.geteuid() == 0
     assert _network(_own_parser().pid) != _network("self") or not allowed
+
+
+_WRITER = """
+import os, sys
+from engine.documents.formats import markdown
+def parse(data, hints):
+    open(sys.argv[4], "wb").close()
+markdown.parse = parse
+from services.documents import parse_worker
+parse_worker.main()
+"""
+
+
+async def test_a_parser_that_was_taken_over_can_make_no_file_where_the_kernel_forbids_it(
+    tmp_path: Path,
+) -> None:
+    """A parser whose code is another's. Where there is no Landlock its files stay empty."""
+    made = tmp_path / "made"
+    probe = "from services.documents.landlock import confine_files as c; exit(not c(None, []))"
+    forbidden = (await asyncio.create_subprocess_exec(sys.executable, "-c", probe)).wait()
+    parser = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _WRITER, str(1 << 30), str(os.getpid()), "", str(made)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    head, data = b'{"name": "a.md", "media_type": "", "cpu_s": 9}', b"Words"
+    frames = b"".join(struct.pack("<I", len(part)) + part for part in (head, data))
+    await parser.communicate(frames)
+    assert (made.name in os.listdir(tmp_path)) == bool(await forbidden)
