@@ -1,7 +1,7 @@
-"""Landlock: what a process may do with files from now on, and all that it starts.
+"""What a process gives up for good, and all that it starts: files by Landlock, and capabilities.
 
-The kernel keeps the rules (Linux 5.13 and newer), anyone may ask for them, and nobody can take them
-back. They name folders; what is not beneath one that they name is forbidden.
+The kernel keeps Landlock's rules (Linux 5.13 and newer), anyone may ask for them, and nobody can
+take them back. They name folders; what is not beneath one that they name is forbidden.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from collections.abc import Iterable
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on every machine
 _VERSION = 1
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP = 38, 24
+_CAPABILITIES_MAX = 64
+_CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 # linux/landlock.h: what may be done with files, and from which version on that can be forbidden.
 _EXECUTE, _WRITE, _READ, _LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -58,6 +60,14 @@ def confine_files(
         return bool(libc.syscall(_RESTRICT, rules, 0) == 0)
     finally:
         os.close(rules)
+
+
+def drop_capabilities() -> None:
+    """Leave this process, if it is root's, what any other user has: its own files."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in range(_CAPABILITIES_MAX):
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # else a program would get them back
+    libc.capset(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), bytes(24))
 
 
 def _allow(libc: ctypes.CDLL, rules: int, path: str, access: int) -> None:

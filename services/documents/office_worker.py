@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from services.documents.landlock import confine_files
+from services.documents.landlock import confine_files, drop_capabilities
 from services.documents.parse_worker import leave_network, read_frame, write_frame
 
 PROCESSES_MAX: Final = 16
@@ -42,13 +42,13 @@ _START_AGAIN = 81
 
 _PR_SET_CHILD_SUBREAPER = 36
 _READABLE = (
-    *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/proc", "/sys/devices", "/dev"),
-    *("/nix/store", "/snap", "/var/cache/fontconfig"),
-    *("/var/lib/libreoffice", "/var/spool/libreoffice", "/etc/locale.alias"),
-    *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/libreoffice", "/etc/localtime"),
-    *("/etc/nsswitch.conf", "/etc/passwd", "/etc/group", "/etc/java", "/etc/ssl/certs"),
+    *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/nix/store", "/snap"),
+    *("/var/cache/fontconfig", "/var/lib/libreoffice", "/var/spool/libreoffice"),
+    *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/libreoffice"),
+    *("/etc/locale.alias", "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
+    *("/dev/random", "/dev/urandom", "/dev/zero", "/proc/self", "/proc/cpuinfo", "/proc/meminfo"),
 )
-"""Programs, fonts and what they need; no home, no data, no keys."""
+"""Programs, fonts and what they need; no home, no data, no keys, no disk."""
 
 _SOCKETS = "/tmp"
 """LibreOffice starts nowhere but where it can make a socket here, and leaves it if it is killed."""
@@ -116,7 +116,8 @@ def _run(task: Task, directory: Path, end_s: float) -> tuple[Ended, int]:
     finally:
         status = started.poll()
         _end_all()
-        _socket(directory / "profile").unlink(missing_ok=True)
+        for socket in _sockets(directory / "profile"):
+            socket.unlink(missing_ok=True)
     return ended, status or 0
 
 
@@ -158,11 +159,12 @@ def _write_profile(profile: Path) -> None:
     )
 
 
-def _socket(profile: Path) -> Path:
-    """Where a LibreOffice with this profile listens for others (its officeipcthread.cxx)."""
+def _sockets(profile: Path) -> list[Path]:
+    """Where a LibreOffice with this profile listened for others (its officeipcthread.cxx); the
+    user's number stands in the name where the user is known."""
     digest = hashlib.md5(profile.as_uri().encode("utf-16-le"), usedforsecurity=False).digest()
     name = "".join(f"{byte:x}" for byte in digest)
-    return Path(_SOCKETS, f"OSL_PIPE_{os.getuid()}_SingleOfficeIPC_{name}")
+    return list(Path(_SOCKETS).glob(f"OSL_PIPE_*SingleOfficeIPC_{name}"))
 
 
 def _watch(process: int, task: Task, directory: Path, end_s: float) -> Ended:
@@ -242,6 +244,7 @@ def _taken(folder: Path, name: str, bytes_max: int) -> bytes:
 def _confine(task: Task, directory: Path) -> None:
     """What the process of LibreOffice does before it becomes one."""
     leave_network()
+    drop_capabilities()
     beside = Path(task.program).resolve().parent
     confine_files([*_READABLE, str(beside)], [str(directory), "/dev/null"], [_SOCKETS])
     for limit, value in (
