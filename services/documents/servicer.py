@@ -15,10 +15,10 @@ from engine.errors import (
     InvalidField,
     MessageTooLarge,
     NoEmbeddingModel,
-    QueueFull,
 )
 from services.config import DocumentSettings
 from services.documents import convert
+from services.documents.admission import Admission
 from services.documents.checks import CHECKS
 from services.documents.files import Files, Incoming
 from services.documents.pipeline import Pipeline
@@ -59,6 +59,7 @@ class DocumentServicer:
         """`objects` has the files of documents, and is closed with it."""
         self._settings = settings
         self._store = store
+        self._admission = Admission(settings.jobs_waiting_max)
         self._files = Files(store, objects)
         self._pipeline = Pipeline(settings, store, mesh, owner, self._files)
 
@@ -180,14 +181,7 @@ class DocumentServicer:
                 field="parent",
                 metadata={"collection": collection.id},
             )
-        waiting = await jobs.count_waiting(tx)
-        if waiting >= self._settings.jobs_waiting_max:
-            raise QueueFull(
-                f"{waiting:,} documents wait to be ingested; at most "
-                f"{self._settings.jobs_waiting_max:,} may. Try again later.",
-                metadata={"waiting": waiting, "waiting_max": self._settings.jobs_waiting_max},
-                retry_after_s=5.0,
-            )
+        await self._admission.require_room(tx)
         return collection
 
     async def _store_document(
