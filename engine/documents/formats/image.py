@@ -15,8 +15,8 @@ from engine.errors import DocumentUnreadable, ParserLimitExceeded
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PIXELS_MAX = 60_000_000
-"""A page at 600 dpi has 35 million; a gray one of this size takes 60 MB."""
+PIXELS_MAX = 50_000_000
+"""A page of A4 at 600 dpi has 35 million. In color so many take 200 MB before they are gray."""
 
 _POINTS_PER_INCH = 72.0
 _DPI_USUAL = 150.0

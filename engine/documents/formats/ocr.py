@@ -9,6 +9,7 @@ directory.
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -30,6 +31,10 @@ PAGE_CPU_S = 4
 
 PAGE_MS_MAX = 10_000
 """Wall time of one page; what was recognized until then is kept."""
+
+PIXELS_MAX = 12_000_000
+"""A page of A4 at 300 dpi has 8.7 million; larger pictures are scaled down. Tesseract takes 14
+bytes of memory for each, and for noise more than a microsecond."""
 
 CONFIDENCE_MIN = 30.0
 """Percent. What Tesseract makes of pictures without text is below."""
@@ -84,6 +89,9 @@ def recognize(image: Image, scale: float, page: int) -> list[Draft]:
     counted from the lower left corner. Call `require_ocr` before."""
     from tesserocr import RIL, iterate_level
 
+    factor = math.ceil(math.sqrt(image.width * image.height / PIXELS_MAX))
+    if factor > 1:
+        image, scale = image.reduce(factor), scale * factor
     with _opened() as api:
         api.SetImage(image)
         whole = api.Recognize(PAGE_MS_MAX)

@@ -92,6 +92,15 @@ def test_what_is_read_has_the_box_in_which_it_was_drawn(kind: str) -> None:
     assert tops[0] == pytest.approx(PAGE[1] - MARGIN, abs=6)
 
 
+def test_a_picture_of_more_pixels_than_are_read_is_scaled_down_and_its_boxes_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ocr, "PIXELS_MAX", 2_500_000)
+    parsed = parse_document(saved([drawn(TEXT, dpi=300)], "PNG", dpi=300))
+    assert _alike(parsed, " ".join(TEXT)) >= ALIKE_MIN
+    assert all(b.box and b.box[0] == pytest.approx(MARGIN, abs=3) for b in parsed.blocks)
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_page_that_lies_on_its_side_is_read(degrees: int) -> None:
     turned = drawn(TEXT).rotate(degrees, expand=True)
