@@ -36,7 +36,7 @@ def doctor(data_dir: options.DataDir = None, json: options.Json = False) -> None
         )
         if "listen" in part.model_fields_set
     }
-    findings = examine(settings.data_dir, {} if held else asked)
+    findings = examine(settings.data_dir, {} if held else asked, settings.documents.clamd)
     free = {} if held else _usual(ports, asked)
     missing = [finding for finding in findings if finding.needed and not finding.ok]
     if json:

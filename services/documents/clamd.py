@@ -11,7 +11,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from engine.errors import DocumentUnreadable, ServiceUnavailable
 
@@ -21,6 +21,27 @@ STALL_S: Final = 60.0
 
 _PIECE_BYTES = 1 << 18
 _ANSWER_BYTES_MAX = 4_096
+
+
+def clamd_answers(address: str) -> bool:
+    """Whether a clamd is there and well. Waits for CONNECT_S at the most for each of its steps."""
+    kind, place = _place(address)
+    try:
+        with socket.socket(kind, socket.SOCK_STREAM) as connection:
+            connection.settimeout(CONNECT_S)
+            connection.connect(place)
+            connection.sendall(b"zPING\0")
+            return connection.recv(_ANSWER_BYTES_MAX).startswith(b"PONG")
+    except OSError:
+        return False
+
+
+def _place(address: str) -> tuple[socket.AddressFamily, Any]:
+    if address.startswith("/"):
+        return socket.AF_UNIX, address
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    return (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, int(port))
 
 
 class Clamd:
@@ -51,16 +72,11 @@ class Clamd:
         self._judge(answer)
 
     async def _connected(self) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        host, _, port = self._address.rpartition(":")
-        kind, address = socket.AF_UNIX, cast(Any, self._address)
-        if not self._address.startswith("/"):
-            found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-            kind, _, _, _, address = found[0]
+        kind, place = _place(self._address)
         connection = socket.socket(kind, socket.SOCK_STREAM)
         try:
             connection.setblocking(False)
-            await loop.sock_connect(connection, address)
+            await asyncio.get_running_loop().sock_connect(connection, place)
         except BaseException:
             connection.close()
             raise

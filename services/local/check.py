@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engine.documents.formats.ocr import INSTALL, ocr_data, use_data
 from engine.errors import RagmeshError
+from services.documents.clamd import clamd_answers
 from services.documents.office import find_office
 from services.documents.parser import ocr_data as ocr_data_told
 from services.local.binaries import find_envoy, find_postgres, find_redis
@@ -44,10 +45,13 @@ class Finding:
     needed: bool = True
 
 
-def examine(root: Path, ports: Mapping[str, int] | None = None) -> tuple[Finding, ...]:
+def examine(
+    root: Path, ports: Mapping[str, int] | None = None, clamd: str = ""
+) -> tuple[Finding, ...]:
     """Look at everything an embedded mesh in the data directory `root` needs; changes nothing.
 
-    `ports` are those asked for by name; 0 means any and is not looked at. Takes about 0.5 s.
+    `ports` are those asked for by name; 0 means any and is not looked at. `clamd` is the address of
+    the one that is configured, if one is. Takes about 0.5 s.
     """
     probes: list[Callable[[], Finding]] = [
         *(_python, _platform, _compiler, _postgres),
@@ -58,6 +62,8 @@ def examine(root: Path, ports: Mapping[str, int] | None = None) -> tuple[Finding
         *(_packages, _ocr, _office),
     ]
     findings = [probe() for probe in probes]
+    if clamd:
+        findings.append(_clamd(clamd))
     wanted = {name: port for name, port in (ports or {}).items() if port}
     findings += [_port(name, port) for name, port in wanted.items()]
     return tuple(findings)
@@ -224,6 +230,13 @@ def _office() -> Finding:
         "apt install --no-install-recommends libreoffice-writer libreoffice-impress",
         needed=False,
     )
+
+
+def _clamd(address: str) -> Finding:
+    if clamd_answers(address):
+        return Finding("ClamAV", True, f"answers at {address}: every file is scanned")
+    advice = "start clamd, or correct RAGMESH_DOCUMENTS__CLAMD; until then no document is parsed"
+    return Finding("ClamAV", False, f"no answer at {address}", advice)
 
 
 def _found(name: str, look: Callable[[], str]) -> Finding:

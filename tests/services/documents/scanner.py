@@ -23,9 +23,20 @@ class Scanner:
     takes_max: int = 1 << 30
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One file."""
+        """One question, and no more of it than is needed."""
+        try:
+            await self._answer(reader, writer)
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            assert await reader.readexactly(10) == b"zINSTREAM\0"
+            asked = await reader.readuntil(b"\0")
+            if asked == b"zPING\0":
+                writer.write(b"PONG\0")
+                await writer.drain()
+                return
+            assert asked == b"zINSTREAM\0"
             file = b""
             while size := struct.unpack(">I", await reader.readexactly(4))[0]:
                 file += await reader.readexactly(size)
@@ -38,7 +49,6 @@ class Scanner:
                 verdict = f"{FOUND} FOUND" if MALWARE in file else "OK"
                 writer.write(f"stream: {self.says or verdict}\0".encode())
                 await writer.drain()
-        writer.close()
 
 
 @contextlib.asynccontextmanager

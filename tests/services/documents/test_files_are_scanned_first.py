@@ -20,6 +20,7 @@ from services.documents import clamd as clamd_module
 from services.documents.clamd import Clamd
 from services.documents.files import Files
 from services.documents.originals import Originals
+from services.local.check import examine
 from services.objects.directory import DirectoryStore
 from services.store.collections import Collection
 from services.store.store import Store
@@ -91,6 +92,13 @@ async def test_a_daemon_that_is_away_hangs_or_hangs_up_passes_nothing(
     for nobody in (address, "/nowhere/clamd"):
         with pytest.raises(ServiceUnavailable, match="no verdict"):
             await Clamd(nobody).scan(pieces(b"short"))
+
+
+async def test_doctor_says_whether_it_answers(daemon: Scanner, tmp_path: Path) -> None:
+    for address, there in ((daemon.address, True), ("127.0.0.1:1", False), ("/nowhere", False)):
+        findings = await asyncio.to_thread(examine, tmp_path, {}, address)
+        [finding] = [finding for finding in findings if finding.name == "ClamAV"]
+        assert (finding.ok, bool(finding.advice), finding.needed) == (there, not there, True)
 
 
 @pytest.mark.parametrize("address", ["clamd", "host:", "host:port", "unix/path"])
