@@ -1,9 +1,15 @@
 """Passages out of a document: whole sentences, up to a number of tokens, with some overlap.
 
 What is true of every list of chunks: they are in order; `text[start:end]` is the chunk; together
-they hold every character of the text that is not white space; none has more than `tokens_max`
-tokens; two neighbors share whole units of at most `overlap_tokens` tokens; no chunk ends with a
-heading unless nothing but headings follows it or nothing but headings is in it.
+they hold every character of the text that is neither white space nor boilerplate; none has more
+than `tokens_max` tokens; two neighbors share whole units of at most `overlap_tokens` tokens; no
+chunk ends with a heading unless nothing but headings follows it (up to the next boilerplate) or
+nothing but headings is in it. Words and rows of tables are cut only where one alone is too long.
+
+Boilerplate is in no chunk, so a chunk ends where some stands in the text, such as at the foot of a
+page. It could stay inside of a paragraph that goes on behind it, since a chunk is one span; but
+what is quoted, searched by words and embedded is the same text, and would hold it three times over.
+A document of nothing but boilerplate is cut as if it were none.
 
 Tokens are counted by the embedding model, which may be on another machine, so the work is a
 generator (`chunking`) that asks for counts and is told them; `chunk` drives it with a function.
@@ -19,6 +25,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from engine.documents.contexts import contexts
+from engine.documents.pack import first_content, pack
 from engine.documents.parsed import Parsed
 from engine.documents.units import Unit, split_unit, split_units
 from engine.errors import InvalidField
@@ -32,12 +40,6 @@ CONTEXT_TOKENS_MAX = 48
 
 TOKENS_MIN = 16
 """Smallest bound on a chunk: one code point may be 4 tokens in byte-level vocabularies."""
-
-_NEW_SECTION_SHARE = 0.33
-"""A heading starts a new chunk once the open one holds this share of its tokens."""
-
-_NEW_BLOCK_SHARE = 0.75
-"""A paragraph that does not fit in whole starts a new chunk once the open one is this full."""
 
 _ROUNDS_MAX = 40
 
@@ -101,7 +103,7 @@ def chunking(
     units, counts = yield from _counted_units(parsed, tokens_max, special)
     limit = tokens_max - special
     for _ in range(_ROUNDS_MAX):
-        runs = pack(parsed, units, counts, limit, overlap_tokens)
+        runs = pack(units, counts, limit, overlap_tokens)
         spans = [Span(units[a].span.start, units[b - 1].span.end) for a, b in runs]
         totals = list((yield [parsed.text[span.start : span.end] for span in spans]))
         over = max(totals, default=0) - tokens_max
@@ -109,10 +111,10 @@ def chunking(
             break
         # The parts count less than the whole (it happens where a word was cut): aim lower.
         limit = max(1, limit - over)
-    contexts = yield from _contexts(parsed, units, runs, context_tokens_max)
+    before = yield from contexts(parsed, units, runs, context_tokens_max)
     chunks = []
-    for (a, b), span, tokens, context in zip(runs, spans, totals, contexts, strict=True):
-        block = parsed.blocks[_first_content(units, a, b).block]
+    for (a, b), span, tokens, context in zip(runs, spans, totals, before, strict=True):
+        block = parsed.blocks[first_content(units, a, b).block]
         chunks.append(Chunk(span, block.heading_path, block.page, tokens, context))
     return chunks
 
@@ -159,7 +161,7 @@ def _counted_units(
         long = {i for i, tokens in enumerate(counts) if tokens > limit and _chars(units[i]) > 1}
         if not long:
             break
-        cut = {i: list(split_unit(parsed.text, units[i], -(-2 * counts[i] // limit))) for i in long}
+        cut = {i: _parts(parsed, units[i], -(-2 * counts[i] // limit)) for i in long}
         fresh = [part for i in sorted(long) for part in cut[i]]
         fresh_counts = iter((yield from _count(parsed, fresh, special)))
         next_units: list[Unit] = []
@@ -170,6 +172,11 @@ def _counted_units(
                 next_counts.append(next(fresh_counts) if i in long else counts[i])
         units, counts = next_units, next_counts
     return units, counts
+
+
+def _parts(parsed: Parsed, unit: Unit, parts: int) -> list[Unit]:
+    table = parsed.blocks[unit.block].kind == "table"
+    return list(split_unit(parsed.text, unit, parts, table=table))
 
 
 def _chars(unit: Unit) -> int:
@@ -184,119 +191,3 @@ def _count(
     counts = yield [parsed.text[unit.span.start : unit.span.end] for unit in units]
     # A unit of nothing that the model knows still takes room.
     return [max(1, tokens - special) for tokens in counts]
-
-
-def pack(
-    parsed: Parsed,
-    units: Sequence[Unit],
-    counts: Sequence[int],
-    tokens_max: int,
-    overlap_tokens: int,
-) -> list[tuple[int, int]]:
-    """Which units go together, as ranges [first, end) of indices into `units`. Pure.
-
-    `counts` are the tokens of each unit; the sum over a range stays within `tokens_max`, unless
-    one unit alone is over it.
-    """
-    block_tokens: dict[int, int] = {}
-    for unit, tokens in zip(units, counts, strict=True):
-        block_tokens[unit.block] = block_tokens.get(unit.block, 0) + tokens
-    runs: list[tuple[int, int]] = []
-    first = fresh = at = total = 0
-    while at < len(units):
-        if at > fresh and _closes(units, counts, at, total, tokens_max, block_tokens):
-            end = _without_headings(units, fresh, at)
-            runs.append((first, end))
-            first, fresh = _overlap_from(units, counts, first, end, tokens_max, overlap_tokens), end
-            at, total = end, sum(counts[first:end])
-            continue
-        total += counts[at]
-        at += 1
-    if first < len(units):
-        runs.append((first, len(units)))
-    return runs
-
-
-def _closes(
-    units: Sequence[Unit],
-    counts: Sequence[int],
-    at: int,
-    total: int,
-    tokens_max: int,
-    block_tokens: dict[int, int],
-) -> bool:
-    """Whether the open chunk ends before units[at]."""
-    if total + counts[at] > tokens_max:
-        return True
-    unit, before = units[at], units[at - 1]
-    if unit.block == before.block or before.is_heading:
-        return False
-    if unit.is_heading:
-        return total >= _NEW_SECTION_SHARE * tokens_max
-    fits = total + block_tokens[unit.block] <= tokens_max
-    return not fits and total >= _NEW_BLOCK_SHARE * tokens_max
-
-
-def _without_headings(units: Sequence[Unit], fresh: int, end: int) -> int:
-    """`end` moved before headings that would stand at the end, if something stays."""
-    moved = end
-    while moved > fresh and units[moved - 1].is_heading:
-        moved -= 1
-    return moved if moved > fresh else end
-
-
-def _overlap_from(
-    units: Sequence[Unit],
-    counts: Sequence[int],
-    first: int,
-    end: int,
-    tokens_max: int,
-    overlap_tokens: int,
-) -> int:
-    """Where the chunk after [first, end) starts: some units before `end`, or `end` itself.
-
-    Nothing is shared across a heading, and never so much that units[end] would not fit.
-    """
-    if units[end].is_heading:
-        return end
-    room = min(overlap_tokens, tokens_max - counts[end])
-    start = end
-    while start > first + 1 and not units[start - 1].is_heading and counts[start - 1] <= room:
-        start -= 1
-        room -= counts[start]
-    return start
-
-
-def _first_content(units: Sequence[Unit], first: int, end: int) -> Unit:
-    return next((unit for unit in units[first:end] if not unit.is_heading), units[first])
-
-
-def _contexts(
-    parsed: Parsed, units: Sequence[Unit], runs: Sequence[tuple[int, int]], tokens_max: int
-) -> Generator[Sequence[str], Sequence[int], list[str]]:
-    """For each chunk the longest of its candidates that has at most `tokens_max` tokens."""
-    wanted = [_candidates(parsed, units, first, end) for first, end in runs]
-    distinct = sorted({text for candidates in wanted for text in candidates})
-    if not distinct:
-        return ["" for _ in runs]
-    tokens = dict(zip(distinct, (yield distinct), strict=True))
-    return [
-        next((text for text in candidates if tokens[text] <= tokens_max), "")
-        for candidates in wanted
-    ]
-
-
-def _candidates(parsed: Parsed, units: Sequence[Unit], first: int, end: int) -> list[str]:
-    """Title and headings, then fewer: outer headings go first, then the title alone is tried.
-
-    Headings that the chunk itself holds are left out.
-    """
-    inside = {
-        parsed.blocks[unit.block].heading_path[-1] for unit in units[first:end] if unit.is_heading
-    }
-    path = parsed.blocks[_first_content(units, first, end).block].heading_path
-    headings = [heading for heading in path if heading not in inside and heading != parsed.title]
-    title = [parsed.title] if parsed.title and parsed.title not in inside else []
-    options = [title + headings[n:] for n in range(len(headings) + 1)]
-    options += [headings[n:] for n in range(len(headings))]
-    return [" > ".join(option) for option in options if option]

@@ -12,7 +12,7 @@ from services.store.passages import StoredText
 
 PARSER_VERSION = "2"
 """Raise it when the same file would give another text: then it is parsed again."""
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 """Raise it when the same text would be cut otherwise."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 from hypothesis import strategies as st
@@ -43,6 +43,26 @@ def documents(draw: st.DrawFn) -> Parsed:
     return assemble(
         title, "text/plain", parts, author=draw(st.text(max_size=9)), created="2024-01-31"
     )
+
+
+def without_boilerplate(parsed: Parsed) -> str:
+    """The text with spaces for all boilerplate, unless there is nothing else: what is searched."""
+    if all(block.role == "boilerplate" for block in parsed.blocks):
+        return parsed.text
+    parts, at = [], 0
+    for block in parsed.blocks:
+        if block.role == "boilerplate":
+            length = block.span.end - block.span.start
+            parts += [parsed.text[at : block.span.start], " " * length]
+            at = block.span.end
+    return "".join([*parts, parsed.text[at:]])
+
+
+def run_around(text: str, at: int, belongs: Callable[[str], bool]) -> str:
+    """The longest run of signs around text[at] that all belong."""
+    start = next((i for i in range(at, 0, -1) if not belongs(text[i - 1])), 0)
+    end = next((i for i in range(at, len(text)) if not belongs(text[i])), len(text))
+    return text[start:end]
 
 
 def word_pieces(texts: Sequence[str]) -> list[int]:
