@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.embedding.v1 import vector_pb2
 
+from engine.documents.places import Place
 from engine.errors import RagmeshError
 from engine.types import JsonValue
 from services.errors import DOMAIN, row_of
@@ -94,7 +95,13 @@ def passage_message(row: PassageRow, document: str) -> document_pb2.Passage:
         page=row.page,
         tokens=row.tokens,
         sentences=[vector_pb2.TextSpan(start=start, end=end) for start, end in spans],
+        places=map(_place_message, row.places),
     )
+
+
+def _place_message(place: Place) -> document_pb2.Place:
+    left, bottom, right, top = place.box or (0.0, 0.0, 0.0, 0.0)
+    return document_pb2.Place(page=place.page, left=left, bottom=bottom, right=right, top=top)
 
 
 def error_value(error: BaseException) -> Mapping[str, JsonValue]:

@@ -13,10 +13,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
-from engine.documents.chunk import CONTEXT_TOKENS_MAX, Chunk, chunking
+from engine.documents.chunk import CONTEXT_TOKENS_MAX, Chunk
 from engine.documents.embedding import embedding_text, passage_sentences
 from engine.documents.parsed import Parsed
 from engine.errors import (
@@ -36,8 +37,10 @@ from engine.errors import (
     Unavailable,
 )
 from engine.models.late import answer_parts
+from engine.types import Matrix
 from services.config import DocumentSettings
 from services.documents.convert import error_value
+from services.documents.cutting import cut_document
 from services.documents.files import Files
 from services.documents.parser import Parser
 from services.documents.texts import passage_set_key, read_parsed, stored_text, text_key
@@ -305,20 +308,23 @@ class Pipeline:
         return stored_text(key, parsed), parsed
 
     async def _chunks(self, collection: Collection, parsed: Parsed, call: Call) -> list[Chunk]:
-        steps = chunking(
-            parsed,
-            tokens_max=collection.chunk_tokens_max,
-            overlap_tokens=collection.chunk_overlap_tokens,
-            context_tokens_max=CONTEXT_TOKENS_MAX,
+        async def count(texts: Sequence[str]) -> list[int]:
+            return await self._counts(collection, texts, call)
+
+        async def embed(texts: Sequence[str]) -> Matrix:
+            return await self._unit_vectors(collection, texts, call)
+
+        return await cut_document(collection, parsed, count, embed)
+
+    async def _unit_vectors(
+        self, collection: Collection, texts: Sequence[str], call: Call
+    ) -> Matrix:
+        model, kind = collection.embedding_model, embedding.INPUT_KIND_PASSAGE
+        response = await self._mesh.embedding.EmbedTexts(
+            embedding.EmbedTextsRequest(model=model, texts=texts, input_kind=kind, truncate=True),
+            call,
         )
-        texts = next(steps)
-        while True:
-            counts = await self._counts(collection, texts, call)
-            try:
-                texts = steps.send(counts)
-            except StopIteration as done:
-                chunks: list[Chunk] = done.value
-                return chunks
+        return np.stack([vector_value(made.vector, "unit") for made in response.embeddings])
 
     async def _counts(self, collection: Collection, texts: Sequence[str], call: Call) -> list[int]:
         counts: list[int] = []
@@ -373,6 +379,7 @@ class Pipeline:
                         heading_path=chunk.heading_path,
                         context=chunk.context,
                         page=chunk.page,
+                        places=chunk.places,
                         tokens=chunk.tokens,
                         vector=vector_value(made.vector, "passage"),
                         sentences=(

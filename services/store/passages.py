@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.documents.places import Place
 from engine.errors import InvalidField
 from engine.types import Sentences, Span, TokenVectors, Vector
 from services.store.codec import pack_sentences, pack_tokens, pack_vector, unpack_sentences
@@ -54,6 +55,7 @@ class PassageRow:
     vector: Vector | None = None
     sentences: Sentences | None = None
     token_vectors: TokenVectors | None = None
+    places: tuple[Place, ...] = ()
 
 
 async def put_text(tx: Tx, text: StoredText) -> None:
@@ -136,8 +138,8 @@ async def list_passages(
 ) -> list[PassageRow]:
     """In the order of the text, without vectors; with sentences."""
     rows = await tx.rows(
-        "SELECT passage_index, text, span_start, span_end, heading_path, page, tokens, sentences "
-        "FROM passages WHERE tenant = %s AND passage_set_key = %s AND passage_index > %s "
+        "SELECT passage_index, text, span_start, span_end, heading_path, page, tokens, sentences, "
+        "places FROM passages WHERE tenant = %s AND passage_set_key = %s AND passage_index > %s "
         "ORDER BY passage_index LIMIT %s",
         (tx.tenant, passage_set_key, after_index, limit),
     )
@@ -150,22 +152,24 @@ async def list_passages(
             page=page,
             tokens=tokens,
             sentences=unpack_sentences(sentences),
+            places=_read_places(places),
         )
-        for index, text, start, end, path, page, tokens, sentences in rows
+        for index, text, start, end, path, page, tokens, sentences, places in rows
     ]
 
 
 async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]) -> None:
     await tx.run(
         "INSERT INTO passages (tenant, passage_set_key, passage_index, text, span_start, "
-        "span_end, heading_path, context, page, tokens, vector, sentences, token_vectors) "
+        "span_end, heading_path, context, page, tokens, vector, sentences, token_vectors, places) "
         "SELECT %(tenant)s, %(key)s, t.i, t.text, t.a, t.b, t.path::json, t.context, t.page, "
-        "t.tokens, t.vector, t.sentences, t.token_vectors "
+        "t.tokens, t.vector, t.sentences, t.token_vectors, t.places::json "
         "FROM unnest(%(indexes)b::int[], %(texts)b::text[], "
         "%(starts)b::int[], %(ends)b::int[], %(paths)b::text[], %(contexts)b::text[], "
         "%(pages)b::int[], %(tokens)b::int[], %(vectors)b::bytea[], %(sentences)b::bytea[], "
-        "%(token_vectors)b::bytea[]) "
-        "AS t (i, text, a, b, path, context, page, tokens, vector, sentences, token_vectors)",
+        "%(token_vectors)b::bytea[], %(places)b::text[]) "
+        "AS t (i, text, a, b, path, context, page, tokens, vector, sentences, token_vectors, "
+        "places)",
         {
             "tenant": tx.tenant,
             "key": passage_set_key,
@@ -180,5 +184,18 @@ async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]
             "vectors": [pack_vector(passage.vector) for passage in passages],
             "sentences": [pack_sentences(passage.sentences) for passage in passages],
             "token_vectors": [pack_tokens(passage.token_vectors) for passage in passages],
+            "places": [_places_json(passage.places) for passage in passages],
         },
     )
+
+
+def _places_json(places: Sequence[Place]) -> str:
+    return json.dumps([[place.page, *(place.box or ())] for place in places])
+
+
+def _read_places(rows: Sequence[Sequence[float]] | None) -> tuple[Place, ...]:
+    places = []
+    for page, *edges in rows or ():
+        left, bottom, right, top = edges or (0.0,) * 4
+        places.append(Place(int(page), (left, bottom, right, top) if edges else None))
+    return tuple(places)

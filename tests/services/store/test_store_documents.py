@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from engine.documents.places import Place
 from engine.errors import (
     CollectionNotFound,
     DocumentExists,
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.asyncio
 
 _DATA = b"A first sentence. A second one." * 3
 _TEXT = _DATA.decode()
+_PLACES = (Place(3, (1.5, 2.0, 30.1, 40.0)), Place(4))
 
 
 def _content(data: bytes = _DATA) -> Content:
@@ -62,6 +64,7 @@ def _parsed(content: Content) -> tuple[StoredText, PassageSet, list[PassageRow]]
             span=Span(start, start + 31),
             heading_path=("A", "B"),
             tokens=7,
+            places=_PLACES[:index],
             vector=np.full(4, index + 1, np.float32),
         )
         for index, start in enumerate((0, 31, 62))
@@ -216,9 +219,10 @@ async def test_a_published_document_has_text_passages_and_a_finished_job(store: 
         assert document.text_characters == len(_TEXT)
         assert document.text_key is not None and document.passage_set_key is not None
         assert await get_text(tx, document.text_key) == _parsed(_content())[0]
-        rows = await list_passages(tx, document.passage_set_key, after_index=0, limit=1)
-        assert [(r.passage_index, r.text, r.heading_path) for r in rows] == [
-            (1, _TEXT[31:62], ("A", "B"))
+        rows = await list_passages(tx, document.passage_set_key, after_index=0, limit=2)
+        assert [(r.passage_index, r.text, r.heading_path, r.places) for r in rows] == [
+            (1, _TEXT[31:62], ("A", "B"), _PLACES[:1]),
+            (2, _TEXT[62:93], ("A", "B"), _PLACES),
         ]
         job = await jobs.get_job(tx, document.ingest_job)
         head = await get_head(tx, "one", collection.uid)

@@ -134,6 +134,7 @@ from ragmesh._types.documents import (
     IngestJobStage,
     IngestJobState,
     Passage,
+    Place,
     StoredDocument,
 )
 from ragmesh._types.embedding import (
@@ -301,6 +302,7 @@ __all__ = [
     "ParserLimitExceeded",
     "Passage",
     "PermissionDenied",
+    "Place",
     "Point",
     "PointCount",
     "PointNotFound",
