@@ -92,7 +92,7 @@ class Chunk:
     `heading_path` and `page` are those of its first unit that is not a heading (or of the first
     unit). `context` is what `embedding.embedding_text` puts before it, possibly nothing. `places`
     are the pages that its blocks lie on. `parent` is what it is a part of, only with the strategy
-    "hierarchical".
+    "hierarchical"; the first part of a parent has its text in `parent_text`.
     """
 
     span: Span
@@ -102,15 +102,12 @@ class Chunk:
     context: str = ""
     places: tuple[Place, ...] = ()
     parent: Span | None = None
+    parent_text: str = ""
 
     def shifted(self, offset: int) -> Chunk:
         """The same in a text in which `offset` characters stand before this one."""
-        parent = self.parent and _shifted(self.parent, offset)
-        return replace(self, span=_shifted(self.span, offset), parent=parent)
-
-
-def _shifted(span: Span, offset: int) -> Span:
-    return Span(span.start + offset, span.end + offset)
+        parent = self.parent and self.parent.shifted(offset)
+        return replace(self, span=self.span.shifted(offset), parent=parent)
 
 
 def chunk(
@@ -172,13 +169,22 @@ def chunking(
         spans = _spans(units, runs)
         totals = yield _texts(parsed, spans)
     before = yield from contexts(parsed, units, runs, cut.context_tokens_max)
-    chunks = []
+    chunks: list[Chunk] = []
     for (a, b), span, tokens, context, parent in zip(
         runs, spans, totals, before, parents, strict=True
     ):
         block = parsed.blocks[first_content(units, a, b).block]
         places = places_of(parsed.blocks[units[a].block : units[b - 1].block + 1])
-        chunks.append(Chunk(span, block.heading_path, block.page, tokens, context, places, parent))
+        opens = parent is not None and not (chunks and chunks[-1].parent == parent)
+        parent_text = parsed.text[parent.start : parent.end] if parent and opens else ""
+        chunks.append(
+            Chunk(
+                *(span, block.heading_path, block.page, tokens, context),
+                places=places,
+                parent=parent,
+                parent_text=parent_text,
+            )
+        )
     return chunks
 
 

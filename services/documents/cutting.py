@@ -42,6 +42,7 @@ async def cut_document(
         collection.chunk_tokens_max,
         collection.chunk_overlap_tokens,
         CONTEXT_TOKENS_MAX,
+        collection.chunk_strategy,
     )
     measured = await _driven(measuring(parsed, cut), count)
     likenesses: Sequence[float] = ()

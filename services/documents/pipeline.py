@@ -380,6 +380,8 @@ class Pipeline:
                         context=chunk.context,
                         page=chunk.page,
                         places=chunk.places,
+                        parent=chunk.parent,
+                        parent_text=chunk.parent_text,
                         tokens=chunk.tokens,
                         vector=vector_value(made.vector, "passage"),
                         sentences=(

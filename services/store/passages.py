@@ -43,7 +43,8 @@ class PassageSet:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassageRow:
     """A passage; `text` is exactly the characters of `span` in the stored text. `context` is what
-    was before it when it was embedded; None where it is not known."""
+    was before it when it was embedded; None where it is not known. `parent` is the span of what it
+    is a part of, in a hierarchical collection; the first part has its text."""
 
     passage_index: int
     text: str
@@ -56,6 +57,8 @@ class PassageRow:
     sentences: Sentences | None = None
     token_vectors: TokenVectors | None = None
     places: tuple[Place, ...] = ()
+    parent: Span | None = None
+    parent_text: str = ""
 
 
 async def put_text(tx: Tx, text: StoredText) -> None:
@@ -139,7 +142,8 @@ async def list_passages(
     """In the order of the text, without vectors; with sentences."""
     rows = await tx.rows(
         "SELECT passage_index, text, span_start, span_end, heading_path, page, tokens, sentences, "
-        "places FROM passages WHERE tenant = %s AND passage_set_key = %s AND passage_index > %s "
+        "places, parent_start, parent_end FROM passages "
+        "WHERE tenant = %s AND passage_set_key = %s AND passage_index > %s "
         "ORDER BY passage_index LIMIT %s",
         (tx.tenant, passage_set_key, after_index, limit),
     )
@@ -153,23 +157,27 @@ async def list_passages(
             tokens=tokens,
             sentences=unpack_sentences(sentences),
             places=_read_places(places),
+            parent=None if parent[0] is None else Span(*parent),
         )
-        for index, text, start, end, path, page, tokens, sentences, places in rows
+        for index, text, start, end, path, page, tokens, sentences, places, *parent in rows
     ]
 
 
 async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]) -> None:
     await tx.run(
         "INSERT INTO passages (tenant, passage_set_key, passage_index, text, span_start, "
-        "span_end, heading_path, context, page, tokens, vector, sentences, token_vectors, places) "
+        "span_end, heading_path, context, page, tokens, vector, sentences, token_vectors, places, "
+        "parent_start, parent_end, parent_text) "
         "SELECT %(tenant)s, %(key)s, t.i, t.text, t.a, t.b, t.path::json, t.context, t.page, "
-        "t.tokens, t.vector, t.sentences, t.token_vectors, t.places::json "
+        "t.tokens, t.vector, t.sentences, t.token_vectors, t.places::json, "
+        "t.parent_start, t.parent_end, nullif(t.parent_text, '') "
         "FROM unnest(%(indexes)b::int[], %(texts)b::text[], "
         "%(starts)b::int[], %(ends)b::int[], %(paths)b::text[], %(contexts)b::text[], "
         "%(pages)b::int[], %(tokens)b::int[], %(vectors)b::bytea[], %(sentences)b::bytea[], "
-        "%(token_vectors)b::bytea[], %(places)b::text[]) "
+        "%(token_vectors)b::bytea[], %(places)b::text[], %(parent_starts)b::int[], "
+        "%(parent_ends)b::int[], %(parent_texts)b::text[]) "
         "AS t (i, text, a, b, path, context, page, tokens, vector, sentences, token_vectors, "
-        "places)",
+        "places, parent_start, parent_end, parent_text)",
         {
             "tenant": tx.tenant,
             "key": passage_set_key,
@@ -185,6 +193,9 @@ async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]
             "sentences": [pack_sentences(passage.sentences) for passage in passages],
             "token_vectors": [pack_tokens(passage.token_vectors) for passage in passages],
             "places": [_places_json(passage.places) for passage in passages],
+            "parent_starts": [passage.parent and passage.parent.start for passage in passages],
+            "parent_ends": [passage.parent and passage.parent.end for passage in passages],
+            "parent_texts": [passage.parent_text for passage in passages],
         },
     )
 

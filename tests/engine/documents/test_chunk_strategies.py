@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.documents import semantic
 from engine.documents.chunk import CHILD_SHARE, Strategy, chunk
 from engine.documents.parsed import Draft, Parsed, assemble
 from engine.documents.semantic import AROUND, likeness, pack_by_meaning
@@ -56,10 +58,12 @@ def test_every_way_to_cut_quotes_all_but_boilerplate_and_fits(
 def test_parents_are_the_chunks_by_structure(
     parsed: Parsed, tokens_max: int, overlap_tokens: int
 ) -> None:
-    bounds = {"tokens_max": tokens_max, "overlap_tokens": overlap_tokens}
+    bounds: dict[str, Any] = {"tokens_max": tokens_max, "overlap_tokens": overlap_tokens}
     parents = [piece.span for piece in chunk(parsed, word_pieces, **bounds)]
     children = chunk(parsed, word_pieces, strategy="hierarchical", **bounds)
     assert list(dict.fromkeys(child.parent for child in children)) == parents
+    told = [child.parent_text for child in children if child.parent_text]
+    assert told == [parsed.text[parent.start : parent.end] for parent in parents]
     for child in children:
         assert child.parent is not None
         assert child.parent.start <= child.span.start < child.span.end <= child.parent.end
@@ -121,7 +125,6 @@ def _units(draw: st.DrawFn) -> list[Unit]:
 def test_no_way_to_cut_is_cheaper(data: st.DataObject, units: list[Unit], tokens_max: int) -> None:
     counts = [data.draw(st.integers(1, 6)) for _ in units]
     likenesses = [data.draw(st.sampled_from([-0.5, 0.1, 0.4, 0.8])) for _ in units]
-    from engine.documents import semantic
 
     def price(runs: Sequence[tuple[int, int]]) -> float:
         return sum(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ def test_a_pdf_chunk_knows_its_page() -> None:
         ("context_tokens_max", {"context_tokens_max": -1}),
     ],
 )
-def test_bounds_that_cannot_be_met_are_refused_by_name(field: str, bounds: dict[str, int]) -> None:
+def test_bounds_that_cannot_be_met_are_refused_by_name(field: str, bounds: dict[str, Any]) -> None:
     parsed = assemble("", "text/plain", [Draft("paragraph", "text")])
     with pytest.raises(InvalidField) as caught:
         chunk(parsed, word_pieces, **bounds)

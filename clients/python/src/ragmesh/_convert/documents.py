@@ -45,6 +45,7 @@ def passage(message: document_pb2.Passage) -> types.Passage:
             types.Place(place.page, place.left, place.bottom, place.right, place.top)
             for place in message.places
         ),
+        parent=vectors.span(message.parent) if message.HasField("parent") else None,
     )
 
 

@@ -56,7 +56,7 @@ class Passage:
 
     `text` is exactly the characters of `span` in the document's stored text. `page` counts from
     1, 0 where the format has none. `sentences` are spans of `text`. `places` are the pages that it
-    lies on, at most 32.
+    lies on, at most 32; `parent` is the span of what it is a part of, in hierarchical collections.
     """
 
     document: str
@@ -68,6 +68,7 @@ class Passage:
     tokens: int
     sentences: tuple[TextSpan, ...]
     places: tuple[Place, ...] = ()
+    parent: TextSpan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,7 @@ class Passage(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     SENTENCES_FIELD_NUMBER: _builtins.int
     PLACES_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     document: _builtins.str
     """`collections/{id}/documents/{id}`."""
     passage_index: _builtins.int
@@ -176,6 +177,12 @@ class Passage(_message.Message):
         documents from before there were places.
         """
 
+    @_builtins.property
+    def parent(self) -> _vector_pb2.TextSpan:
+        """The span in the document's stored text of what it is a part of, if its collection was
+        hierarchical when it was cut.
+        """
+
     def __init__(
         self,
         *,
@@ -188,10 +195,11 @@ class Passage(_message.Message):
         tokens: _builtins.int = ...,
         sentences: _abc.Iterable[_vector_pb2.TextSpan] | None = ...,
         places: _abc.Iterable[Global___Place] | None = ...,
+        parent: _vector_pb2.TextSpan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "span", b"span"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "heading_path", b"heading_path", "page", b"page", "passage_index", b"passage_index", "places", b"places", "sentences", b"sentences", "span", b"span", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "heading_path", b"heading_path", "page", b"page", "parent", b"parent", "passage_index", b"passage_index", "places", b"places", "sentences", b"sentences", "span", b"span", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
