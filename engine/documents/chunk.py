@@ -14,7 +14,8 @@ nothing but headings is in it. Words and rows of tables are cut only where one a
 Boilerplate is in no chunk, so a chunk ends where some stands in the text, such as at the foot of a
 page. It could stay inside of a paragraph that goes on behind it, since a chunk is one span; but
 what is quoted, searched by words and embedded is the same text, and would hold it three times over.
-A document of nothing but boilerplate is cut as if it were none.
+Two exceptions: a few lines between a heading and what stands under it, such as who sent a mail and
+when, belong to the heading; and a document of nothing but boilerplate is cut as if it were none.
 
 Tokens are counted by the embedding model, which may be on another machine, so the work is two
 generators (`measuring`, then `chunking`) that ask for counts and are told them; `chunk` drives them

@@ -38,9 +38,8 @@ def _candidates(parsed: Parsed, units: Sequence[Unit], first: int, end: int) -> 
 
     Headings that the chunk itself holds are left out.
     """
-    inside = {
-        parsed.blocks[unit.block].heading_path[-1] for unit in units[first:end] if unit.is_heading
-    }
+    paths = [parsed.blocks[u.block].heading_path for u in units[first:end] if u.is_heading]
+    inside = {path[-1] for path in paths if path}
     content = first_content(units, first, end)
     path = parsed.blocks[content.block].heading_path
     headings = [heading for heading in path if heading not in inside and heading != parsed.title]

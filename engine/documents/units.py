@@ -2,11 +2,11 @@
 
 What is true of every result: units are in order, do not overlap, lie within one block, begin and
 end with a character that is not white space, and together hold every such character of the text,
-boilerplate left out (unless there is nothing else). A row of a table is one unit, and so is a word,
-however long; only WHOLE_CHARS_MAX, and a model that reads less than one of them, cut these:
-a row at its cells first, then at white space; a word beside its punctuation first, then between
-graphemes (a letter with its marks, an emoji sequence), and inside of one only if that alone is too
-long.
+boilerplate left out (unless there is nothing else, or it is a few lines right below a heading). A
+row of a table is one unit, and so is a word, however long; only WHOLE_CHARS_MAX, and a model that
+reads less than one of them, cut these: a row at its cells first, then at white space; a word beside
+its punctuation first, then between graphemes (a letter with its marks, an emoji sequence), and
+inside of one only if that alone is too long.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ WHOLE_CHARS_MAX = 10_000
 """Longest row or word that is kept whole: 2,048 tokens, the most of a passage, are some 10,000
 letters. A model may take any run of letters for one unknown token, so its count bounds nothing."""
 
+BELOW_HEADING_CHARS_MAX = 400
+"""Longest boilerplate that belongs to the heading above it: four lines of a mail."""
+
 _LINE = re.compile(r"[^\n]+")
 _SPACE = re.compile(r"\s+")
 _CELL = re.compile(r"(?<=\s)\|(?=\s+[^\s|])")
@@ -37,8 +40,9 @@ _ZWJ = "\u200d"
 class Unit:
     """A sentence, a line of a table or of code, or a heading. `block` is an index of blocks.
 
-    `fenced`: boilerplate that is in no unit stands before it, so no chunk holds both it and the
-    unit before.
+    `is_heading` too is short boilerplate right below a heading: who sent a mail and when, who wrote
+    an article. It stays with what comes after. `fenced`: boilerplate that is in no unit stands
+    before it, so no chunk holds both it and the unit before.
     """
 
     span: Span
@@ -50,7 +54,7 @@ class Unit:
 def split_units(parsed: Parsed, chars_max: int = UNIT_CHARS_MAX) -> list[Unit]:
     """The units of `parsed`, of `chars_max` code points at most where white space allows."""
     units: list[Unit] = []
-    passed_over = _passed_over(parsed.blocks)
+    passed_over, below = _boilerplate(parsed.blocks)
     fenced = False
     for index, block in enumerate(parsed.blocks):
         if index in passed_over:
@@ -58,7 +62,7 @@ def split_units(parsed: Parsed, chars_max: int = UNIT_CHARS_MAX) -> list[Unit]:
             continue
         start = block.span.start
         text = parsed.text[start : block.span.end]
-        heading = block.kind == "heading"
+        heading = block.kind == "heading" or index in below
         for piece in _pieces(text, block.kind):
             whole = WHOLE_CHARS_MAX if block.kind == "table" else chars_max
             for cut in _within(text, piece, whole, table=block.kind == "table"):
@@ -68,10 +72,27 @@ def split_units(parsed: Parsed, chars_max: int = UNIT_CHARS_MAX) -> list[Unit]:
     return units
 
 
-def _passed_over(blocks: Sequence[Block]) -> frozenset[int]:
-    """The boilerplate, by index; nothing where all is boilerplate, so that no text is lost."""
-    found = frozenset(i for i, block in enumerate(blocks) if block.role == "boilerplate")
-    return found if len(found) < len(blocks) else frozenset()
+def _boilerplate(blocks: Sequence[Block]) -> tuple[set[int], set[int]]:
+    """Indices of the boilerplate that is in no unit, and of that which belongs to a heading: what
+    stands between it and what follows, of BELOW_HEADING_CHARS_MAX in all. Both are empty where all
+    is boilerplate, so that no text is lost."""
+    passed_over: set[int] = set()
+    below: set[int] = set()
+    first = 0
+    for index, block in enumerate(blocks):
+        if block.role == "body":
+            run = range(first, index)
+            short = run and _reach(blocks[first], blocks[index - 1]) <= BELOW_HEADING_CHARS_MAX
+            titled = first and blocks[first - 1].kind == "heading"
+            (below if short and titled else passed_over).update(run)
+            first = index + 1
+    if first:
+        passed_over.update(range(first, len(blocks)))
+    return passed_over, below
+
+
+def _reach(first: Block, last: Block) -> int:
+    return last.span.end - first.span.start
 
 
 def _pieces(text: str, kind: str) -> list[Span]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import get_args
 
 from hypothesis import strategies as st
@@ -46,15 +47,18 @@ def documents(draw: st.DrawFn) -> Parsed:
 
 
 def without_boilerplate(parsed: Parsed) -> str:
-    """The text with spaces for all boilerplate, unless there is nothing else: what is searched."""
+    """The text with spaces for all boilerplate that is not searched: not a few lines between a
+    heading and something else, and none where there is nothing else."""
     if all(block.role == "boilerplate" for block in parsed.blocks):
         return parsed.text
     parts, at = [], 0
-    for block in parsed.blocks:
-        if block.role == "boilerplate":
-            length = block.span.end - block.span.start
-            parts += [parsed.text[at : block.span.start], " " * length]
-            at = block.span.end
+    groups = [list(group) for _, group in groupby(parsed.blocks, lambda block: block.role)]
+    for before, group, after in zip([[], *groups], groups, [*groups[1:], []], strict=False):
+        start, end = group[0].span.start, group[-1].span.end
+        titled = before and before[-1].kind == "heading" and after
+        if group[0].role == "boilerplate" and not (titled and end - start <= 400):
+            parts += [parsed.text[at:start], " " * (end - start)]
+            at = end
     return "".join([*parts, parsed.text[at:]])
 
 

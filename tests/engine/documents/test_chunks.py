@@ -104,7 +104,7 @@ def test_units_hold_all_but_boilerplate_and_are_long_only_to_keep_words_and_rows
     for unit, following in pairwise(units):
         assert unit.span.end <= following.span.start
         between = parsed.blocks[unit.block + 1 : following.block]
-        assert following.fenced == any(block.role == "boilerplate" for block in between)
+        assert following.fenced == bool(between)
 
 
 def test_a_row_too_long_for_a_chunk_is_cut_between_its_cells() -> None:
@@ -126,6 +126,12 @@ def test_boilerplate_is_in_no_chunk_unless_there_is_nothing_else(boilerplate: st
     assert [parsed.text[c.span.start : c.span.end] for c in chunks] == [
         "Sentence 0 of the body.\n\nSentence 1 of the body.",
         "Sentence 2 of the body.\n\nSentence 3 of the body.",
+    ]
+    title = Draft("heading", "A title", level=1)
+    titled = assemble("", "text/plain", [margin, title, margin, body[0], margin, title, margin])
+    assert [titled.text[c.span.start : c.span.end] for c in chunk(titled, word_pieces)] == [
+        f"A title\n\n{boilerplate}\n\nSentence 0 of the body.",
+        "A title",
     ]
     alone = assemble("", "text/plain", [margin, margin])
     (only,) = chunk(alone, word_pieces)
