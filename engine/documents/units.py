@@ -119,18 +119,12 @@ def _with_whole_words(pieces: Sequence[Span]) -> list[Span]:
 
 def _within(text: str, span: Span, chars_max: int, *, table: bool) -> list[Span]:
     """`span` in parts of `chars_max` code points at most, words whole up to WHOLE_CHARS_MAX."""
-    parts = [span] if _length(span) <= chars_max else split_span(text, span, chars_max, table=table)
-    while any(_length(part) > max(chars_max, WHOLE_CHARS_MAX) for part in parts):
-        parts = [
-            piece
-            for part in parts
-            for piece in (
-                split_span(text, part, WHOLE_CHARS_MAX, table=table)
-                if _length(part) > max(chars_max, WHOLE_CHARS_MAX)
-                else [part]
-            )
-        ]
-    return parts
+    is_word = _SPACE.search(text, span.start, span.end) is None
+    most = max(chars_max, WHOLE_CHARS_MAX) if is_word else chars_max
+    if _length(span) <= most:
+        return [span]
+    parts = split_span(text, span, most, table=table)
+    return [piece for part in parts for piece in _within(text, part, chars_max, table=table)]
 
 
 def _length(span: Span) -> int:

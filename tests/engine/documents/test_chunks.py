@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from engine.documents.chunk import chunk
 from engine.documents.embedding import embedding_text, passage_sentences
+from engine.documents.pack import CHUNK_CHARS_MAX
 from engine.documents.parse import parse_document
-from engine.documents.parsed import Draft, Parsed, assemble
+from engine.documents.parsed import BlockKind, Draft, Parsed, assemble
 from engine.documents.units import WHOLE_CHARS_MAX, is_grapheme_boundary, split_units
 from engine.errors import InvalidField
 from engine.models import sentences
@@ -86,6 +87,27 @@ def test_words_graphemes_and_rows_are_cut_only_where_one_alone_is_too_long(
                 is_grapheme_boundary(text, inside)
                 for inside in range(piece.span.start + 1, piece.span.end)
             )
+
+
+def _words(texts: Sequence[str]) -> list[int]:
+    """As a model to which any run of letters is one token."""
+    return [2 + len(text.split()) for text in texts]
+
+
+@pytest.mark.parametrize("kind", ["table", "paragraph"])
+@pytest.mark.parametrize("length", [1_500, 9_000])
+def test_what_fits_a_chunk_is_whole_however_many_characters_it_has(
+    kind: BlockKind, length: int
+) -> None:
+    if kind == "table":
+        wholes = [f"| row {n} | {'c' * 390} | {'d' * (length - 390)} |" for n in range(20)]
+    else:
+        wholes = ["w" * (length + n) for n in range(20)]
+    parsed = assemble("", "text/plain", [Draft(kind, "\n".join(wholes))])
+    chunks = chunk(parsed, _words, tokens_max=24, overlap_tokens=0)
+    quoted = [parsed.text[c.span.start : c.span.end] for c in chunks]
+    assert [whole for quote in quoted for whole in quote.split("\n")] == wholes
+    assert len(quoted) > 1 and all(len(quote) <= CHUNK_CHARS_MAX for quote in quoted)
 
 
 @settings(max_examples=60, deadline=None)
