@@ -15,10 +15,10 @@ from engine.errors import (
     InvalidField,
     MessageTooLarge,
     NoEmbeddingModel,
-    QueueFull,
 )
 from services.config import DocumentSettings
 from services.documents import convert
+from services.documents.admission import Admission
 from services.documents.checks import CHECKS
 from services.documents.files import Files, Incoming
 from services.documents.pipeline import Pipeline
@@ -59,6 +59,7 @@ class DocumentServicer:
         """`objects` has the files of documents, and is closed with it."""
         self._settings = settings
         self._store = store
+        self._admission = Admission(settings.jobs_waiting_max)
         self._files = Files(store, objects)
         self._pipeline = Pipeline(settings, store, mesh, owner, self._files)
 
@@ -85,9 +86,7 @@ class DocumentServicer:
         content = _content(request.document, data, hashlib.sha256(data).digest(), len(data))
 
         async def work(tx: Tx) -> pb.CreateDocumentResponse:
-            document, job = await self._store_document(
-                tx, request.parent, request.document_id, request.document, content
-            )
+            document, job = await self._store_document(tx, request, content, call)
             return pb.CreateDocumentResponse(document=document, ingest_job=job)
 
         async def named() -> pb.CreateDocumentResponse:
@@ -123,9 +122,7 @@ class DocumentServicer:
             content = _content(header.document, sample, file.sha256, file.size_bytes)
 
             async def work(tx: Tx) -> pb.UploadDocumentResponse:
-                document, job = await self._store_document(
-                    tx, header.parent, header.document_id, header.document, content
-                )
+                document, job = await self._store_document(tx, header, content, call)
                 return pb.UploadDocumentResponse(document=document, ingest_job=job)
 
             async def named() -> pb.UploadDocumentResponse:
@@ -184,37 +181,32 @@ class DocumentServicer:
                 field="parent",
                 metadata={"collection": collection.id},
             )
-        waiting = await jobs.count_waiting(tx)
-        if waiting >= self._settings.jobs_waiting_max:
-            raise QueueFull(
-                f"{waiting:,} documents wait to be ingested; at most "
-                f"{self._settings.jobs_waiting_max:,} may. Try again later.",
-                metadata={"waiting": waiting, "waiting_max": self._settings.jobs_waiting_max},
-                retry_after_s=5.0,
-            )
+        await self._admission.require_room(tx)
         return collection
 
     async def _store_document(
         self,
         tx: Tx,
-        parent: str,
-        document_id: str,
-        asked: document_pb2.Document,
+        asked: pb.CreateDocumentRequest | pb.UploadHeader,
         content: Content,
+        call: Call,
     ) -> tuple[document_pb2.Document, ingest_job_pb2.IngestJob]:
-        collection = await self._admitted(tx, parent)
+        collection = await self._admitted(tx, asked.parent)
+        said = asked.document
         document, job = await documents.create_document(
             tx,
             collection,
             NewDocument(
-                id=document_id or names.new_id(),
-                display_name=asked.display_name,
-                source_uri=asked.source_uri,
-                payload=payload_value(asked.payload),
+                id=asked.document_id or names.new_id(),
+                display_name=said.display_name,
+                source_uri=said.source_uri,
+                payload=payload_value(said.payload),
             ),
             content,
             job_id=names.new_id(),
             exists=self._files.exists,
+            bulk=call.lane == "bulk",
+            replace_existing=asked.replace_existing,
         )
         return convert.document_message(document, collection.id), convert.job_message(job)
 

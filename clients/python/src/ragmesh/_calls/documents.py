@@ -32,15 +32,17 @@ def create_document(
     media_type: str = "",
     source_uri: str = "",
     payload: Mapping[str, object] | None = None,
+    replace_existing: bool = False,
     request_id: str | None = None,
     timeout_s: float | None = None,
     lane: Lane | None = None,
 ) -> Plan[types.StoredDocument]:
     """Stores a text or a file of up to 16 MiB; its ingest job makes it searchable.
 
-    Give exactly one of `text` and `data`. Larger files: `upload_document`. Raises
-    CollectionNotFound, DocumentExists, NoEmbeddingModel, UnsupportedMediaType, MessageTooLarge,
-    QueueFull or RequestIdReused.
+    Give exactly one of `text` and `data`. Larger files: `upload_document`. With
+    `replace_existing`, a document of that id gets this as its new version, and stays searchable as
+    it was until that is published in one step. Raises CollectionNotFound, DocumentExists,
+    NoEmbeddingModel, UnsupportedMediaType, MessageTooLarge, QueueFull or RequestIdReused.
     """
     if (text is None) == (data is None):
         raise refuse("content", "is not one thing: give exactly one of text and data.")
@@ -49,6 +51,7 @@ def create_document(
         document=_described(display_name, media_type, source_uri, payload),
         document_id=plain_id("documents", document_id, "document_id"),
         request_id=write_id(request_id),
+        replace_existing=replace_existing,
     )
     if text is not None:
         request.text = text
@@ -70,29 +73,46 @@ def upload_document(
     media_type: str = "",
     source_uri: str = "",
     payload: Mapping[str, object] | None = None,
+    replace_existing: bool = False,
     request_id: str | None = None,
     timeout_s: float | None = UPLOAD_TIMEOUT_S,
     lane: Lane | None = None,
 ) -> Plan[types.StoredDocument]:
-    """Stores a file of up to 256 MiB, sent in pieces of 512 KiB.
+    """Stores a file of up to 256 MiB, sent in pieces of 512 KiB where it is longer than one.
 
     `source` is a path, bytes or a binary file object, which is read from where it stands (and
     read again if the call is retried; one that cannot seek is sent once). A path gives
-    `display_name` and `media_type` where they are empty. Raises as `create_document` does, and
-    OSError if the file cannot be read.
+    `display_name` and `media_type` where they are empty. `replace_existing` is as in
+    `create_document`, and so is what it raises, beside OSError if the file cannot be read.
     """
     upload = prepare(source)
+    document = _described(
+        display_name or upload.file_name, media_type or upload.media_type, source_uri, payload
+    )
     header = pb.UploadHeader(
         parent=collection_name(collection),
-        document=_described(
-            display_name or upload.file_name,
-            media_type or upload.media_type,
-            source_uri,
-            payload,
-        ),
+        document=document,
         document_id=plain_id("documents", document_id, "document_id"),
         request_id=write_id(request_id),
+        replace_existing=replace_existing,
     )
+    if upload.whole is not None:
+        # One message for a file of one piece, in place of a stream of three.
+        created = yield from send(
+            session,
+            rpcs.CREATE_DOCUMENT,
+            pb.CreateDocumentRequest(
+                parent=header.parent,
+                document=document,
+                document_id=header.document_id,
+                data=upload.whole,
+                request_id=header.request_id,
+                replace_existing=replace_existing,
+            ),
+            timeout_s=timeout_s,
+            lane=lane,
+        )
+        return convert.stored(created)
     response = yield from send(
         session,
         rpcs.UPLOAD_DOCUMENT,

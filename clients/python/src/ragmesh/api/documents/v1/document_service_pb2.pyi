@@ -32,6 +32,7 @@ class CreateDocumentRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLACE_EXISTING_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`collections/{id}`."""
     document_id: _builtins.str
@@ -42,6 +43,10 @@ class CreateDocumentRequest(_message.Message):
     """A file."""
     request_id: _builtins.str
     """A UUID; repeating it returns the first answer."""
+    replace_existing: _builtins.bool
+    """If the document exists, this becomes its new version: the old one stays searchable until the
+    new one is published in one step. Passages that did not change keep their points' ids.
+    """
     @_builtins.property
     def document(self) -> _document_pb2.Document:
         """Without a name."""
@@ -55,10 +60,11 @@ class CreateDocumentRequest(_message.Message):
         text: _builtins.str = ...,
         data: _builtins.bytes = ...,
         request_id: _builtins.str = ...,
+        replace_existing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "document", b"document", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "document", b"document", "document_id", b"document_id", "parent", b"parent", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "document", b"document", "document_id", b"document_id", "parent", b"parent", "replace_existing", b"replace_existing", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "data"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
@@ -142,12 +148,15 @@ class UploadHeader(_message.Message):
     DOCUMENT_FIELD_NUMBER: _builtins.int
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLACE_EXISTING_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`collections/{id}`."""
     document_id: _builtins.str
     """The id; the server makes one where it is empty."""
     request_id: _builtins.str
     """A UUID; repeating it returns the first answer."""
+    replace_existing: _builtins.bool
+    """As in CreateDocumentRequest."""
     @_builtins.property
     def document(self) -> _document_pb2.Document:
         """Without a name."""
@@ -159,10 +168,11 @@ class UploadHeader(_message.Message):
         document: _document_pb2.Document | None = ...,
         document_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        replace_existing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "document_id", b"document_id", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "document_id", b"document_id", "parent", b"parent", "replace_existing", b"replace_existing", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
