@@ -207,21 +207,25 @@ class Stages:
                 made.call,
             )
             found |= dict(zip(missing, fresh, strict=True))
+        placed = [chunk.shifted(start) for chunk in chunks]
         return [
             PassageRow(
                 passage_index=first_index + n,
                 text=said[n],
-                span=chunk.span.shifted(start),
+                span=chunk.span,
                 heading_path=chunk.heading_path,
                 context=chunk.context,
                 page=chunk.page,
+                places=chunk.places,
+                parent=chunk.parent,
+                parent_text=chunk.parent_text,
                 tokens=chunk.tokens,
                 vector=found[keys[n]].vector,
                 sentences=found[keys[n]].sentences,
                 token_vectors=found[keys[n]].token_vectors,
                 passage_key=keys[n],
             )
-            for n, chunk in enumerate(chunks)
+            for n, chunk in enumerate(placed)
         ]
 
 
