@@ -134,6 +134,7 @@ from ragmesh._types.documents import (
     IngestJobStage,
     IngestJobState,
     Passage,
+    Place,
     StoredDocument,
 )
 from ragmesh._types.embedding import (
@@ -176,6 +177,7 @@ from ragmesh._types.search import (
     FusionMethod,
     Grouping,
     NumberDecay,
+    ParentPassage,
     RankFusion,
     Rerank,
     RerankMethod,
@@ -298,9 +300,11 @@ __all__ = [
     "NotFound",
     "NumberDecay",
     "Page",
+    "ParentPassage",
     "ParserLimitExceeded",
     "Passage",
     "PermissionDenied",
+    "Place",
     "Point",
     "PointCount",
     "PointNotFound",
