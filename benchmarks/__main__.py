@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes", type=float, default=5.0, help="of sustained writes in the suite scale; 5"
     )
     parser.add_argument(
-        "--parts", default="", metavar="A,B", help="of the suite scale; all by default"
+        "--parts", default="", metavar="A,B", help="of scale or ingest; all by default"
     )
     return parser
 

@@ -256,6 +256,9 @@ class DocumentSettings(_Part):
     """Wall time of one parse."""
     parser_jobs_max: int = Field(200, ge=1)
     """Files that a parser process reads before it is replaced."""
+    clamd: str = Field("", pattern=r"^(|/.+|.+:\d{1,5})$")
+    """ClamAV's daemon, `HOST:PORT` or the path of its socket, which sees each file before a parser
+    does; empty for none. While it is away nothing is parsed, and jobs wait."""
 
 
 class GatewaySettings(_Part):

@@ -24,6 +24,7 @@ from engine.documents.formats import (
     ENDINGS,
     EPUB,
     GIF,
+    GZIP,
     HTML,
     JPEG,
     JSON,
@@ -40,6 +41,7 @@ from engine.documents.formats import (
     PPTX,
     RTF,
     SUPPORTED,
+    TAR,
     TIFF,
     WEBP,
     XLS,
@@ -63,9 +65,9 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"II*\x00", TIFF),
     (b"MM\x00*", TIFF),
     (b"{\\rtf", RTF),
+    (b"\x1f\x8b\x08", GZIP),
 )
 _UNREAD: tuple[tuple[bytes, str], ...] = (
-    (b"\x1f\x8b", "application/gzip"),
     (b"BZh", "application/x-bzip2"),
     (b"\xfd7zXZ\x00", "application/x-xz"),
     (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
@@ -78,7 +80,7 @@ _UNREAD: tuple[tuple[bytes, str], ...] = (
     (b"ID3", "audio/mpeg"),
     (b"%!PS", "application/postscript"),
 )
-_OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+COMPOUND_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 _HTML_START = re.compile(
     r"\s*(?:<\?xml[^>]{0,200}\?>\s*)?(?:<!--.{0,4000}?-->\s*){0,8}"
@@ -155,8 +157,8 @@ def _binary(data: bytes) -> str:
         return _zip_kind(data)
     if b"%PDF-" in data[:_PDF_HEADER_WITHIN_BYTES]:
         return PDF
-    if data.startswith(_OLE_MAGIC):
-        return _ole_kind(data)
+    if data.startswith(COMPOUND_MAGIC):
+        return compound_kind(compound_streams(data))
     if data.startswith(b"BM") and data[6:10] == bytes(4):
         return BMP
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -164,6 +166,8 @@ def _binary(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         still = data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"avif")
         raise unsupported(f"image ({data[8:12].decode('latin-1')})" if still else "video/mp4")
+    if data[257:262] == b"ustar":
+        return TAR
     for magic, kind in _MAGIC:
         if data.startswith(magic):
             return kind
@@ -185,11 +189,14 @@ def _zip_kind(data: bytes) -> str:
     return min(at, key=lambda kind: at[kind]) if at else ZIP
 
 
-def _ole_kind(data: bytes) -> str:
-    for stream, kind in _OLE_STREAMS:
-        if (stream + "\0").encode("utf-16-le") in data:
-            return kind
-    return OLE
+def compound_streams(data: bytes) -> frozenset[str]:
+    """Which of the streams that tell kinds of compound files apart `data`, a part of one, names."""
+    return frozenset(name for name, _ in _OLE_STREAMS if (name + "\0").encode("utf-16-le") in data)
+
+
+def compound_kind(streams: frozenset[str]) -> str:
+    """The media type of a compound file that has these streams."""
+    return next((kind for name, kind in _OLE_STREAMS if name in streams), OLE)
 
 
 def _kind_of_text(text: str, name: str, declared: str) -> str:

@@ -11,7 +11,8 @@ from services.commands.output import print_json, stdout
 
 
 def doctor(data_dir: options.DataDir = None, json: options.Json = False) -> None:
-    """Look at everything that `ragmesh up` needs: found, how, or what to do.
+    """Look at everything that `ragmesh up` needs, and what some files need: found, how, or what to
+    do.
 
     Exits with 1 if something needed is missing.
     """
@@ -35,9 +36,9 @@ def doctor(data_dir: options.DataDir = None, json: options.Json = False) -> None
         )
         if "listen" in part.model_fields_set
     }
-    findings = examine(settings.data_dir, {} if held else asked)
+    findings = examine(settings.data_dir, {} if held else asked, settings.documents.clamd)
     free = {} if held else _usual(ports, asked)
-    missing = [finding for finding in findings if not finding.ok]
+    missing = [finding for finding in findings if finding.needed and not finding.ok]
     if json:
         print_json(
             {
@@ -55,7 +56,8 @@ def doctor(data_dir: options.DataDir = None, json: options.Json = False) -> None
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for finding in findings:
-            mark = Text("ok", "green") if finding.ok else Text("missing", "bold red")
+            absent = Text("missing", "bold red") if finding.needed else Text("without", "yellow")
+            mark = Text("ok", "green") if finding.ok else absent
             detail = Text(finding.detail)
             if finding.advice:
                 detail.append(f"\n{finding.advice}", "yellow")

@@ -1,7 +1,8 @@
 """The process that reads foreign files: `python -m services.documents.parse_worker`.
 
 It has no secrets in its environment, no network where the system lets it give that up, limits on
-memory, CPU time, open files and file sizes, and dies with its parent. Frames on standard input and
+memory, CPU time, open files and file sizes, no leave to change anything on a disk where the kernel
+knows how to forbid that, and dies with its parent. Frames on standard input and
 output are a 4-byte little-endian length and that many bytes. An empty frame says that it takes
 files. A job is a frame of JSON {"name", "media_type", "cpu_s"} and a frame with the file. The
 answer is a frame for each section of the text and an empty one, or at any place a frame with an
@@ -18,6 +19,8 @@ import signal
 import struct
 import sys
 from typing import BinaryIO
+
+from services.documents.landlock import confine_files
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
@@ -77,6 +80,7 @@ SECTION, ERROR = b"s", b"e"
 
 def serve(source: BinaryIO, target: BinaryIO) -> None:
     """Answers jobs until the input ends."""
+    from engine.documents.formats import Hints
     from engine.documents.sections import parse_in_sections
     from engine.errors import DocumentUnreadable, ParserLimitExceeded, RagmeshError
 
@@ -85,7 +89,8 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         job = json.loads(head)
         allow_cpu(job["cpu_s"])
         try:
-            for section in parse_in_sections(data, job["name"], job["media_type"]):
+            hints = Hints(job["name"], job["media_type"], cpu_s=job["cpu_s"])
+            for section in parse_in_sections(data, hints=hints):
                 write_frame(target, SECTION + section.to_json().encode())
             end = b""
         except MemoryError:
@@ -119,12 +124,16 @@ def _failure(error: Exception) -> bytes:
 
 
 def main() -> None:
-    """Runs until standard input ends. Arguments: memory in bytes, the parent's process id."""
+    """Runs until standard input ends. Arguments: memory in bytes, the parent's process id, and
+    where language data of character recognition is (empty for the usual places)."""
     leave_network()
     # The model of languages unpacks into a file, and after this the process writes none.
     from engine.documents import language
+    from engine.documents.formats import ocr
 
     language.load()
+    ocr.use_data(sys.argv[3])
+    confine_files(None, ["/dev/null"])
     confine(int(sys.argv[1]), int(sys.argv[2]))
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # What a parser library prints must not end up among the frames.

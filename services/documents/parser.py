@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import struct
 import sys
 import time
@@ -33,6 +34,10 @@ CPU_S_OF_MIB = 0.5
 START_S = 60.0
 """How long a process may take to be ready for its first file: half a second of imports, on a
 machine that is busy with other things. It is not taken from the file's own time."""
+
+_CRASHES = frozenset((signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP))
+"""Signals of bugs, which damaged files find. Limits end a process by SIGKILL and SIGXCPU, and by
+SIGABRT: that is how PDFium, Rust and C++ end where they get no memory."""
 
 
 class Parser:
@@ -94,7 +99,7 @@ class Parser:
                 sys.executable,
                 # -P: a folder named `services` in the working directory is not ours.
                 *("-P", "-m", "services.documents.parse_worker"),
-                *(str(self._settings.parser_memory_bytes), str(os.getpid())),
+                *(str(self._settings.parser_memory_bytes), str(os.getpid()), ocr_data()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -110,6 +115,11 @@ class Parser:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def ocr_data() -> str:
+    """Where the environment says that language data of character recognition is; may be empty."""
+    return os.environ.get("TESSDATA_PREFIX", "")
 
 
 class Parsers:
@@ -138,11 +148,9 @@ class Parsers:
 
 def _environment() -> dict[str, str]:
     """Nothing of ours: the environment holds URLs with passwords. One thread is what a parser
-    may use, and where character recognition finds its data is said by a variable."""
+    may use."""
     given = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"}
-    given |= {"OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}
-    place = os.environ.get("TESSDATA_PREFIX")
-    return {**given, "TESSDATA_PREFIX": place} if place else given
+    return given | {"OMP_THREAD_LIMIT": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 async def _ready(process: asyncio.subprocess.Process) -> None:
@@ -236,13 +244,29 @@ async def _sections(process: asyncio.subprocess.Process, job: _Job) -> AsyncGene
         left_s -= time.monotonic() - begun_s
 
 
-async def _died(process: asyncio.subprocess.Process, job: _Job) -> ParserLimitExceeded:
+async def _died(process: asyncio.subprocess.Process, job: _Job) -> DocumentUnreadable:
+    """Why a file is not read whose parser ended with an exit status, minus a signal's number."""
     code = await process.wait()
-    memory_bytes = job.settings.parser_memory_bytes
+    metadata: dict[str, str | int | float] = {"exit_status": code}
+    cpu_s, memory_mib = job.cpu_s, job.settings.parser_memory_bytes >> 20
+    limits = {"cpu_s": cpu_s, "memory_bytes": job.settings.parser_memory_bytes}
+    if code == -signal.SIGABRT:
+        return ParserLimitExceeded(
+            f"The parser crashed on the file (SIGABRT): it asks for more memory than a parser has "
+            f"({memory_mib} MiB), or is damaged. Save it again in the program that made it.",
+            metadata=metadata | limits,
+        )
+    if code >= 0 or -code in _CRASHES:
+        said = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
+        return DocumentUnreadable(
+            f"The parser crashed on the file ({said}): it is damaged in a way that a parser "
+            "library does not survive. Save it again in the program that made it.",
+            metadata=metadata,
+        )
     return ParserLimitExceeded(
         f"The parser was ended by the system (exit status {code}): the file needs more than "
-        f"{job.cpu_s} s of CPU time or {memory_bytes >> 20} MiB of memory.",
-        metadata={"exit_status": code, "cpu_s": job.cpu_s, "memory_bytes": memory_bytes},
+        f"{cpu_s} s of CPU time or {memory_mib} MiB of memory.",
+        metadata=metadata | limits,
     )
 
 

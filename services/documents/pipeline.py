@@ -12,6 +12,7 @@ import logging
 from engine.errors import CollectionNotFound, RagmeshError
 from services.config import DocumentSettings
 from services.documents.files import Files
+from services.documents.originals import Originals
 from services.documents.outcome import LOST, end, give_back
 from services.documents.parser import Parsers
 from services.documents.stages import Progress, Stages
@@ -39,7 +40,7 @@ class Pipeline:
         self, settings: DocumentSettings, store: Store, mesh: Mesh, owner: str, files: Files
     ) -> None:
         self._store = store
-        self._stages = Stages(store, mesh, files)
+        self._stages = Stages(store, mesh, Originals(settings, files))
         self._owner = owner
         self._nudged = asyncio.Event()
         self._looking = asyncio.Lock()

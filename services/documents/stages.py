@@ -18,7 +18,7 @@ from engine.documents.parsed import Parsed
 from engine.errors import DocumentUnreadable, StoreUnavailable
 from engine.models.late import answer_parts
 from services.documents.asking import cut, embed, require_room
-from services.documents.files import Files
+from services.documents.originals import Originals
 from services.documents.outcome import require_attempts
 from services.documents.parser import Parsers
 from services.documents.texts import (
@@ -58,10 +58,10 @@ class Progress:
 class Stages:
     """What workers do with a job that they hold."""
 
-    def __init__(self, store: Store, mesh: Mesh, files: Files) -> None:
+    def __init__(self, store: Store, mesh: Mesh, originals: Originals) -> None:
         self._store = store
         self._mesh = mesh
-        self._files = files
+        self._originals = originals
 
     async def ingest(self, job: IngestJob, parsers: Parsers, progress: Progress) -> Commit:
         """All stages that are not done. Raises what they raise, DocumentNotFound and
@@ -140,14 +140,17 @@ class Stages:
         return text, begun, only
 
     async def _parsed(self, version: Version, parsers: Parsers) -> AsyncGenerator[Parsed, None]:
-        reading = self._files.read(version.tenant, version.content_sha256)
-        async with parsers.free() as parser, contextlib.aclosing(reading) as pieces:
+        opening = self._originals.opened(version.tenant, version.content_sha256, version.size_bytes)
+        async with opening as original, parsers.free() as parser:
             parsing = parser.parse(
-                pieces, version.display_name, version.media_type, size_bytes=version.size_bytes
+                original.pieces,
+                version.display_name,
+                version.media_type,
+                size_bytes=original.size_bytes,
             )
             async with contextlib.aclosing(parsing) as sections:
                 async for parsed in sections:
-                    yield parsed
+                    yield replace(parsed, media_type=original.media_type or parsed.media_type)
 
     async def _section(self, made: _Making, only: Parsed | None) -> LastPassages | None:
         """Cuts and embeds the next section, which is `only` where that is given. Its passages are

@@ -14,7 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.documents.formats.ocr import INSTALL, ocr_data, use_data
 from engine.errors import RagmeshError
+from services.documents.clamd import clamd_answers
+from services.documents.office import find_office
+from services.documents.parser import ocr_data as ocr_data_told
 from services.local.binaries import find_envoy, find_postgres, find_redis
 from services.local.directory import DataDirectory, find_holder
 from services.local.ports import is_free
@@ -31,18 +35,23 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: `detail` says how it was found, `advice` what to do where not ok."""
+    """One thing looked at: `detail` says how it was found, `advice` what to do where not ok. What
+    is not `needed` is only missed by some files."""
 
     name: str
     ok: bool
     detail: str
     advice: str = ""
+    needed: bool = True
 
 
-def examine(root: Path, ports: Mapping[str, int] | None = None) -> tuple[Finding, ...]:
+def examine(
+    root: Path, ports: Mapping[str, int] | None = None, clamd: str = ""
+) -> tuple[Finding, ...]:
     """Look at everything an embedded mesh in the data directory `root` needs; changes nothing.
 
-    `ports` are those asked for by name; 0 means any and is not looked at. Takes about 0.5 s.
+    `ports` are those asked for by name; 0 means any and is not looked at. `clamd` is the address of
+    the one that is configured, if one is. Takes about 0.5 s.
     """
     probes: list[Callable[[], Finding]] = [
         *(_python, _platform, _compiler, _postgres),
@@ -50,9 +59,11 @@ def examine(root: Path, ports: Mapping[str, int] | None = None) -> tuple[Finding
         *(_redis, _envoy, _model, _providers),
         lambda: _directory(root),
         lambda: _disk(root),
-        _packages,
+        *(_packages, _ocr, _office),
     ]
     findings = [probe() for probe in probes]
+    if clamd:
+        findings.append(_clamd(clamd))
     wanted = {name: port for name, port in (ports or {}).items() if port}
     findings += [_port(name, port) for name, port in wanted.items()]
     return tuple(findings)
@@ -197,6 +208,35 @@ def _packages() -> Finding:
     if missing:
         return Finding("packages", False, detail, f"missing: {', '.join(missing)}; run uv sync")
     return Finding("packages", True, detail)
+
+
+def _ocr() -> Finding:
+    use_data(ocr_data_told())
+    folder, languages = ocr_data()
+    if not languages:
+        detail = "no language data: pictures and scanned pages fail, other files are read"
+        return Finding("character recognition", False, detail, INSTALL, needed=False)
+    return Finding("character recognition", True, f"{', '.join(languages)} in {folder}")
+
+
+def _office() -> Finding:
+    program = find_office()
+    if program:
+        return Finding("LibreOffice", True, f"at {program}: .doc and .ppt are read", needed=False)
+    return Finding(
+        "LibreOffice",
+        False,
+        "not on the PATH: .doc and .ppt fail, other files are read",
+        "apt install --no-install-recommends libreoffice-writer libreoffice-impress",
+        needed=False,
+    )
+
+
+def _clamd(address: str) -> Finding:
+    if clamd_answers(address):
+        return Finding("ClamAV", True, f"answers at {address}: every file is scanned")
+    advice = "start clamd, or correct RAGMESH_DOCUMENTS__CLAMD; until then no document is parsed"
+    return Finding("ClamAV", False, f"no answer at {address}", advice)
 
 
 def _found(name: str, look: Callable[[], str]) -> Finding:

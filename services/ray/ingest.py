@@ -24,6 +24,7 @@ from engine.errors import ModelUnavailable, RagmeshError
 from services.app import Node
 from services.config import Settings
 from services.documents.files import Files
+from services.documents.originals import Originals
 from services.documents.outcome import LOST, end
 from services.documents.parser import Parsers
 from services.documents.stages import Progress, Stages
@@ -155,7 +156,8 @@ class _Actor:
         self._node = Node(settings.model_copy(update={"node": node, "store": bare}))
         files = Files(self._store, open_objects(settings, "files"))
         self._parsers = Parsers(settings.documents)
-        self._stages = Stages(self._store, self._node.mesh, files)
+        originals = Originals(settings.documents, files)
+        self._stages = Stages(self._store, self._node.mesh, originals)
 
     async def _held(self, job_id: str) -> IngestJob | None:
         async with self._store.transaction(TENANT) as tx:

@@ -23,7 +23,7 @@ def test_a_quick_run_without_the_peer_measures_ours_and_says_how_to_install_it(
     monkeypatch.setattr(
         parsing, "find", lambda name: environment.read(find(name).file, tmp_path / "none")
     )
-    with Bench(Options(quick=True), lambda said: None) as bench:
+    with Bench(Options(quick=True, parts=("parsing",)), lambda said: None) as bench:
         report = ingest(bench)
     assert "benchmarks.peers prepare markitdown" in report.setting["not run"]
     rates = {one.name: one.value for one in report.figures}
@@ -60,3 +60,31 @@ def test_our_side_reads_the_files_of_the_demo() -> None:
     files = corpus("")
     with running(find("ours")) as side:
         assert all(one.seconds is not None for one in read(side, files, 1))
+
+
+def test_every_file_of_a_corpus_has_a_row_and_every_passage_quotes_exactly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "parser-docs" / "hostile"
+    folder.mkdir(parents=True)
+    (folder / "good.md").write_text("# A heading\n\n" + "A sentence of words. " * 200)
+    (folder / "bad.pdf").write_bytes(b"%PDF-1.4 and no more")
+    monkeypatch.setenv("RAGMESH_DATA", str(tmp_path))
+    with Bench(Options(quick=True, parts=("corpus",)), lambda said: None) as bench:
+        report = ingest(bench)
+    rows = {one.name: (one.value, one.note) for one in report.figures}
+    assert rows["hostile/good.md"][0] > 4_000
+    assert rows["hostile/bad.pdf"][1].startswith("refused: the PDF is broken")
+    assert (rows["files parsed"][0], rows["files refused"][0]) == (1, 1)
+    assert rows["passages"][0] > 1
+    targets = {target.name: target for target in report.targets}
+    assert targets["corpus_exact_quotes_share"].value == 1.0
+    assert targets["corpus_slowest_hostile_s"].met
+
+
+def test_a_part_that_is_none_is_refused_by_name() -> None:
+    with (
+        Bench(Options(parts=("corpse",)), lambda said: None) as bench,
+        pytest.raises(AssertionError, match="no part 'corpse', only parsing, corpus"),
+    ):
+        ingest(bench)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
+import tarfile
 import zlib
 from collections.abc import Callable, Mapping
 from email.message import EmailMessage
@@ -33,6 +35,18 @@ _LAUGHS = (
     + "".join(f"<!ENTITY l{n} '{f'&l{n - 1};' * 10}'>" for n in range(1, 10))
     + "]><a>&l9;</a>"
 )
+
+
+def _sparse_tar() -> bytes:
+    """A file of which a tar says that it has a terabyte, all of it holes (GNU's old format)."""
+    member = tarfile.TarInfo("holes.txt")
+    head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    head[156:157] = tarfile.GNUTYPE_SPARSE
+    head[386:398] = b"%011o\0" % (1 << 32)
+    head[483:495] = b"%011o\0" % (1 << 32)
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + bytes(10_240)
 
 
 def _docx(document: str | bytes) -> bytes:
@@ -128,6 +142,9 @@ HOSTILE: Mapping[str, Callable[[], bytes]] = {
     "cut.docx": lambda: _docx_by_library()[:9_000],
     "bomb.zip": lambda: zipped({"zeros": bytes(100_000_000)}),
     "nested.zip": _nested_archives,
+    "bomb.gz": lambda: gzip.compress(bytes(200_000_000), 9),
+    "bomb.tar.gz": lambda: gzip.compress(_sparse_tar()),
+    "sparse.tar": lambda: _sparse_tar(),
     "entries.zip": lambda: zipped({f"f{n}": b"" for n in range(30_000)}),
     "slip.zip": lambda: zipped({"../../tmp/slipped": b"x", "/tmp/slipped": b"x"}),
     "far.xlsx": _sheet_at_the_far_corner,

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import struct
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,7 +26,7 @@ SECONDS_MAX = 10.0
 BYTES_ABOVE_IDLE_MAX = 300 << 20
 READ = {
     *("line.txt", "deep.html", "deep.md", "deep.rst", "deep.rtf", "quotes.csv", "cells.csv"),
-    *("stars.org", "stars.rst", "flate.pdf"),
+    *("stars.org", "stars.rst", "flate.pdf", "slip.zip"),
 }
 """Odd, and yet all of their text is there."""
 
@@ -105,3 +107,32 @@ async def test_a_parser_has_no_network_where_the_system_lets_it_go(parser: Parse
     )
     allowed = await probe.wait() == 0 or os.geteuid() == 0
     assert _network(_own_parser().pid) != _network("self") or not allowed
+
+
+_WRITER = """
+import os, sys
+from engine.documents.formats import markdown
+def parse(data, hints):
+    open(sys.argv[4], "wb").close()
+markdown.parse = parse
+from services.documents import parse_worker
+parse_worker.main()
+"""
+
+
+async def test_a_parser_that_was_taken_over_can_make_no_file_where_the_kernel_forbids_it(
+    tmp_path: Path,
+) -> None:
+    """A parser whose code is another's. Where there is no Landlock its files stay empty."""
+    made = tmp_path / "made"
+    probe = "from services.documents.landlock import confine_files as c; exit(not c(None, []))"
+    forbidden = (await asyncio.create_subprocess_exec(sys.executable, "-c", probe)).wait()
+    parser = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _WRITER, str(1 << 30), str(os.getpid()), "", str(made)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    head, data = b'{"name": "a.md", "media_type": "", "cpu_s": 9}', b"Words"
+    frames = b"".join(struct.pack("<I", len(part)) + part for part in (head, data))
+    await parser.communicate(frames)
+    assert (made.name in os.listdir(tmp_path)) == bool(await forbidden)

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 import ragmesh
 
-from engine.errors import ParserLimitExceeded
+from engine.errors import DocumentUnreadable, ParserLimitExceeded
 from services.config import DocumentSettings
 from services.documents.parser import Parser
 from tests.faults.faulty_mesh import MEMORY_BYTES, NODES, FaultyMesh, until
@@ -65,10 +65,7 @@ def bomb_pdf() -> bytes:
     return file.getvalue()
 
 
-SAID = {
-    *("PATH", "LANG", "LC_CTYPE"),
-    *("OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "TESSDATA_PREFIX"),
-}
+SAID = {"PATH", "LANG", "LC_CTYPE", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS"}
 """All that a parser's environment may hold."""
 
 NOT_OURS: set[int] = set()
@@ -124,8 +121,19 @@ async def test_a_page_is_read_whole_or_not_at_all(memory_mib: int) -> None:
     await parser.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGSTOP])
-async def test_a_parser_that_crashes_or_hangs_is_replaced(parser: Parser, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (signal.SIGSEGV, r"crashed on the file \(SIGSEGV\)"),
+        (signal.SIGABRT, r"crashed on the file \(SIGABRT\): it asks for more memory"),
+        (signal.SIGKILL, "more than 1 s of CPU time or"),
+        (signal.SIGXCPU, "more than 1 s of CPU time or"),
+        (signal.SIGSTOP, "not parsed within 3 s"),
+    ],
+)
+async def test_a_parser_that_crashes_or_hangs_is_replaced_and_the_reason_is_true(
+    parser: Parser, number: int, reason: str
+) -> None:
     await text_by(parser, GOOD, "good.md")
     process = processes(os.getpid())[0]
     process.send_signal(signal.SIGSTOP)
@@ -134,10 +142,10 @@ async def test_a_parser_that_crashes_or_hangs_is_replaced(parser: Parser, number
     if number != signal.SIGSTOP:
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
-    with pytest.raises(ParserLimitExceeded):
+    with pytest.raises(DocumentUnreadable, match=reason) as refused:
         await parsing
-    parsed = await text_by(parser, GOOD, "good.md")
-    assert parsed
+    assert isinstance(refused.value, ParserLimitExceeded) == (number != signal.SIGSEGV)
+    assert await text_by(parser, GOOD, "good.md")
     assert not process.is_running()
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, cast
 
 from engine.documents.parsed import Parsed
+from engine.errors import ParserLimitExceeded
 
 PLAIN: Final = "text/plain"
 MARKDOWN: Final = "text/markdown"
@@ -37,6 +38,8 @@ ODP: Final = "application/vnd.oasis.opendocument.presentation"
 ODS: Final = "application/vnd.oasis.opendocument.spreadsheet"
 EPUB: Final = "application/epub+zip"
 ZIP: Final = "application/zip"
+TAR: Final = "application/x-tar"
+GZIP: Final = "application/gzip"
 OLE: Final = "application/x-ole-storage"
 XLS: Final = "application/vnd.ms-excel"
 MSG: Final = "application/vnd.ms-outlook"
@@ -50,16 +53,43 @@ GIF: Final = "image/gif"
 WEBP: Final = "image/webp"
 
 
+UNPACKED_BYTES_MAX = 400 << 20
+UNPACKED_FILES_MAX = 2_000
+
+
+class Allowance:
+    """What may still be unpacked of one file that was sent, in all archives of it together."""
+
+    def __init__(self) -> None:
+        self._bytes = UNPACKED_BYTES_MAX
+        self._files = UNPACKED_FILES_MAX
+
+    def take(self, size_bytes: int) -> None:
+        """Account for one file that is unpacked; ParserLimitExceeded if that is too much."""
+        self._bytes -= size_bytes
+        self._files -= 1
+        if self._bytes < 0 or self._files < 0:
+            raise ParserLimitExceeded(
+                f"the file unpacks to more than {UNPACKED_FILES_MAX:,} files, or more than "
+                f"{UNPACKED_BYTES_MAX >> 20} MiB; split it, or send what is in it",
+                metadata={"files_max": UNPACKED_FILES_MAX, "bytes_max": UNPACKED_BYTES_MAX},
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Hints:
     """What is said of a file besides its bytes; none of it is believed against them.
 
     `depth` counts the files around this one: 0 for what was sent, 1 for an attachment of it.
+    `cpu_s` is the time that reading may take: where that can be told before (pages to recognize),
+    what does not fit is left out and named.
     """
 
     name: str = ""
     media_type: str = ""
     depth: int = 0
+    cpu_s: int = 60
+    allowance: Allowance = field(default_factory=Allowance, compare=False, repr=False)
 
     def within(self, name: str, media_type: str = "") -> Hints:
         """The hints of a file inside this one."""
@@ -123,7 +153,9 @@ FORMATS: Mapping[str, _Row] = {
     DOC: _Row("legacy", read=False),
     PPT: _Row("legacy", read=False),
     OLE: _Row("legacy", read=False),
-    ZIP: _Row("archive", read=False),
+    ZIP: _Row("archive"),
+    TAR: _Row("archive"),
+    GZIP: _Row("archive"),
 }
 
 SUPPORTED = tuple(media_type for media_type, row in FORMATS.items() if row.read)

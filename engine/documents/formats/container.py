@@ -63,9 +63,14 @@ def check_entries(entries: list[zipfile.ZipInfo], what: str) -> None:
         size = entry.file_size
         if size > XML_BYTES_MAX and entry.filename.lower().endswith(_MARKUP):
             raise _over(what, "bytes of XML in one part", size, XML_BYTES_MAX)
-        if size > RATIO_FROM_BYTES and size > RATIO_MAX * max(entry.compress_size, 1):
-            ratio = size // max(entry.compress_size, 1)
-            raise _over(what, "times its packed size", ratio, RATIO_MAX)
+        check_ratio(size, entry.compress_size, what)
+
+
+def check_ratio(size_bytes: int, packed_bytes: int, what: str) -> None:
+    """Raise ParserLimitExceeded for what unpacks to more than a document does. Pure."""
+    if size_bytes > RATIO_FROM_BYTES and size_bytes > RATIO_MAX * max(packed_bytes, 1):
+        ratio = size_bytes // max(packed_bytes, 1)
+        raise _over(what, "times its packed size", ratio, RATIO_MAX)
 
 
 def read_entry(archive: zipfile.ZipFile, name: str, what: str) -> bytes | None:

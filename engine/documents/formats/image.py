@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING
 
 from engine.documents.detect import detect
 from engine.documents.formats import Hints
-from engine.documents.formats.ocr import recognize, require_ocr
+from engine.documents.formats.ocr import pages_within, recognize, require_ocr
 from engine.documents.parsed import Draft, Parsed, assemble
 from engine.errors import DocumentUnreadable, ParserLimitExceeded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PIXELS_MAX = 60_000_000
-"""A page at 600 dpi has 35 million; a gray one of this size takes 60 MB."""
-
-FRAMES_MAX = 15
-"""Pages of a TIFF. Reading one takes 1 to 4 s, and all must be read in a parser's time."""
+PIXELS_MAX = 50_000_000
+"""A page of A4 at 600 dpi has 35 million. In color so many take 200 MB before they are gray."""
 
 _POINTS_PER_INCH = 72.0
 _DPI_USUAL = 150.0
@@ -29,7 +26,7 @@ def parse(data: bytes, hints: Hints) -> Parsed:
     """Read a PNG, JPEG, TIFF, BMP, GIF or WebP. A TIFF's frames are pages.
 
     Raises DocumentUnreadable for a broken one, and where no OCR is installed;
-    ParserLimitExceeded over PIXELS_MAX or FRAMES_MAX.
+    ParserLimitExceeded over PIXELS_MAX, or for more pages than can be read in the time.
     """
     from PIL import Image, ImageSequence
 
@@ -38,7 +35,7 @@ def parse(data: bytes, hints: Hints) -> Parsed:
     try:
         picture = Image.open(io.BytesIO(data))
         frames = int(getattr(picture, "n_frames", 1)) if media_type == "image/tiff" else 1
-        _check(picture, frames)
+        _check(picture, frames, pages_within(hints.cpu_s))
         picture.load()
     except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
         raise DocumentUnreadable(
@@ -54,17 +51,18 @@ def parse(data: bytes, hints: Hints) -> Parsed:
     return assemble("", media_type, drafts, page_count=frames)
 
 
-def _check(picture: Image, frames: int) -> None:
+def _check(picture: Image, frames: int, frames_max: int) -> None:
     pixels = picture.width * picture.height
     if pixels > PIXELS_MAX:
         raise ParserLimitExceeded(
             f"the picture has {pixels:,} pixels, more than {PIXELS_MAX:,}; scale it down",
             metadata={"pixels": pixels, "bound": PIXELS_MAX},
         )
-    if frames > FRAMES_MAX:
+    if frames > frames_max:
         raise ParserLimitExceeded(
-            f"the picture has {frames} pages, more than {FRAMES_MAX}; split it",
-            metadata={"page_count": frames, "bound": FRAMES_MAX},
+            f"the picture has {frames} pages, and {frames_max} can be read in a parser's time; "
+            "split it, or give parsers more: RAGMESH_DOCUMENTS__PARSER_CPU_S",
+            metadata={"page_count": frames, "bound": frames_max},
         )
 
 

@@ -1,4 +1,7 @@
-"""Compound files of old office programs: named, and refused with the way to a newer format."""
+"""Compound files of old office programs: named, and refused with the way to a newer format.
+
+Where LibreOffice is installed, a node hands Word and PowerPoint files to it before they come here.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,9 @@ def parse(data: bytes, hints: Hints) -> Parsed:
 
 
 _ADVICE = (
-    "LibreOffice converts it: `soffice --headless --convert-to docx` (or pptx). Send the result, "
-    "or convert it"
+    "LibreOffice converts it: install it on the node (Debian: `apt-get install "
+    "libreoffice-writer libreoffice-impress`), or run `soffice --headless --convert-to docx` (or "
+    "pptx) and send the result, or convert it"
 )
 
 

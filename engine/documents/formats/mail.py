@@ -13,14 +13,10 @@ from engine.documents.clean import clean
 from engine.documents.encoding import decode, decode_as
 from engine.documents.formats import EML, Hints
 from engine.documents.formats.html import drafts_of as html_drafts
+from engine.documents.formats.nested import drafts_within
 from engine.documents.formats.text import drafts_of as text_drafts
 from engine.documents.parsed import Draft, Parsed, assemble
-from engine.errors import (
-    DocumentUnreadable,
-    ParserLimitExceeded,
-    RagmeshError,
-    UnsupportedMediaType,
-)
+from engine.errors import DocumentUnreadable, ParserLimitExceeded
 
 ATTACHMENTS_MAX = 100
 _PARTS_MAX = 1_000
@@ -195,29 +191,12 @@ def _charset(part: Message) -> str:
 def attachment_drafts(attached: list[tuple[str, str, bytes]], hints: Hints) -> Iterator[Draft]:
     """What attachments (name, media type, bytes) say, each under its name. One that cannot be
     read, or of no kind that is, leaves its name and the reason. Limits are the whole mail's."""
-    from engine.documents.parse import parse_document
-
     for number, (name, kind, data) in enumerate(attached):
-        label = name or kind
         if number >= ATTACHMENTS_MAX:
             raise ParserLimitExceeded(
                 f"the mail has {len(attached)} attachments, more than {ATTACHMENTS_MAX}; send "
                 "them by themselves",
                 metadata={"attachments": len(attached), "bound": ATTACHMENTS_MAX},
             )
-        yield Draft("heading", f"Attachment: {label}", level=1)
-        try:
-            parsed = parse_document(data, hints=hints.within(name, kind))
-        except ParserLimitExceeded:
-            raise
-        except (DocumentUnreadable, UnsupportedMediaType) as error:
-            yield Draft("paragraph", f"Not read: {_reason(error)}", role="boilerplate")
-            continue
-        for block in parsed.blocks:
-            text = parsed.text[block.span.start : block.span.end]
-            level = min(len(block.heading_path) + 1, 6) if block.kind == "heading" else 0
-            yield Draft(block.kind, text, level=level, role=block.role)
-
-
-def _reason(error: RagmeshError) -> str:
-    return clean(error.message.partition(";")[0])
+        yield Draft("heading", f"Attachment: {name or kind}", level=1)
+        yield from drafts_within(data, hints.within(name, kind))

@@ -3,8 +3,8 @@
 A line belongs to the paragraph before it unless one of these holds (`_starts_block`): the
 vertical gap is wide, the letters are of another height, the line is indented after a full stop,
 or it is a list item. Lines taller than the page's usual ones by 15 % are headings. What stands on
-every page is marked; tables drawn with rules keep their rows; pages without text are recognized
-where that is installed.
+every page is marked; tables drawn with rules keep their rows; scanned pages are recognized where
+that is installed, and named where it is not (`pdf_scans`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pypdfium2
@@ -21,21 +21,15 @@ import pypdfium2.raw as pdfium_c
 from engine.documents.clean import clean, is_list_line, join_lines
 from engine.documents.formats import PDF, Hints
 from engine.documents.formats.dates import pdf_date
-from engine.documents.formats.ocr import INSTALL, ocr_available, recognize
+from engine.documents.formats.ocr import INSTALL, ocr_available, pages_within
 from engine.documents.formats.pdf_layout import in_reading_order, mark_boilerplate
 from engine.documents.formats.pdf_lines import Line, PageLines, page_lines, seen
+from engine.documents.formats.pdf_scans import is_scan, left_out, scanned
 from engine.documents.formats.pdf_tables import Table, page_tables
 from engine.documents.parsed import Box, Draft, Parsed, assemble
 from engine.errors import DocumentUnreadable, ParserLimitExceeded
 
 PAGES_MAX = 5_000
-
-OCR_PAGES_MAX = 15
-"""Pages that are recognized: each takes 1 to 4 s of the minute that a parser has."""
-
-_OCR_DPI = 200
-_OCR_POINTS_MAX = 2_000.0
-"""A page that is wider or taller is a plan: at this size it has 30 million pixels."""
 
 _GAP_HEIGHTS = 0.6
 """A gap of more than this share of a line's height parts paragraphs (leading is 0.0 to 0.5)."""
@@ -47,14 +41,15 @@ _UNTITLED = frozenset(("untitled", "untitled document"))
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What is found on a page; `scanned` are the paragraphs recognized where there are no
-    lines."""
+    """What is found on a page; `scanned` is what was recognized on it. `unread`: a scan that was
+    not."""
 
     lines: PageLines
     tables: tuple[Table, ...]
     scanned: tuple[Draft, ...]
     frame: Box
     rotation: int
+    unread: bool = False
 
 
 def parse(data: bytes, hints: Hints) -> Parsed:
@@ -74,13 +69,13 @@ def parse(data: bytes, hints: Hints) -> Parsed:
                 f"the PDF has {page_count} pages, more than {PAGES_MAX}; split it",
                 metadata={"page_count": page_count, "bound": PAGES_MAX},
             )
-        pages = list(_pages(document, page_count))
+        pages = list(_pages(document, page_count, pages_within(hints.cpu_s)))
         about = {
             name: clean(str(document.get_metadata_value(name)))
             for name in ("Title", "Author", "CreationDate", "ModDate")
         }
     if not any(page.lines.lines or page.scanned for page in pages):
-        raise _no_text(page_count)
+        raise _no_text(page_count, pages_within(hints.cpu_s))
     title = about["Title"]
     return assemble(
         "" if title.lower() in _UNTITLED else title,
@@ -107,11 +102,11 @@ def _unopened(error: pypdfium2.PdfiumError, size_bytes: int) -> DocumentUnreadab
     )
 
 
-def _no_text(page_count: int) -> DocumentUnreadable:
+def _no_text(page_count: int, scans_max: int) -> DocumentUnreadable:
     if ocr_available():
         return DocumentUnreadable(
             f"none of the PDF's {page_count} pages holds text, and none a scan that could be read "
-            f"(the first {OCR_PAGES_MAX} were tried); send one with text",
+            f"(the first {scans_max} were tried); send one with text",
             metadata={"page_count": page_count, "reason": "no_text"},
         )
     return DocumentUnreadable(
@@ -121,22 +116,25 @@ def _no_text(page_count: int) -> DocumentUnreadable:
     )
 
 
-def _pages(document: Any, page_count: int) -> Iterator[_Page]:
-    """All pages. One that PDFium cannot load counts as empty."""
+def _pages(document: Any, page_count: int, scans_max: int) -> Iterator[_Page]:
+    """All pages, so many scans among them read. One that PDFium cannot load counts as empty."""
     nothing = _Page(PageLines((), 0, 0.0, 0.0), (), (), (0.0, 0.0, 0.0, 0.0), 0)
-    recognized = 0
-    for number in range(page_count):
+    scans_left = scans_max if ocr_available() else 0
+    for number in range(1, page_count + 1):
         try:
-            page = document[number]
+            page = document[number - 1]
         except pypdfium2.PdfiumError:
             yield nothing
             continue
         with contextlib.closing(page):
             found = _read(page)
-            if not found.lines.lines and recognized < OCR_PAGES_MAX and ocr_available():
-                recognized += 1
-                scanned = tuple(_recognized(page, number + 1))
-                found = _Page(found.lines, (), scanned, found.frame, found.rotation)
+            if is_scan(page, found.lines):
+                if scans_left:
+                    scans_left -= 1
+                    read = scanned(page, number, found.rotation, found.lines)
+                    found = replace(found, scanned=tuple(read))
+                else:
+                    found = replace(found, unread=True)
             yield found
 
 
@@ -156,22 +154,15 @@ def _read(page: Any) -> _Page:
         return _Page(lines, tuple(page_tables(page, textpage)), (), frame, rotation)
 
 
-def _recognized(page: Any, number: int) -> list[Draft]:
-    """The text of a scanned page. A page without pictures is empty, not scanned."""
-    pictures = page.get_objects(filter=[pdfium_c.FPDF_PAGEOBJ_IMAGE], max_depth=3)
-    if next(iter(pictures), None) is None or max(page.get_size()) > _OCR_POINTS_MAX:
-        return []
-    bitmap = page.render(scale=_OCR_DPI / 72, grayscale=True)
-    with contextlib.closing(bitmap):
-        return recognize(bitmap.to_pil().convert("L"), 72 / _OCR_DPI, number)
-
-
 def _all_drafts(pages: list[_Page]) -> Iterator[Draft]:
     heights = [line.height for page in pages for line in page.lines.lines for _ in line.text]
     body_height = statistics.median(heights) if heights else 1.0
     marked = mark_boilerplate([page.lines for page in pages])
+    unread = [number for number, page in enumerate(pages, start=1) if page.unread]
     for number, (page, lines) in enumerate(zip(pages, marked, strict=True), start=1):
         yield from page.scanned
+        if number in unread[:1]:
+            yield left_out(unread)
         yield from _drafts(page, in_reading_order(lines), body_height, number)
 
 

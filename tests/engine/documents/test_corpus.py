@@ -32,7 +32,6 @@ REFUSED: Mapping[str, str] = {
     "empty.xlsx": "holds no text",
     "picture.pptx": "holds no text",
     "test-image-jpg-mime.pptx": "holds no text",
-    "simple.zip": "Archives are not unpacked",
     "fake.doc": "LibreOffice converts it",
     "simple.doc": "LibreOffice converts it",
     "fake-doc-emphasized-text.doc": "LibreOffice converts it",
