@@ -57,6 +57,8 @@ from services.store.store import Store, Tx
 _LOG = logging.getLogger(__name__)
 
 LEASE_S = 10.0
+BEAT_S = 1.0
+"""How soon a worker finds that its job was cancelled, or is another worker's."""
 POLL_S = 0.5
 """How often an idle worker looks for jobs that other nodes queued, or whose lease ran out."""
 SPECIAL_TOKENS_MAX = 8
@@ -198,7 +200,7 @@ class Pipeline:
         quiet_s = 0.0
         while True:
             now = (progress.stage, progress.done, progress.total)
-            if now != seen or quiet_s >= LEASE_S / 4:
+            if now != seen or quiet_s >= BEAT_S:
                 seen, quiet_s = now, 0.0
                 try:
                     async with self._store.transaction(job.tenant) as tx:

@@ -21,7 +21,7 @@ from services.store.store import Tx
 
 DocumentState: TypeAlias = Literal["ingesting", "active", "failed"]
 
-_COLUMNS = (
+COLUMNS = (
     "tenant, collection_uid, id, display_name, media_type, source_uri, payload, state, "
     "size_bytes, content_sha256, text_key, passage_set_key, text_characters, passages, title, "
     "ingest_job, create_time, update_time"
@@ -89,7 +89,7 @@ async def create_document(
             "INSERT INTO documents (tenant, collection_uid, id, display_name, media_type, "
             "source_uri, payload, state, size_bytes, content_sha256, ingest_job) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s::json, 'ingesting', %s, %s, %s) "
-            f"ON CONFLICT (tenant, collection_uid, id) DO NOTHING RETURNING {_COLUMNS}",
+            f"ON CONFLICT (tenant, collection_uid, id) DO NOTHING RETURNING {COLUMNS}",
             (
                 *(tx.tenant, collection.home_uid, new.id, new.display_name, content.media_type),
                 *(new.source_uri, json.dumps(new.payload, ensure_ascii=False, allow_nan=False)),
@@ -112,7 +112,7 @@ async def get_document(tx: Tx, collection: Collection, document_id: str) -> Docu
     """Raises DocumentNotFound."""
     found = await tx.one(
         Document,
-        f"SELECT {_COLUMNS} FROM documents WHERE tenant = %s AND collection_uid = %s AND id = %s",
+        f"SELECT {COLUMNS} FROM documents WHERE tenant = %s AND collection_uid = %s AND id = %s",
         (tx.tenant, collection.home_uid, document_id),
     )
     if found is None:
@@ -121,14 +121,19 @@ async def get_document(tx: Tx, collection: Collection, document_id: str) -> Docu
 
 
 async def list_documents(
-    tx: Tx, collection: Collection, *, after: str = "", limit: int = 1000
+    tx: Tx,
+    collection: Collection,
+    *,
+    state: DocumentState | None = None,
+    after: str = "",
+    limit: int = 1000,
 ) -> list[Document]:
-    """By id, those that come after `after`."""
+    """By id, those that come after `after`; only those in `state`, if given."""
     return await tx.all(
         Document,
-        f"SELECT {_COLUMNS} FROM documents "
-        "WHERE tenant = %s AND collection_uid = %s AND id > %s ORDER BY id LIMIT %s",
-        (tx.tenant, collection.home_uid, after, limit),
+        f"SELECT {COLUMNS} FROM documents WHERE tenant = %s AND collection_uid = %s AND id > %s "
+        "AND state = coalesce(%s, state) ORDER BY id LIMIT %s",
+        (tx.tenant, collection.home_uid, after, state, limit),
     )
 
 
@@ -146,11 +151,17 @@ async def publish_document(
     embed and try again. Raises DocumentNotFound where it was deleted, and FailedPrecondition where
     the job is not this worker's any more.
     """
+    before = await tx.all(
+        sharing.Shares,
+        f"SELECT {sharing.COLUMNS} FROM documents "
+        "WHERE tenant = %s AND collection_uid = %s AND id = %s FOR UPDATE",
+        (tx.tenant, collection.home_uid, job.document_id),
+    )
     document = await tx.one(
         Document,
         "UPDATE documents SET state = 'active', text_key = %s, passage_set_key = %s, "
         "passages = %s, title = %s, media_type = %s, text_characters = %s, update_time = now() "
-        f"WHERE tenant = %s AND collection_uid = %s AND id = %s RETURNING {_COLUMNS}",
+        f"WHERE tenant = %s AND collection_uid = %s AND id = %s RETURNING {COLUMNS}",
         (
             *(text.text_key, passage_set.passage_set_key, passage_set.passages, text.title),
             *(text.media_type, len(text.text), tx.tenant, collection.home_uid, job.document_id),
@@ -176,16 +187,22 @@ async def publish_document(
         )
         for index in range(passage_set.passages)
     ]
-    commit = await apply_batch(tx, collection, points)
+    wanted = {point.id for point in points}
+    points_before = await document_point_ids(tx, collection, document.id)
+    await sharing.release(tx, before)
+    commit = await apply_batch(
+        tx, collection, points, [point for point in points_before if point not in wanted]
+    )
     await jobs.succeed_job(tx, job, passage_set.passages, commit.seq)
     return commit
 
 
 async def fail_document(tx: Tx, collection: Collection, document_id: str) -> None:
-    """Say that a document is not searchable. Nothing happens where it was deleted."""
+    """Say that a document did not become searchable. Nothing happens where it is, or was
+    deleted."""
     await tx.run(
         "UPDATE documents SET state = 'failed', update_time = now() "
-        "WHERE tenant = %s AND collection_uid = %s AND id = %s",
+        "WHERE tenant = %s AND collection_uid = %s AND id = %s AND state = 'ingesting'",
         (tx.tenant, collection.home_uid, document_id),
     )
 

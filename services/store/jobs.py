@@ -19,7 +19,7 @@ from services.store.store import Tx
 JobState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 JobStage: TypeAlias = Literal["", "parse", "chunk", "embed", "publish"]
 
-_COLUMNS = (
+COLUMNS = (
     "tenant, id, collection_uid, collection_id, document_id, state, stage, passages_done, "
     "passages_total, error, attempts, lease_owner, lease_until, create_time, update_time, "
     "finish_time, watermark"
@@ -65,7 +65,7 @@ async def create_job(
     job = await tx.one(
         IngestJob,
         "INSERT INTO ingest_jobs (tenant, id, collection_uid, collection_id, document_id, state, "
-        f"stage) VALUES (%s, %s, %s, %s, %s, 'queued', '') RETURNING {_COLUMNS}",
+        f"stage) VALUES (%s, %s, %s, %s, %s, 'queued', '') RETURNING {COLUMNS}",
         (tx.tenant, job_id, collection_uid, collection_id, document_id),
     )
     assert job is not None
@@ -76,7 +76,7 @@ async def get_job(tx: Tx, job_id: str) -> IngestJob:
     """Raises IngestJobNotFound."""
     job = await tx.one(
         IngestJob,
-        f"SELECT {_COLUMNS} FROM ingest_jobs WHERE tenant = %s AND id = %s",
+        f"SELECT {COLUMNS} FROM ingest_jobs WHERE tenant = %s AND id = %s",
         (tx.tenant, job_id),
     )
     if job is None:
@@ -105,7 +105,7 @@ async def list_jobs(
     time, job_id = before or (None, None)
     return await tx.all(
         IngestJob,
-        f"SELECT {_COLUMNS} FROM ingest_jobs WHERE {' AND '.join(where)} "
+        f"SELECT {COLUMNS} FROM ingest_jobs WHERE {' AND '.join(where)} "
         "ORDER BY create_time DESC, id DESC LIMIT %(limit)s",
         {
             "tenant": tx.tenant,
@@ -127,16 +127,18 @@ async def count_waiting(tx: Tx) -> int:
 async def claim_jobs(tx: Tx, owner: str, *, lease_s: float, limit: int) -> list[IngestJob]:
     """Take up to `limit` jobs, the oldest first: queued ones, and those whose lease ran out.
 
-    For `Store.system`. `attempts` counts this start.
+    For `Store.system`. `attempts` counts this start. Each has a `lease_owner` of its own, since a
+    retry that is asked for counts attempts anew.
     """
     return await tx.all(
         IngestJob,
         "UPDATE ingest_jobs SET state = 'running', attempts = attempts + 1, "
-        "lease_owner = %(owner)s, update_time = clock_timestamp(), passages_done = 0, "
+        "lease_owner = %(owner)s::text || '/' || gen_random_uuid(), "
+        "update_time = clock_timestamp(), passages_done = 0, "
         "lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s) "
         "WHERE (tenant, id) IN (SELECT tenant, id FROM ingest_jobs "
         "  WHERE state IN ('queued', 'running') AND lease_until <= clock_timestamp() "
-        f"  ORDER BY create_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED) RETURNING {_COLUMNS}",
+        f"  ORDER BY create_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}",
         {"owner": owner, "lease_s": lease_s, "limit": limit},
     )
 
@@ -199,6 +201,40 @@ async def succeed_job(tx: Tx, job: IngestJob, passages: int, seq: int) -> None:
         "update_time = clock_timestamp(), finish_time = clock_timestamp() "
         f"WHERE {_MINE}",
         {**_held(job), "passages": passages, "seq": seq},
+    )
+
+
+async def cancel_job(tx: Tx, job_id: str) -> IngestJob | None:
+    """End a job that waits or runs; None where it does neither."""
+    return await tx.one(
+        IngestJob,
+        "UPDATE ingest_jobs SET state = 'cancelled', lease_owner = '', "
+        "update_time = clock_timestamp(), finish_time = clock_timestamp() "
+        f"WHERE tenant = %s AND id = %s AND state IN ('queued', 'running') RETURNING {COLUMNS}",
+        (tx.tenant, job_id),
+    )
+
+
+async def renew_job(tx: Tx, job_id: str) -> IngestJob | None:
+    """Queue a job that failed or was cancelled as if it were new; None where it did neither."""
+    return await tx.one(
+        IngestJob,
+        "UPDATE ingest_jobs SET state = 'queued', stage = '', attempts = 0, error = NULL, "
+        "passages_done = 0, passages_total = 0, lease_until = clock_timestamp(), "
+        "update_time = clock_timestamp(), finish_time = NULL "
+        f"WHERE tenant = %s AND id = %s AND state IN ('failed', 'cancelled') RETURNING {COLUMNS}",
+        (tx.tenant, job_id),
+    )
+
+
+async def hasten_job(tx: Tx, job_id: str) -> IngestJob | None:
+    """Let a queued job start now, however long it was to wait; None where it is not queued."""
+    return await tx.one(
+        IngestJob,
+        "UPDATE ingest_jobs SET lease_until = least(lease_until, clock_timestamp()), "
+        "update_time = clock_timestamp() "
+        f"WHERE tenant = %s AND id = %s AND state = 'queued' RETURNING {COLUMNS}",
+        (tx.tenant, job_id),
     )
 
 
