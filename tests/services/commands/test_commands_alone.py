@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.commands.control_plane import origin_pattern
-from services.commands.ingest import document_id_of
+from services.commands.ingest_files import document_id_of
 from services.config import Settings, to_environment
 from services.local.mesh import parse_nodes
 from tests.services.commands.command_line import failure, run
