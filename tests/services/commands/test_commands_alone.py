@@ -30,6 +30,7 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
         "search",
         "ask",
         "collections",
+        "documents",
         "models",
         "status",
         "doctor",
@@ -47,6 +48,7 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
         ("collections", "list"),
         ("status",),
         ("ingest", ".", "--collection", "papers"),
+        ("documents", "list", "--collection", "papers"),
     ],
     ids=lambda command: command[0],
 )
