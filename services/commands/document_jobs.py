@@ -150,9 +150,9 @@ def _waited(
         seconds = round(tally.seconds, 3)
         print_json({"event": "done", **counts, "passages": tally.passages, "seconds": seconds})
     else:
-        if tally.outcomes:
-            print_left_out(tally.outcomes, tally.counts["failed"])
         console = stdout()
+        if tally.outcomes:
+            print_left_out(console, tally.outcomes, tally.counts["failed"])
         console.print(
             f"[bold]{tally.counts['ingested']:,}[/] {done} ({tally.passages:,} passages), "
             f"{tally.counts['failed']:,} failed in {tally.seconds:.1f} s"

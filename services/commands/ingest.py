@@ -22,6 +22,7 @@ from services.commands.output import print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from ragmesh import AsyncClient
+    from rich.console import Console
 
 PLACES_SHOWN_MAX = 20
 SIGNS = {"add": "+", "move": ">", "replace": "~", "again": "!", "delete": "-"}
@@ -52,6 +53,9 @@ def ingest(
             "--allow-empty", help="With --sync: the folder is really empty or gone; delete all."
         ),
     ] = False,
+    record: Annotated[
+        Path | None, typer.Option("--record", help="Also draw what is shown, as an SVG file.")
+    ] = None,
     address: options.Address = "",
     data_dir: options.DataDir = None,
     json: options.Json = False,
@@ -73,6 +77,8 @@ def ingest(
         raise
     if not dry_run:
         run.report()
+    if record:
+        run.draw(record)
     if run.tally.counts["failed"]:
         raise typer.Exit(1)
 
@@ -191,6 +197,15 @@ class _Run:
             f"and keep {counts['keep']:,}; nothing was done"
         )
 
+    def draw(self, path: Path) -> None:
+        """Draw what was shown, as a picture for a page."""
+        from services.commands.ingest_recorded import Recording
+
+        recording = Recording(" ".join(["ragmesh", *sys.argv[1:]]))
+        recording.show(getattr(self.tally, "middle", None))
+        self._print(recording.console)
+        recording.save(path)
+
     def report(self) -> None:
         """Say how it went."""
         tally, counts = self.tally, self.tally.counts
@@ -209,10 +224,13 @@ class _Run:
                 }
             )
             return
-        console = stdout()
+        self._print(stdout())
+
+    def _print(self, console: Console) -> None:
+        tally, counts = self.tally, self.tally.counts
         if tally.outcomes:
             among = counts["skipped"] + counts["failed"] - counts["unchanged"]
-            print_left_out(tally.outcomes, among)
+            print_left_out(console, tally.outcomes, among)
         if not (counts.total() or self._synced):
             console.print("There is no file below what you named.")
             return

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from services.commands.ingestion import Item, Outcome, Told
-from services.commands.output import print_json, stderr, stdout
+from services.commands.output import print_json, stderr
 
 if TYPE_CHECKING:
     from ragmesh import IngestJob
@@ -22,6 +22,7 @@ REASONS_KEPT_MAX = 1_000
 """Outcomes that the table at the end is made of; lines of JSON have all."""
 REASONS_SHOWN_MAX = 40
 NAME_CHARACTERS_MAX = 38
+WHY_CHARACTERS_MAX = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,8 @@ class Picture(Tally):
         from rich.live import Live
 
         self._rows: dict[str, IngestJob] = {}
+        self.middle: RenderableType | None = None
+        """The picture as it was halfway."""
         self._live = Live(
             get_renderable=self.drawn,
             console=console or stderr(),
@@ -159,6 +162,8 @@ class Picture(Tally):
         super().moved(item, job)
         if item.label in self._rows or len(self._rows) < ROWS_MAX:
             self._rows[item.label] = job
+        if self.middle is None and len(self._rows) > 1 and self.pace.files >= self.pace.files_left:
+            self.middle = self.drawn()
 
     def ended(self, outcome: Outcome) -> None:
         super().ended(outcome)
@@ -211,19 +216,22 @@ def short(label: str) -> str:
     return "…" + label[1 - NAME_CHARACTERS_MAX :] if over else label
 
 
-def print_left_out(left_out: list[Outcome], among: int) -> None:
-    """A table of what was not ingested and why, failures first; `among` is how many there are."""
+def print_left_out(console: Console, left_out: list[Outcome], among: int) -> None:
+    """A table of what was not ingested and why, failures in red and first; `among` is how many
+    there are."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title="not ingested", title_justify="left")
-    for name in ("file", "", "reason", "why"):
-        table.add_column(name, overflow="fold")
+    table.add_column("file", overflow="fold")
+    table.add_column("reason", no_wrap=True)
+    table.add_column("why", overflow="fold")
     ordered = sorted(left_out, key=lambda outcome: outcome.result != "failed")
     for one in ordered[:REASONS_SHOWN_MAX]:
         color = "red" if one.result == "failed" else "yellow"
-        table.add_row(Text(one.label), Text(one.result, color), one.reason, Text(one.message))
-    console = stdout()
+        why = Text(" ".join(one.message.split()))
+        why.truncate(WHY_CHARACTERS_MAX, overflow="ellipsis")
+        table.add_row(Text(one.label), Text(one.reason, color), why)
     console.print(table)
     if among > REASONS_SHOWN_MAX:
         console.print(f"… and {among - REASONS_SHOWN_MAX} more; --json tells all")
