@@ -34,6 +34,10 @@ class Span:
     start: int
     end: int
 
+    def shifted(self, by: int) -> Span:
+        """The same characters where `by` others come before them."""
+        return Span(self.start + by, self.end + by)
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:

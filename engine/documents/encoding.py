@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 _META_CHARSET = re.compile(
     rb"<(?:meta|\?xml)[^>]{0,300}?(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE
@@ -16,6 +18,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+PIECE_BYTES = 1 << 20
+
 _DAMAGED_SHARE_MAX = 0.1
 """Of the characters beyond ASCII: with fewer that are none, a text is damaged UTF-8."""
 
@@ -26,8 +30,23 @@ _GUESSED_HIGH_BYTES_MIN = 24
 _WESTERN = frozenset(("cp1252", "latin_1", "iso8859_15", "iso8859_9", "cp1254"))
 
 
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A codec of Python's, and what becomes of bytes that mean nothing in it."""
+
+    name: str
+    errors: str = "strict"
+
+
 def decode(data: bytes) -> str:
-    """The text of `data` in the first encoding that fits; never fails.
+    """The text of `data` in the first encoding that fits (`encoding_of`); never fails."""
+    found = encoding_of(data)
+    # A sample may end inside a character: the incremental decoder waits for the rest of it.
+    return codecs.getincrementaldecoder(found.name)(found.errors).decode(data)
+
+
+def encoding_of(data: bytes) -> Encoding:
+    """The first encoding that fits, in memory that does not grow with `data`.
 
     In this order: a byte order mark; UTF-16 without a mark (every second byte of the start is
     zero); the charset that an HTML page or XML declares; UTF-8, a little damaged if need be; what
@@ -36,20 +55,20 @@ def decode(data: bytes) -> str:
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            return data.decode(encoding, errors="replace")
+            return Encoding(encoding, "replace")
     wide = _wide_encoding(data[:1024])
     if wide:
-        return data.decode(wide, errors="replace")
+        return Encoding(wide, "replace")
     declared = _META_CHARSET.search(data[:2048])
     if declared:
-        text = _try_decode(data, declared.group(1).decode("ascii", errors="replace"))
-        if text is not None:
-            return text
-    # A sample may end inside a character: the incremental decoder waits for the rest of it.
-    try:
-        return codecs.getincrementaldecoder("utf-8")().decode(data)
-    except UnicodeDecodeError:
-        return _not_utf8(data)
+        name = declared.group(1).decode("ascii", errors="replace")
+        if _fits(data, name):
+            return Encoding(name)
+    if _fits(data, "utf-8", final=False):
+        return Encoding("utf-8")
+    if _little_damaged(data):
+        return Encoding("utf-8", "replace")
+    return Encoding(_guess(data), "replace")
 
 
 def decode_as(data: bytes, encoding: str) -> str:
@@ -58,13 +77,33 @@ def decode_as(data: bytes, encoding: str) -> str:
     return decode(data) if text is None else text
 
 
-def _not_utf8(data: bytes) -> str:
-    mended = data.decode("utf-8", errors="replace")
-    damaged = mended.count("\ufffd")
-    beyond = sum(map(len, re.findall("[^\x00-\x7f]+", mended)))
-    if damaged <= _DAMAGED_SHARE_MAX * beyond:
-        return mended
-    return data.decode(_guess(data), errors="replace")
+def decoded(data: bytes, encoding: Encoding) -> Iterator[str]:
+    """`data` as text, a piece of PIECE_BYTES after the other."""
+    decoder = codecs.getincrementaldecoder(encoding.name)(encoding.errors)
+    for start in range(0, len(data), PIECE_BYTES):
+        yield decoder.decode(data[start : start + PIECE_BYTES])
+
+
+def _fits(data: bytes, name: str, *, final: bool = True) -> bool:
+    """Whether all of `data` means something in a codec; with `final`, its end as well."""
+    try:
+        if not codecs.lookup(name)._is_text_encoding:
+            return False
+        decoder = codecs.getincrementaldecoder(name)()
+        for start in range(0, len(data), PIECE_BYTES):
+            decoder.decode(data[start : start + PIECE_BYTES])
+        decoder.decode(b"", final)
+    except (LookupError, UnicodeError, ValueError):
+        return False
+    return True
+
+
+def _little_damaged(data: bytes) -> bool:
+    damaged = beyond = 0
+    for text in decoded(data, Encoding("utf-8", "replace")):
+        damaged += text.count("\ufffd")
+        beyond += sum(map(len, re.findall("[^\x00-\x7f]+", text)))
+    return damaged <= _DAMAGED_SHARE_MAX * beyond
 
 
 def _guess(data: bytes) -> str:

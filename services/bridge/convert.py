@@ -38,7 +38,7 @@ _SPECIAL: dict[type[BaseException], int] = {MessageTooLarge: 413, MethodNotFound
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a caller says of an upload beside its bytes, in a query or in the fields of a form.
-    `payload` is a JSON object."""
+    `payload` is a JSON object, `replace_existing` is true or false."""
 
     document_id: str = ""
     display_name: str = ""
@@ -46,6 +46,7 @@ class Asked:
     source_uri: str = ""
     payload: str = ""
     request_id: str = ""
+    replace_existing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,18 @@ class Failure:
 
 
 def header_message(collection: str, asked: Asked) -> pb.UploadDocumentRequest:
-    """The first piece of an upload. Raises InvalidField for a payload that is no JSON object."""
+    """The first piece of an upload. Raises InvalidField for a payload that is no JSON object, and
+    for a `replace_existing` that is neither true nor false."""
     request = pb.UploadDocumentRequest()
     header = request.header
     header.parent = f"collections/{collection}"
     header.document_id, header.request_id = asked.document_id, asked.request_id
+    if asked.replace_existing not in ("", "true", "false"):
+        raise InvalidField(
+            f"replace_existing is {asked.replace_existing[:40]!r}; it is true or false.",
+            field="replace_existing",
+        )
+    header.replace_existing = asked.replace_existing == "true"
     document = header.document
     document.display_name, document.media_type = asked.display_name, asked.media_type
     document.source_uri = asked.source_uri

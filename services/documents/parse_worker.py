@@ -3,8 +3,9 @@
 It has no secrets in its environment, no network where the system lets it give that up, limits on
 memory, CPU time, open files and file sizes, and dies with its parent. Frames on standard input and
 output are a 4-byte little-endian length and that many bytes. An empty frame says that it takes
-files. A job is a frame of JSON {"name", "media_type", "cpu_s"} and a frame with the file; the
-answer is one frame of JSON: {"parsed": …} or {"error", "message", "field", "metadata"}.
+files. A job is a frame of JSON {"name", "media_type", "cpu_s"} and a frame with the file. The
+answer is a frame for each section of the text and an empty one, or at any place a frame with an
+error: JSON {"error", "message", "field", "metadata"}. The first byte of a frame says which it is.
 """
 
 from __future__ import annotations
@@ -71,9 +72,12 @@ def allow_cpu(cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (used_s + cpu_s, hard))
 
 
+SECTION, ERROR = b"s", b"e"
+
+
 def serve(source: BinaryIO, target: BinaryIO) -> None:
     """Answers jobs until the input ends."""
-    from engine.documents.parse import parse_document
+    from engine.documents.sections import parse_in_sections
     from engine.errors import DocumentUnreadable, ParserLimitExceeded, RagmeshError
 
     write_frame(target, b"")
@@ -81,34 +85,37 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         job = json.loads(head)
         allow_cpu(job["cpu_s"])
         try:
-            parsed = parse_document(data, job["name"], job["media_type"])
-            answer = b'{"parsed":' + parsed.to_json().encode() + b"}"
+            for section in parse_in_sections(data, job["name"], job["media_type"]):
+                write_frame(target, SECTION + section.to_json().encode())
+            end = b""
         except MemoryError:
-            answer = _failure(
-                ParserLimitExceeded("The file needs more memory than a parser may use.")
-            )
+            end = _failure(ParserLimitExceeded("The file needs more memory than a parser may use."))
         except RagmeshError as error:
-            answer = _failure(error)
+            end = _failure(error)
         except Exception as error:
             # A parser library met something it did not expect: the file's fault, not the caller's.
-            answer = _failure(
+            end = _failure(
                 DocumentUnreadable(
                     f"The file cannot be read: {type(error).__name__}.",
                     metadata={"error": type(error).__name__},
                 )
             )
-        write_frame(target, answer)
+        del data  # while the process waits for the next one
+        write_frame(target, end)
 
 
 def _failure(error: Exception) -> bytes:
-    return json.dumps(
-        {
-            "error": type(error).__name__,
-            "message": getattr(error, "message", ""),
-            "field": getattr(error, "field", ""),
-            "metadata": getattr(error, "metadata", {}),
-        }
-    ).encode()
+    return (
+        ERROR
+        + json.dumps(
+            {
+                "error": type(error).__name__,
+                "message": getattr(error, "message", ""),
+                "field": getattr(error, "field", ""),
+                "metadata": getattr(error, "metadata", {}),
+            }
+        ).encode()
+    )
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ import json
 import os
 import struct
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 
 from engine import errors
 from engine.documents.parsed import Parsed
@@ -19,10 +21,14 @@ from engine.errors import (
     ServiceUnavailable,
 )
 from services.config import DocumentSettings
+from services.documents.parse_worker import ERROR
 
-ANSWER_BYTES_MAX = 256 << 20
-"""The largest answer taken from a parser: 20,000,000 characters as escaped JSON are 240 MB at
-the most."""
+FRAME_BYTES_MAX = 16 << 20
+"""The largest section taken from a parser: 1,000,000 characters as escaped JSON are 12 MB at the
+most, and what is said of 20,000 blocks takes 3 MB."""
+
+CPU_S_OF_MIB = 0.5
+"""CPU time that a file may take beyond what every file may, for each MiB of it."""
 
 START_S = 60.0
 """How long a process may take to be ready for its first file: half a second of imports, on a
@@ -45,61 +51,41 @@ class Parser:
         media_type: str,
         *,
         size_bytes: int | None = None,
-    ) -> Parsed:
-        """Parses a file, whose `size_bytes` have to be given where it comes in pieces.
+    ) -> AsyncGenerator[Parsed, None]:
+        """The sections of a file's text (`engine.documents.sections`), as they are parsed. The
+        file's `size_bytes` have to be given where it comes in pieces. Who stops before the last
+        one closes the generator.
 
         Raises DocumentUnreadable, ParserLimitExceeded, UnsupportedMediaType, ServiceUnavailable
         where no process could be started, which is not the file's fault, and what `data` raises.
         """
         async with self._lock:
+            if isinstance(data, bytes):
+                size_bytes, data = len(data), _one(data)
+            assert size_bytes is not None
             try:
-                if isinstance(data, bytes):
-                    size_bytes, data = len(data), _one(data)
-                assert size_bytes is not None
-                answer = await self._ask(data, size_bytes, name, media_type)
+                process = await self._running()
+                job = _Job(self._settings, name, media_type, size_bytes)
+                await _send(process, job, data)
+                async for section in _sections(process, job):
+                    yield section
+            except _Refused as refused:
+                # What a file that took all the memory left behind is not the next one's to bear.
+                await self._served(end=isinstance(refused.error, ParserLimitExceeded))
+                raise refused.error from None
             except BaseException:
                 await self._end()
                 raise
-            self._jobs += 1
-            # What a file that took all the memory left behind is not the next one's to bear.
-            over = answer.get("error") == ParserLimitExceeded.__name__
-            if over or self._jobs >= self._settings.parser_jobs_max:
-                await self._end()
-        if "error" in answer:
-            raise _error(answer)
-        return Parsed.from_json(json.dumps(answer["parsed"]))
+            await self._served(end=False)
+
+    async def _served(self, *, end: bool) -> None:
+        self._jobs += 1
+        if end or self._jobs >= self._settings.parser_jobs_max:
+            await self._end()
 
     async def close(self) -> None:
         """Ends the process, and the job in it."""
         await self._end()
-
-    async def _ask(
-        self, data: AsyncIterator[bytes], size_bytes: int, name: str, media_type: str
-    ) -> dict[str, object]:
-        process = await self._running()
-        head = {"name": name, "media_type": media_type, "cpu_s": self._settings.parser_cpu_s}
-        try:
-            await _send(process, json.dumps(head).encode(), size_bytes, data)
-            async with asyncio.timeout(self._settings.parser_wall_s):
-                return await _answer(process)
-        except TimeoutError as error:
-            seconds = self._settings.parser_wall_s
-            raise ParserLimitExceeded(
-                f"The file was not parsed within {seconds:g} s.",
-                metadata={"wall_s": seconds},
-            ) from error
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            code = await process.wait()
-            raise ParserLimitExceeded(
-                f"The parser was ended by the system (exit status {code}): the file needs more "
-                f"than {self._settings.parser_cpu_s} s of CPU time or "
-                f"{self._settings.parser_memory_bytes >> 20} MiB of memory.",
-                metadata={
-                    "exit_status": code,
-                    "cpu_s": self._settings.parser_cpu_s,
-                    "memory_bytes": self._settings.parser_memory_bytes,
-                },
-            ) from error
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
@@ -159,39 +145,106 @@ async def _one(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _send(
-    process: asyncio.subprocess.Process, head: bytes, size_bytes: int, data: AsyncIterator[bytes]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One file, and what it may take."""
+
+    settings: DocumentSettings
+    name: str
+    media_type: str
+    size_bytes: int
+
+    @property
+    def cpu_s(self) -> int:
+        return self.settings.parser_cpu_s + int(CPU_S_OF_MIB * (self.size_bytes >> 20))
+
+    @property
+    def wall_s(self) -> float:
+        return self.settings.parser_wall_s + 2 * CPU_S_OF_MIB * (self.size_bytes >> 20)
+
+    @property
+    def head(self) -> bytes:
+        said = {"name": self.name, "media_type": self.media_type, "cpu_s": self.cpu_s}
+        return json.dumps(said).encode()
+
+
+class _Refused(Exception):
+    """The process said why a file cannot be parsed, and can take another one."""
+
+    def __init__(self, error: RagmeshError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+async def _send(process: asyncio.subprocess.Process, job: _Job, data: AsyncIterator[bytes]) -> None:
     """Hands a file over, as fast as it comes: a slow object store is not the file's fault."""
     assert process.stdin is not None
-    process.stdin.write(struct.pack("<I", len(head)) + head + struct.pack("<I", size_bytes))
-    async for piece in data:
-        process.stdin.write(piece)
-        await process.stdin.drain()
+    head = job.head
+    process.stdin.write(struct.pack("<I", len(head)) + head + struct.pack("<I", job.size_bytes))
+    try:
+        async for piece in data:
+            process.stdin.write(piece)
+            await process.stdin.drain()
+    except ConnectionError as error:
+        raise await _died(process, job) from error
 
 
-async def _answer(process: asyncio.subprocess.Process) -> dict[str, object]:
+async def _sections(process: asyncio.subprocess.Process, job: _Job) -> AsyncGenerator[Parsed, None]:
+    """What a parser answers. The time that the caller takes between sections is not the file's."""
+    left_s = job.wall_s
+    while True:
+        begun_s = time.monotonic()
+        try:
+            async with asyncio.timeout(left_s):
+                frame = await _frame(process)
+        except TimeoutError as error:
+            raise ParserLimitExceeded(
+                f"The file was not parsed within {job.wall_s:g} s.",
+                metadata={"wall_s": job.wall_s},
+            ) from error
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise await _died(process, job) from error
+        if not frame:
+            return
+        if frame[:1] == ERROR:
+            raise _Refused(_error(frame[1:]))
+        yield Parsed.from_json(frame[1:])
+        left_s -= time.monotonic() - begun_s
+
+
+async def _died(process: asyncio.subprocess.Process, job: _Job) -> ParserLimitExceeded:
+    code = await process.wait()
+    memory_bytes = job.settings.parser_memory_bytes
+    return ParserLimitExceeded(
+        f"The parser was ended by the system (exit status {code}): the file needs more than "
+        f"{job.cpu_s} s of CPU time or {memory_bytes >> 20} MiB of memory.",
+        metadata={"exit_status": code, "cpu_s": job.cpu_s, "memory_bytes": memory_bytes},
+    )
+
+
+async def _frame(process: asyncio.subprocess.Process) -> bytes:
     assert process.stdout is not None
     (size,) = struct.unpack("<I", await process.stdout.readexactly(4))
-    if size > ANSWER_BYTES_MAX:
+    if size > FRAME_BYTES_MAX:
         raise ParserLimitExceeded(
-            f"The file's text takes {size:,} bytes; at most {ANSWER_BYTES_MAX:,} are taken.",
-            metadata={"bytes": size, "bytes_max": ANSWER_BYTES_MAX},
+            f"A section of the file's text takes {size:,} bytes; at most {FRAME_BYTES_MAX:,} are "
+            "taken.",
+            metadata={"bytes": size, "bytes_max": FRAME_BYTES_MAX},
         )
+    return await process.stdout.readexactly(size)
+
+
+def _error(said: bytes) -> RagmeshError:
     try:
-        answer: dict[str, object] = json.loads(await process.stdout.readexactly(size))
-    except ValueError as error:
-        raise DocumentUnreadable("The parser gave no answer that can be read.") from error
-    return answer
-
-
-def _error(answer: dict[str, object]) -> RagmeshError:
-    kind = getattr(errors, str(answer["error"]), DocumentUnreadable)
-    metadata = answer.get("metadata")
-    return_kind = kind if issubclass(kind, RagmeshError) else DocumentUnreadable
-    error: RagmeshError = return_kind(
-        str(answer["message"]),
-        field=str(answer.get("field", "")),
-        metadata=metadata if isinstance(metadata, dict) else {},
-    )
+        answer: dict[str, object] = json.loads(said)
+        kind = getattr(errors, str(answer["error"]), DocumentUnreadable)
+        metadata = answer.get("metadata")
+        return_kind = kind if issubclass(kind, RagmeshError) else DocumentUnreadable
+        error: RagmeshError = return_kind(
+            str(answer["message"]),
+            field=str(answer.get("field", "")),
+            metadata=metadata if isinstance(metadata, dict) else {},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return DocumentUnreadable("The parser gave no answer that can be read.")
     return error

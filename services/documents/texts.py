@@ -7,18 +7,18 @@ import json
 
 from engine.documents.parsed import Parsed
 from services.store.collections import Collection
-from services.store.documents import Document
-from services.store.passages import StoredText
+from services.store.texts import TextSection
+from services.store.versions import Version
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 """Raise it when the same file would give another text: then it is parsed again."""
 CHUNKER_VERSION = "1"
 """Raise it when the same text would be cut otherwise."""
 
 
-def text_key(document: Document) -> bytes:
-    """The key of the text that a parser makes of a document."""
-    parts = (document.content_sha256.hex(), PARSER_VERSION, document.media_type)
+def text_key(version: Version) -> bytes:
+    """The key of the text that a parser makes of a file."""
+    parts = (version.content_sha256.hex(), PARSER_VERSION, version.media_type)
     return hashlib.sha256("/".join(parts).encode()).digest()
 
 
@@ -35,20 +35,26 @@ def passage_set_key(text_key: bytes, collection: Collection) -> bytes:
     return hashlib.sha256("/".join(parts).encode()).digest()
 
 
-def stored_text(key: bytes, parsed: Parsed) -> StoredText:
-    """A parsed text as a row."""
+def passage_key(collection: Collection, text: str, context: str) -> bytes:
+    """The key of what a collection's model makes of a passage."""
+    hashed = hashlib.sha256()
+    for part in (collection.fingerprint, "tokens" if collection.token_store else "", context, text):
+        hashed.update(len(part).to_bytes(8, "little") + part.encode())
+    return hashed.digest()
+
+
+def stored_section(parsed: Parsed, section_index: int, start: int) -> TextSection:
+    """A section of a parsed text as a row."""
     value = json.loads(parsed.to_json())
     del value["text"]
-    return StoredText(
-        text_key=key,
-        title=parsed.title,
-        media_type=parsed.media_type,
-        page_count=parsed.page_count,
+    return TextSection(
+        section_index=section_index,
+        start=start,
         text=parsed.text,
         blocks=json.dumps(value, separators=(",", ":")),
     )
 
 
-def read_parsed(stored: StoredText) -> Parsed:
-    """A row as a parsed text."""
+def read_section(stored: TextSection) -> Parsed:
+    """A row as a section of a parsed text."""
     return Parsed.from_json(json.dumps({**json.loads(stored.blocks), "text": stored.text}))

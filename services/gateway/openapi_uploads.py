@@ -8,7 +8,7 @@ from services.gateway.openapi_schemas import Schemas
 
 _HEADER, _DOCUMENT = "ragmesh.api.documents.v1.UploadHeader", "ragmesh.api.documents.v1.Document"
 _RESPONSE = "ragmesh.api.documents.v1.UploadDocumentResponse"
-_FROM_HEADER = ("document_id", "request_id")
+_FROM_HEADER = ("document_id", "request_id", "replace_existing")
 _FROM_DOCUMENT = ("display_name", "media_type", "source_uri")
 _DESCRIPTION = (
     "Stores a file of up to 256 MiB, sent as it is or as the one file of a form, and queues its "

@@ -268,6 +268,12 @@ async def delete_collection(tx: Tx, collection_id: str) -> Collection:
     await jobs.cancel_jobs(tx, found.home_uid)
     gone = await tx.all(
         sharing.Shares,
+        "DELETE FROM document_versions WHERE tenant = %s AND collection_uid = %s "
+        f"RETURNING {sharing.COLUMNS}",
+        key,
+    )
+    gone += await tx.all(
+        sharing.Shares,
         f"DELETE FROM documents WHERE tenant = %s AND collection_uid = %s "
         f"RETURNING {sharing.COLUMNS}",
         key,

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 from psycopg import errors as pg
 
+from engine.documents.numbering import numbered
 from engine.errors import DocumentExists, DocumentNotFound, InvalidField, StoreUnavailable
 from engine.types import JsonValue, Payload
-from services.store import jobs, passages, sharing
+from services.store import jobs, passages, sharing, texts
 from services.store.collections import Collection, collection_not_found
 from services.store.contents import Content, Exists, name_content
 from services.store.points import Commit, PointRow, apply_batch, document_point_ids
+from services.store.sharing import Shares
 from services.store.store import Tx
+from services.store.versions import Version, drop_version, get_version, put_version
 
 DocumentState: TypeAlias = Literal["ingesting", "active", "failed"]
 
-COLUMNS = (
+_COLUMNS = (
     "tenant, collection_uid, id, display_name, media_type, source_uri, payload, state, "
     "size_bytes, content_sha256, text_key, passage_set_key, text_characters, passages, title, "
-    "ingest_job, create_time, update_time"
+    "ingest_job, next_number, create_time, update_time"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A row. `ingest_job` is the job's id, `collection_uid` the collection's `home_uid`."""
+    """A row: the version that is published, or the first one until it is. `ingest_job` is the
+    newest job's id, `collection_uid` the collection's `home_uid`."""
 
     tenant: str
     collection_uid: uuid.UUID
@@ -48,6 +52,7 @@ class Document:
     passages: int
     title: str
     ingest_job: str
+    next_number: int
     create_time: datetime
     update_time: datetime
 
@@ -62,9 +67,10 @@ class NewDocument:
     payload: Payload = field(default_factory=dict)
 
 
-def passage_point_id(document_id: str, passage_index: int) -> str:
-    """The id of the point of a document's passage; `#` is in no document's id."""
-    return f"{document_id}#{passage_index}"
+def passage_point_id(document_id: str, number: int) -> str:
+    """The id of the point of a document's passage; `#` is in no document's id. The number stays
+    with the passage while its text does, whatever is put before it."""
+    return f"{document_id}#{number}"
 
 
 async def create_document(
@@ -75,44 +81,118 @@ async def create_document(
     *,
     job_id: str,
     exists: Exists,
+    bulk: bool = False,
+    replace_existing: bool = False,
 ) -> tuple[Document, jobs.IngestJob]:
-    """Store a document, which names its file in the object store, and a job to ingest it.
+    """Store a document, which names its file in the object store, and a job to ingest it. With
+    `replace_existing`, a document that is there gets it as its new version.
 
     `exists` says whether the object store has an object. Raises NotKept where it has not the
     file's, DocumentExists, and CollectionNotFound where the collection was deleted meanwhile.
     """
     if any("\0" in text for text in (new.display_name, new.source_uri)):
         raise InvalidField("display_name or source_uri contains U+0000; remove it")
-    try:
-        document = await tx.one(
-            Document,
-            "INSERT INTO documents (tenant, collection_uid, id, display_name, media_type, "
-            "source_uri, payload, state, size_bytes, content_sha256, ingest_job) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s::json, 'ingesting', %s, %s, %s) "
-            f"ON CONFLICT (tenant, collection_uid, id) DO NOTHING RETURNING {COLUMNS}",
-            (
-                *(tx.tenant, collection.home_uid, new.id, new.display_name, content.media_type),
-                *(new.source_uri, json.dumps(new.payload, ensure_ascii=False, allow_nan=False)),
-                *(content.size_bytes, content.sha256, job_id),
-            ),
-        )
-    except pg.ForeignKeyViolation as error:
-        raise collection_not_found(collection.id) from error
-    if document is None:
+    version = Version(
+        tenant=tx.tenant,
+        collection_uid=collection.home_uid,
+        document_id=new.id,
+        ingest_job=job_id,
+        display_name=new.display_name,
+        media_type=content.media_type,
+        source_uri=new.source_uri,
+        payload=new.payload,
+        size_bytes=content.size_bytes,
+        content_sha256=content.sha256,
+    )
+    document = await _insert(tx, collection, version)
+    if document is None and not replace_existing:
         raise DocumentExists(
-            f"document {new.id!r} exists in collection {collection.id!r}; choose another id",
+            f"document {new.id!r} exists in collection {collection.id!r}; choose another id, or "
+            "say that it is to be replaced",
             metadata={"document": new.id, "collection": collection.id},
         )
-    job = await jobs.create_job(tx, collection.home_uid, collection.id, new.id, job_id)
+    if document is not None:
+        await put_version(tx, version)
+        job = await _queue(tx, collection, version, bulk=bulk)
+    else:
+        document, job = await ingest_version(tx, collection, version, bulk=bulk)
     await name_content(tx, content, exists)
     return document, job
 
 
-async def get_document(tx: Tx, collection: Collection, document_id: str) -> Document:
-    """Raises DocumentNotFound."""
+async def ingest_version(
+    tx: Tx, collection: Collection, version: Version, *, bulk: bool = False
+) -> tuple[Document, jobs.IngestJob]:
+    """Queue a version of a document that is there, in place of one that was not published yet,
+    whose job is cancelled. A document that was never published becomes what the version says at
+    once. Raises DocumentNotFound."""
+    document = await get_document(tx, collection, version.document_id, lock=True)
+    await jobs.cancel_jobs(tx, collection.home_uid, version.document_id)
+    gone = await put_version(tx, version)
+    if document.state != "active":
+        gone += [Shares(document.content_sha256, None, None)]
+        await tx.run(
+            "UPDATE documents SET display_name = %s, media_type = %s, source_uri = %s, "
+            "payload = %s::json, state = 'ingesting', size_bytes = %s, content_sha256 = %s "
+            "WHERE tenant = %s AND collection_uid = %s AND id = %s",
+            (
+                *(version.display_name, version.media_type, version.source_uri),
+                *(_json(version.payload), version.size_bytes, version.content_sha256),
+                *(tx.tenant, collection.home_uid, version.document_id),
+            ),
+        )
+    job = await _queue(tx, collection, version, bulk=bulk)
+    await tx.run(
+        "UPDATE documents SET ingest_job = %s, update_time = now() "
+        "WHERE tenant = %s AND collection_uid = %s AND id = %s",
+        (job.id, tx.tenant, collection.home_uid, version.document_id),
+    )
+    await sharing.release(tx, gone)
+    return await get_document(tx, collection, version.document_id), job
+
+
+async def _insert(tx: Tx, collection: Collection, version: Version) -> Document | None:
+    """The row of a new document; None where there is one."""
+    try:
+        return await tx.one(
+            Document,
+            "INSERT INTO documents (tenant, collection_uid, id, display_name, media_type, "
+            "source_uri, payload, state, size_bytes, content_sha256, ingest_job) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s::json, 'ingesting', %s, %s, %s) "
+            f"ON CONFLICT (tenant, collection_uid, id) DO NOTHING RETURNING {_COLUMNS}",
+            (
+                *(tx.tenant, collection.home_uid, version.document_id, version.display_name),
+                *(version.media_type, version.source_uri, _json(version.payload)),
+                *(version.size_bytes, version.content_sha256, version.ingest_job),
+            ),
+        )
+    except pg.ForeignKeyViolation as error:
+        raise collection_not_found(collection.id) from error
+
+
+async def _queue(tx: Tx, collection: Collection, version: Version, *, bulk: bool) -> jobs.IngestJob:
+    return await jobs.create_job(
+        tx,
+        collection.home_uid,
+        collection.id,
+        version.document_id,
+        version.ingest_job,
+        bulk=bulk,
+    )
+
+
+def _json(payload: Mapping[str, JsonValue]) -> str:
+    return json.dumps(payload, ensure_ascii=False, allow_nan=False)
+
+
+async def get_document(
+    tx: Tx, collection: Collection, document_id: str, *, lock: bool = False
+) -> Document:
+    """With `lock`, nobody else changes it until the commit. Raises DocumentNotFound."""
     found = await tx.one(
         Document,
-        f"SELECT {COLUMNS} FROM documents WHERE tenant = %s AND collection_uid = %s AND id = %s",
+        f"SELECT {_COLUMNS} FROM documents WHERE tenant = %s AND collection_uid = %s AND id = %s "
+        f"{'FOR UPDATE' if lock else ''}",
         (tx.tenant, collection.home_uid, document_id),
     )
     if found is None:
@@ -131,78 +211,105 @@ async def list_documents(
     """By id, those that come after `after`; only those in `state`, if given."""
     return await tx.all(
         Document,
-        f"SELECT {COLUMNS} FROM documents WHERE tenant = %s AND collection_uid = %s AND id > %s "
+        f"SELECT {_COLUMNS} FROM documents WHERE tenant = %s AND collection_uid = %s AND id > %s "
         "AND state = coalesce(%s, state) ORDER BY id LIMIT %s",
         (tx.tenant, collection.home_uid, after, state, limit),
     )
 
 
-async def publish_document(
-    tx: Tx,
-    collection: Collection,
-    job: jobs.IngestJob,
-    text: passages.StoredText,
-    passage_set: passages.PassageSet,
-    rows: Sequence[passages.PassageRow] | None,
-) -> Commit:
-    """Make a document searchable and its job succeed: text, passages, points, one commit.
+async def publish_document(tx: Tx, collection: Collection, job: jobs.IngestJob) -> Commit:
+    """Make a job's version the document that is searched, in one commit, and the job succeed.
 
-    `rows` is None to share passages that are stored; StoreUnavailable where they are not any more:
-    embed and try again. Raises DocumentNotFound where it was deleted, and FailedPrecondition where
-    the job is not this worker's any more.
+    Passages that were there before keep their points' ids. Raises DocumentNotFound where it was
+    deleted or got a newer version, FailedPrecondition where the job is not this worker's any more,
+    and StoreUnavailable where what its stages made is not whole: make it and try again.
     """
-    before = await tx.all(
-        sharing.Shares,
-        f"SELECT {sharing.COLUMNS} FROM documents "
-        "WHERE tenant = %s AND collection_uid = %s AND id = %s FOR UPDATE",
-        (tx.tenant, collection.home_uid, job.document_id),
-    )
-    document = await tx.one(
-        Document,
-        "UPDATE documents SET state = 'active', text_key = %s, passage_set_key = %s, "
-        "passages = %s, title = %s, media_type = %s, text_characters = %s, update_time = now() "
-        f"WHERE tenant = %s AND collection_uid = %s AND id = %s RETURNING {COLUMNS}",
-        (
-            *(text.text_key, passage_set.passage_set_key, passage_set.passages, text.title),
-            *(text.media_type, len(text.text), tx.tenant, collection.home_uid, job.document_id),
-        ),
-    )
-    if document is None:
-        raise _not_found(collection, job.document_id)
+    before = await get_document(tx, collection, job.document_id, lock=True)
     await jobs.hold_job(tx, job)
-    await passages.put_text(tx, text)
-    if rows is not None:
-        await passages.put_passages(tx, passage_set, rows)
-    elif await passages.adopt_passages(tx, passage_set.passage_set_key) is None:
-        raise StoreUnavailable(
-            "the last document that shared these passages was deleted meanwhile; try again"
-        )
+    version = await get_version(tx, job)
+    made = await _whole(tx, version)
+    if made is None:
+        raise StoreUnavailable("what was made of the document is not whole; try again")
+    text, passage_set = made
+    old = await _numbers(tx, collection, before.id)
+    now = await _digests(tx, passage_set.passage_set_key)
+    numbers, next_number = numbered(
+        [(number, digest) for number, _, digest in old], now, before.next_number
+    )
     points = [
         PointRow(
-            id=passage_point_id(document.id, index),
-            payload=document.payload,
-            document=document.id,
+            id=passage_point_id(before.id, number),
+            payload=version.payload,
+            document=before.id,
             passage_index=index,
             passage_set_key=passage_set.passage_set_key,
         )
-        for index in range(passage_set.passages)
+        for index, number in enumerate(numbers)
     ]
-    wanted = {point.id for point in points}
-    points_before = await document_point_ids(tx, collection, document.id)
-    await sharing.release(tx, before)
-    commit = await apply_batch(
-        tx, collection, points, [point for point in points_before if point not in wanted]
+    kept = {point.id for point in points}
+    gone = [point_id for _, point_id, _ in old if point_id not in kept]
+    await tx.run(
+        "UPDATE documents SET state = 'active', display_name = %s, media_type = %s, "
+        "source_uri = %s, payload = %s::json, size_bytes = %s, content_sha256 = %s, "
+        "text_key = %s, passage_set_key = %s, passages = %s, next_number = %s, title = %s, "
+        "text_characters = %s, update_time = now() "
+        "WHERE tenant = %s AND collection_uid = %s AND id = %s",
+        (
+            *(version.display_name, text.media_type, version.source_uri, _json(version.payload)),
+            *(version.size_bytes, version.content_sha256, text.text_key),
+            *(passage_set.passage_set_key, passage_set.passages, next_number, text.title),
+            *(text.characters, tx.tenant, collection.home_uid, before.id),
+        ),
     )
+    await drop_version(tx, collection.home_uid, before.id)
+    if before.text_key is not None:
+        shares = Shares(before.content_sha256, before.text_key, before.passage_set_key)
+        await sharing.release(tx, [shares])
+    commit = await apply_batch(tx, collection, points, gone)
     await jobs.succeed_job(tx, job, passage_set.passages, commit.seq)
     return commit
 
 
+async def _whole(tx: Tx, version: Version) -> tuple[texts.StoredText, passages.PassageSet] | None:
+    """The text and the passages of a version; None where they are not complete."""
+    if version.text_key is None or version.passage_set_key is None:
+        return None
+    text = await texts.get_text(tx, version.text_key)
+    passage_set = await passages.get_passage_set(tx, version.passage_set_key)
+    return None if text is None or passage_set is None else (text, passage_set)
+
+
+async def _numbers(
+    tx: Tx, collection: Collection, document_id: str
+) -> list[tuple[int, str, bytes]]:
+    """Numbers and ids of a document's points, with hashes of their texts, in the text's order."""
+    rows = await tx.rows(
+        "SELECT p.id, sha256(convert_to(s.text, 'UTF8')) FROM points p JOIN passages s "
+        "ON s.tenant = p.tenant AND s.passage_set_key = p.passage_set_key "
+        "AND s.passage_index = p.passage_index "
+        "WHERE p.tenant = %s AND p.collection_uid = %s AND p.document = %s "
+        "ORDER BY p.passage_index",
+        (tx.tenant, collection.uid, document_id),
+    )
+    return [(int(row[0].rpartition("#")[2]), row[0], row[1]) for row in rows]
+
+
+async def _digests(tx: Tx, passage_set_key: bytes) -> list[bytes]:
+    """Hashes of the texts of a set's passages, in their order."""
+    rows = await tx.rows(
+        "SELECT sha256(convert_to(text, 'UTF8')) FROM passages "
+        "WHERE tenant = %s AND passage_set_key = %s ORDER BY passage_index",
+        (tx.tenant, passage_set_key),
+    )
+    return [row[0] for row in rows]
+
+
 async def fail_document(tx: Tx, collection: Collection, document_id: str) -> None:
-    """Say that a document did not become searchable. Nothing happens where it is, or was
-    deleted."""
+    """Say that a document is not searchable. Nothing happens to one that was deleted, or that is
+    searchable in an older version."""
     await tx.run(
         "UPDATE documents SET state = 'failed', update_time = now() "
-        "WHERE tenant = %s AND collection_uid = %s AND id = %s AND state = 'ingesting'",
+        "WHERE tenant = %s AND collection_uid = %s AND id = %s AND state <> 'active'",
         (tx.tenant, collection.home_uid, document_id),
     )
 
@@ -212,15 +319,15 @@ async def delete_document(tx: Tx, collection: Collection, document_id: str) -> C
 
     Raises DocumentNotFound.
     """
-    gone = await tx.all(
-        sharing.Shares,
+    await get_document(tx, collection, document_id, lock=True)
+    await jobs.cancel_jobs(tx, collection.home_uid, document_id)
+    gone = await drop_version(tx, collection.home_uid, document_id)
+    gone += await tx.all(
+        Shares,
         "DELETE FROM documents WHERE tenant = %s AND collection_uid = %s AND id = %s "
         f"RETURNING {sharing.COLUMNS}",
         (tx.tenant, collection.home_uid, document_id),
     )
-    if not gone:
-        raise _not_found(collection, document_id)
-    await jobs.cancel_jobs(tx, collection.home_uid, document_id)
     await sharing.release(tx, gone)
     points = await document_point_ids(tx, collection, document_id)
     return await apply_batch(tx, collection, (), points)

@@ -5,42 +5,45 @@ A document's row is locked before its job's, as publishing and deleting do.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.errors import DocumentNotFound, IngestJobFinished
 from services.store import jobs
 from services.store.collections import Collection
-from services.store.documents import COLUMNS, Document, get_document
+from services.store.documents import Document, get_document, ingest_version
 from services.store.jobs import IngestJob
 from services.store.store import Tx
+from services.store.versions import Version, find_version
 
 
 async def reindex_document(
-    tx: Tx, collection: Collection, document_id: str, *, job_id: str
+    tx: Tx, collection: Collection, document_id: str, *, job_id: str, bulk: bool = False
 ) -> tuple[Document, IngestJob]:
     """Queue a stored document once more, as job `job_id`.
 
     One that waits already is the answer; one that runs read its settings before, and gives way.
     Raises DocumentNotFound.
     """
-    key = (tx.tenant, collection.home_uid, document_id)
-    await tx.rows(
-        "SELECT 1 FROM documents WHERE tenant = %s AND collection_uid = %s AND id = %s FOR UPDATE",
-        key,
-    )
-    document = await get_document(tx, collection, document_id)
+    document = await get_document(tx, collection, document_id, lock=True)
     waiting = await jobs.hasten_job(tx, document.ingest_job)
     if waiting is not None:
         return document, waiting
-    await jobs.cancel_jobs(tx, collection.home_uid, document_id)
-    job = await jobs.create_job(tx, collection.home_uid, collection.id, document_id, job_id)
-    queued = await tx.one(
-        Document,
-        "UPDATE documents SET ingest_job = %s, update_time = now(), "
-        "state = CASE state WHEN 'failed' THEN 'ingesting' ELSE state END "
-        f"WHERE tenant = %s AND collection_uid = %s AND id = %s RETURNING {COLUMNS}",
-        (job_id, *key),
-    )
-    assert queued is not None
-    return queued, job
+    last = await jobs.get_job(tx, document.ingest_job)
+    making = await find_version(tx, collection.home_uid, document_id)
+    if making is None or last.finished:  # what did not become a version is not taken up again
+        making = Version(
+            tenant=document.tenant,
+            collection_uid=document.collection_uid,
+            document_id=document.id,
+            ingest_job=job_id,
+            display_name=document.display_name,
+            media_type=document.media_type,
+            source_uri=document.source_uri,
+            payload=document.payload,
+            size_bytes=document.size_bytes,
+            content_sha256=document.content_sha256,
+        )
+    return await ingest_version(tx, collection, replace(making, ingest_job=job_id), bulk=bulk)
 
 
 async def cancel_ingestion(tx: Tx, job_id: str) -> IngestJob:

@@ -19,11 +19,51 @@ from services.store.store import Tx
 JobState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 JobStage: TypeAlias = Literal["", "parse", "chunk", "embed", "publish"]
 
-COLUMNS = (
+_COLUMNS = (
     "tenant, id, collection_uid, collection_id, document_id, state, stage, passages_done, "
     "passages_total, error, attempts, lease_owner, lease_until, create_time, update_time, "
-    "finish_time, watermark"
+    "finish_time, watermark, bulk"
 )
+BULK_WAIT_S = 600.0
+"""A bulk job that waited for so long is no longer put behind those that people wait for."""
+
+_CLAIM_LOCK = 0x7261676D65736A6F
+# The tenants are found by steps through the index, not by reading all that waits. Of each, the
+# oldest job of either kind is looked at.
+_CLAIM = f"""
+WITH RECURSIVE waiting (tenant) AS (
+    (SELECT tenant FROM ingest_jobs WHERE state IN ('queued', 'running')
+        ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT j.tenant FROM ingest_jobs j
+        WHERE j.state IN ('queued', 'running') AND j.tenant > w.tenant
+        ORDER BY j.tenant LIMIT 1)
+    FROM waiting w WHERE w.tenant IS NOT NULL
+), next AS (
+    SELECT j.tenant, j.id
+    FROM waiting w CROSS JOIN (VALUES (false), (true)) AS kind (bulk)
+    CROSS JOIN LATERAL (
+        SELECT tenant, id, create_time FROM ingest_jobs
+        WHERE tenant = w.tenant AND bulk = kind.bulk AND state IN ('queued', 'running')
+            AND lease_until <= clock_timestamp()
+        ORDER BY create_time LIMIT 1
+    ) j LEFT JOIN ingest_turns t ON t.tenant = j.tenant
+    ORDER BY kind.bulk
+        AND j.create_time > clock_timestamp() - make_interval(secs => %(bulk_wait_s)s),
+        t.last_time NULLS FIRST, j.create_time
+    LIMIT 1
+), turn AS (
+    INSERT INTO ingest_turns (tenant, last_time) SELECT tenant, clock_timestamp() FROM next
+    ON CONFLICT (tenant) DO UPDATE SET last_time = excluded.last_time
+)
+UPDATE ingest_jobs j SET state = 'running', attempts = attempts + 1,
+    lease_owner = %(owner)s::text || '/' || gen_random_uuid(),
+    update_time = clock_timestamp(), passages_done = 0,
+    lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
+FROM next n WHERE j.tenant = n.tenant AND j.id = n.id AND j.state IN ('queued', 'running')
+    AND j.lease_until <= clock_timestamp()
+RETURNING {", ".join(f"j.{column}" for column in _COLUMNS.split(", "))}
+"""
 _MINE = (
     "tenant = %(tenant)s AND id = %(id)s AND state = 'running' "
     "AND lease_owner = %(owner)s AND attempts = %(attempts)s"
@@ -32,7 +72,8 @@ _MINE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestJob:
-    """A row. `error` is what the service put there; `watermark` the commit that published it."""
+    """A row. `error` is what the service put there; `watermark` the commit that published it.
+    `bulk` is what nobody waits for."""
 
     tenant: str
     id: str
@@ -51,6 +92,7 @@ class IngestJob:
     update_time: datetime
     finish_time: datetime | None
     watermark: int | None
+    bulk: bool
 
     @property
     def finished(self) -> bool:
@@ -59,14 +101,20 @@ class IngestJob:
 
 
 async def create_job(
-    tx: Tx, collection_uid: uuid.UUID, collection_id: str, document_id: str, job_id: str
+    tx: Tx,
+    collection_uid: uuid.UUID,
+    collection_id: str,
+    document_id: str,
+    job_id: str,
+    *,
+    bulk: bool = False,
 ) -> IngestJob:
     """Queue a document. `job_id` is new."""
     job = await tx.one(
         IngestJob,
-        "INSERT INTO ingest_jobs (tenant, id, collection_uid, collection_id, document_id, state, "
-        f"stage) VALUES (%s, %s, %s, %s, %s, 'queued', '') RETURNING {COLUMNS}",
-        (tx.tenant, job_id, collection_uid, collection_id, document_id),
+        "INSERT INTO ingest_jobs (tenant, id, collection_uid, collection_id, document_id, bulk, "
+        f"state, stage) VALUES (%s, %s, %s, %s, %s, %s, 'queued', '') RETURNING {_COLUMNS}",
+        (tx.tenant, job_id, collection_uid, collection_id, document_id, bulk),
     )
     assert job is not None
     return job
@@ -76,7 +124,7 @@ async def get_job(tx: Tx, job_id: str) -> IngestJob:
     """Raises IngestJobNotFound."""
     job = await tx.one(
         IngestJob,
-        f"SELECT {COLUMNS} FROM ingest_jobs WHERE tenant = %s AND id = %s",
+        f"SELECT {_COLUMNS} FROM ingest_jobs WHERE tenant = %s AND id = %s",
         (tx.tenant, job_id),
     )
     if job is None:
@@ -105,7 +153,7 @@ async def list_jobs(
     time, job_id = before or (None, None)
     return await tx.all(
         IngestJob,
-        f"SELECT {COLUMNS} FROM ingest_jobs WHERE {' AND '.join(where)} "
+        f"SELECT {_COLUMNS} FROM ingest_jobs WHERE {' AND '.join(where)} "
         "ORDER BY create_time DESC, id DESC LIMIT %(limit)s",
         {
             "tenant": tx.tenant,
@@ -125,22 +173,27 @@ async def count_waiting(tx: Tx) -> int:
 
 
 async def claim_jobs(tx: Tx, owner: str, *, lease_s: float, limit: int) -> list[IngestJob]:
-    """Take up to `limit` jobs, the oldest first: queued ones, and those whose lease ran out.
+    """Take up to `limit` jobs: queued ones, and those whose lease ran out. `attempts` counts this
+    start.
 
-    For `Store.system`. `attempts` counts this start. Each has a `lease_owner` of its own, since a
-    retry that is asked for counts attempts anew.
+    What a person waits for goes before bulk, unless that has waited for BULK_WAIT_S; then tenants
+    take turns, the one that was served longest ago first; then the oldest. For `Store.system`.
+
+    Each start has a `lease_owner` of its own, since a retry that is asked for counts attempts anew.
     """
-    return await tx.all(
-        IngestJob,
-        "UPDATE ingest_jobs SET state = 'running', attempts = attempts + 1, "
-        "lease_owner = %(owner)s::text || '/' || gen_random_uuid(), "
-        "update_time = clock_timestamp(), passages_done = 0, "
-        "lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s) "
-        "WHERE (tenant, id) IN (SELECT tenant, id FROM ingest_jobs "
-        "  WHERE state IN ('queued', 'running') AND lease_until <= clock_timestamp() "
-        f"  ORDER BY create_time LIMIT %(limit)s FOR UPDATE SKIP LOCKED) RETURNING {COLUMNS}",
-        {"owner": owner, "lease_s": lease_s, "limit": limit},
-    )
+    # One claim at a time, on all nodes: each turn is seen by the next.
+    await tx.rows("SELECT pg_advisory_xact_lock(%s)", (_CLAIM_LOCK,))
+    claimed: list[IngestJob] = []
+    for _ in range(limit):
+        job = await tx.one(
+            IngestJob,
+            _CLAIM,
+            {"owner": owner, "lease_s": lease_s, "bulk_wait_s": BULK_WAIT_S},
+        )
+        if job is None:
+            break
+        claimed.append(job)
+    return claimed
 
 
 async def advance_job(
@@ -210,7 +263,7 @@ async def cancel_job(tx: Tx, job_id: str) -> IngestJob | None:
         IngestJob,
         "UPDATE ingest_jobs SET state = 'cancelled', lease_owner = '', "
         "update_time = clock_timestamp(), finish_time = clock_timestamp() "
-        f"WHERE tenant = %s AND id = %s AND state IN ('queued', 'running') RETURNING {COLUMNS}",
+        f"WHERE tenant = %s AND id = %s AND state IN ('queued', 'running') RETURNING {_COLUMNS}",
         (tx.tenant, job_id),
     )
 
@@ -222,7 +275,7 @@ async def renew_job(tx: Tx, job_id: str) -> IngestJob | None:
         "UPDATE ingest_jobs SET state = 'queued', stage = '', attempts = 0, error = NULL, "
         "passages_done = 0, passages_total = 0, lease_until = clock_timestamp(), "
         "update_time = clock_timestamp(), finish_time = NULL "
-        f"WHERE tenant = %s AND id = %s AND state IN ('failed', 'cancelled') RETURNING {COLUMNS}",
+        f"WHERE tenant = %s AND id = %s AND state IN ('failed', 'cancelled') RETURNING {_COLUMNS}",
         (tx.tenant, job_id),
     )
 
@@ -233,7 +286,7 @@ async def hasten_job(tx: Tx, job_id: str) -> IngestJob | None:
         IngestJob,
         "UPDATE ingest_jobs SET lease_until = least(lease_until, clock_timestamp()), "
         "update_time = clock_timestamp() "
-        f"WHERE tenant = %s AND id = %s AND state = 'queued' RETURNING {COLUMNS}",
+        f"WHERE tenant = %s AND id = %s AND state = 'queued' RETURNING {_COLUMNS}",
         (tx.tenant, job_id),
     )
 

@@ -1,7 +1,7 @@
-"""Parsed texts, and passages with their vectors: made once, shared by documents alike.
+"""Passages with their vectors: made once, shared by documents with the same content.
 
-`put_*` and `adopt_*` lock the shared row until the commit, so that it cannot be collected before
-the document that refers to it is there.
+A set is there for all once it is `complete`. Until then its passages are written as they are made,
+a section of the text after the other; two who make the same set write the same.
 """
 
 from __future__ import annotations
@@ -10,39 +10,39 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.errors import InvalidField
 from engine.types import Sentences, Span, TokenVectors, Vector
-from services.store.codec import pack_sentences, pack_tokens, pack_vector, unpack_sentences
+from services.store.codec import (
+    pack_sentences,
+    pack_tokens,
+    pack_vector,
+    unpack_sentences,
+    unpack_tokens,
+    unpack_vector,
+)
+from services.store.jobs import IngestJob, hold_job
 from services.store.store import Tx
+from services.store.versions import refer
 
 _BATCH_ROWS = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredText:
-    """A parsed document. `blocks` is JSON, as the parser's caller wrote it."""
-
-    text_key: bytes
-    title: str
-    media_type: str
-    page_count: int
-    text: str
-    blocks: str
-
-
 @dataclass(frozen=True, slots=True)
 class PassageSet:
-    """One way of cutting and embedding one text. `passages` is how many there are."""
+    """One way of cutting and embedding one text. `passages` is how many there are in its first
+    `sections` sections, which are all where it is `complete`."""
 
     passage_set_key: bytes
     fingerprint: str
-    passages: int
+    passages: int = 0
+    sections: int = 0
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassageRow:
     """A passage; `text` is exactly the characters of `span` in the stored text. `context` is what
-    was before it when it was embedded; None where it is not known."""
+    was before it when it was embedded; None where it is not known. `passage_key` is a hash of all
+    that its vectors were made from."""
 
     passage_index: int
     text: str
@@ -54,79 +54,82 @@ class PassageRow:
     vector: Vector | None = None
     sentences: Sentences | None = None
     token_vectors: TokenVectors | None = None
+    passage_key: bytes | None = None
 
 
-async def put_text(tx: Tx, text: StoredText) -> None:
-    """Store a parsed text unless it is stored. Raises InvalidField for U+0000."""
-    if "\0" in text.text or "\0" in text.title:
-        raise InvalidField("the parsed text contains U+0000, which cannot be stored; remove it")
-    if await adopt_text(tx, text.text_key):
-        return
-    await tx.run(
-        "INSERT INTO texts (tenant, text_key, title, media_type, page_count, text, blocks) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s::json) "
-        "ON CONFLICT (tenant, text_key) DO UPDATE SET title = excluded.title",
-        (
-            *(tx.tenant, text.text_key, text.title, text.media_type),
-            *(text.page_count, text.text, text.blocks),
-        ),
-    )
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What a model made of a passage."""
+
+    vector: Vector
+    sentences: Sentences | None
+    token_vectors: TokenVectors | None
 
 
-async def adopt_text(tx: Tx, text_key: bytes) -> bool:
-    """Lock a stored text; False where it is not stored (any more)."""
-    row = await tx.row(
-        "SELECT 1 FROM texts WHERE tenant = %s AND text_key = %s FOR NO KEY UPDATE",
-        (tx.tenant, text_key),
-    )
-    return row is not None
+_SET = "passage_set_key, fingerprint, passages, sections, complete"
 
 
-async def get_text(tx: Tx, text_key: bytes) -> StoredText | None:
-    """None where it is not stored."""
-    return await tx.one(
-        StoredText,
-        "SELECT text_key, title, media_type, page_count, text, blocks::text AS blocks FROM texts "
-        "WHERE tenant = %s AND text_key = %s",
-        (tx.tenant, text_key),
-    )
-
-
-async def put_passages(tx: Tx, passage_set: PassageSet, passages: Sequence[PassageRow]) -> None:
-    """Store passages with their vectors unless they are stored."""
-    if len(passages) != passage_set.passages:
-        raise ValueError(f"{len(passages)} passages for a set of {passage_set.passages}")
-    row = await tx.row(
-        "INSERT INTO passage_sets (tenant, passage_set_key, fingerprint, passages) "
-        "VALUES (%s, %s, %s, %s) ON CONFLICT (tenant, passage_set_key) "
-        "DO UPDATE SET passages = excluded.passages RETURNING xmax = 0",
-        (
-            *(tx.tenant, passage_set.passage_set_key),
-            *(passage_set.fingerprint, passage_set.passages),
-        ),
-    )
-    if row is None or not row[0]:
-        return
-    for start in range(0, len(passages), _BATCH_ROWS):
-        await _insert(tx, passage_set.passage_set_key, passages[start : start + _BATCH_ROWS])
-
-
-async def adopt_passages(tx: Tx, passage_set_key: bytes) -> PassageSet | None:
-    """Lock stored passages; None where they are not stored (any more)."""
-    return await tx.one(
+async def begin_passages(
+    tx: Tx, job: IngestJob, passage_set_key: bytes, fingerprint: str
+) -> PassageSet:
+    """Refer to the passages that a job makes, complete or not. Raises as `versions.refer`."""
+    await hold_job(tx, job)
+    begun = await tx.one(
         PassageSet,
-        "SELECT passage_set_key, fingerprint, passages FROM passage_sets "
-        "WHERE tenant = %s AND passage_set_key = %s FOR NO KEY UPDATE",
-        (tx.tenant, passage_set_key),
+        "INSERT INTO passage_sets (tenant, passage_set_key, fingerprint, passages) "
+        "VALUES (%s, %s, %s, 0) ON CONFLICT (tenant, passage_set_key) "
+        f"DO UPDATE SET fingerprint = excluded.fingerprint RETURNING {_SET}",
+        (tx.tenant, passage_set_key, fingerprint),
+    )
+    assert begun is not None
+    await refer(tx, job, passage_set_key=passage_set_key)
+    return begun
+
+
+async def find_embedded(tx: Tx, passage_keys: Sequence[bytes]) -> dict[bytes, Embedded]:
+    """What was made before of passages with these keys, in any document."""
+    rows = await tx.rows(
+        "SELECT DISTINCT ON (passage_key) passage_key, vector, sentences, token_vectors "
+        "FROM passages WHERE tenant = %s AND passage_key = ANY(%s) AND vector IS NOT NULL",
+        (tx.tenant, list(passage_keys)),
+    )
+    found = {}
+    for key, packed, sentences, tokens in rows:
+        vector = unpack_vector(packed)
+        assert vector is not None
+        found[key] = Embedded(vector, unpack_sentences(sentences), unpack_tokens(tokens))
+    return found
+
+
+async def put_passages(
+    tx: Tx, job: IngestJob, passage_set_key: bytes, passages: Sequence[PassageRow]
+) -> None:
+    """Store passages of a set that is being made, unless they are stored. Raises
+    FailedPrecondition where the job is not this worker's."""
+    await hold_job(tx, job)
+    for start in range(0, len(passages), _BATCH_ROWS):
+        await _insert(tx, passage_set_key, passages[start : start + _BATCH_ROWS])
+
+
+async def end_section(tx: Tx, job: IngestJob, after: PassageSet) -> None:
+    """Say how far a set is now that another section's passages are stored. Raises as
+    `put_passages`."""
+    await hold_job(tx, job)
+    await tx.run(
+        "UPDATE passage_sets SET passages = %s, sections = %s, complete = %s "
+        "WHERE tenant = %s AND passage_set_key = %s AND sections < %s",
+        (
+            *(after.passages, after.sections, after.complete),
+            *(tx.tenant, after.passage_set_key, after.sections),
+        ),
     )
 
 
 async def get_passage_set(tx: Tx, passage_set_key: bytes) -> PassageSet | None:
-    """The same without a lock: to know whether embedding is needed."""
+    """None where it is not stored, or not complete."""
     return await tx.one(
         PassageSet,
-        "SELECT passage_set_key, fingerprint, passages FROM passage_sets "
-        "WHERE tenant = %s AND passage_set_key = %s",
+        f"SELECT {_SET} FROM passage_sets WHERE tenant = %s AND passage_set_key = %s AND complete",
         (tx.tenant, passage_set_key),
     )
 
@@ -158,14 +161,16 @@ async def list_passages(
 async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]) -> None:
     await tx.run(
         "INSERT INTO passages (tenant, passage_set_key, passage_index, text, span_start, "
-        "span_end, heading_path, context, page, tokens, vector, sentences, token_vectors) "
+        "span_end, heading_path, context, page, tokens, vector, sentences, token_vectors, "
+        "passage_key) "
         "SELECT %(tenant)s, %(key)s, t.i, t.text, t.a, t.b, t.path::json, t.context, t.page, "
-        "t.tokens, t.vector, t.sentences, t.token_vectors "
+        "t.tokens, t.vector, t.sentences, t.token_vectors, t.passage_key "
         "FROM unnest(%(indexes)b::int[], %(texts)b::text[], "
         "%(starts)b::int[], %(ends)b::int[], %(paths)b::text[], %(contexts)b::text[], "
         "%(pages)b::int[], %(tokens)b::int[], %(vectors)b::bytea[], %(sentences)b::bytea[], "
-        "%(token_vectors)b::bytea[]) "
-        "AS t (i, text, a, b, path, context, page, tokens, vector, sentences, token_vectors)",
+        "%(token_vectors)b::bytea[], %(passage_keys)b::bytea[]) "
+        "AS t (i, text, a, b, path, context, page, tokens, vector, sentences, token_vectors, "
+        "passage_key) ON CONFLICT DO NOTHING",
         {
             "tenant": tx.tenant,
             "key": passage_set_key,
@@ -180,5 +185,6 @@ async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]
             "vectors": [pack_vector(passage.vector) for passage in passages],
             "sentences": [pack_sentences(passage.sentences) for passage in passages],
             "token_vectors": [pack_tokens(passage.token_vectors) for passage in passages],
+            "passage_keys": [passage.passage_key for passage in passages],
         },
     )

@@ -1,9 +1,9 @@
 """What documents with the same content share goes when the last of them goes.
 
-Who shares is read from `documents`; there are no counters to drift. It is safe because a
-transaction that makes a document refer to a shared row holds that row's lock until its commit
-(`contents.name_content`, `passages.put_text`, `passages.put_passages`), and `release` takes the
-lock first and looks for references with a later view.
+Who shares is read from `documents` and `document_versions`; there are no counters to drift. It is
+safe because a transaction that makes one of them refer to a shared row holds that row's lock until
+its commit (`contents.name_content`, `texts.begin_text`, `passages.begin_passages`), and `release`
+takes the lock first and looks for references with a later view.
 """
 
 from __future__ import annotations
@@ -18,31 +18,29 @@ COLUMNS = "content_sha256, text_key, passage_set_key"
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Keys of the shared rows that one document referred to."""
+    """Keys of the shared rows that one document, or one version of it, referred to."""
 
-    content_sha256: bytes
+    content_sha256: bytes | None
     text_key: bytes | None
     passage_set_key: bytes | None
 
 
 async def release(tx: Tx, gone: Sequence[Shares]) -> None:
     """Remove what documents no longer refer to. The documents' rows must be changed already."""
-    await _release_files(tx, sorted({share.content_sha256 for share in gone}))
-    await _release(
-        tx,
-        "texts",
-        "text_key",
-        "text_key",
-        None,
-        sorted({share.text_key for share in gone if share.text_key}),
-    )
-    await _release(
-        tx,
-        "passage_sets",
-        "passage_set_key",
-        "passage_set_key",
-        "passages",
-        sorted({share.passage_set_key for share in gone if share.passage_set_key}),
+    files = {share.content_sha256 for share in gone if share.content_sha256}
+    texts = {share.text_key for share in gone if share.text_key}
+    sets = {share.passage_set_key for share in gone if share.passage_set_key}
+    await _release_files(tx, sorted(files))
+    await _release(tx, "texts", "text_key", "text_sections", sorted(texts))
+    await _release(tx, "passage_sets", "passage_set_key", "passages", sorted(sets))
+
+
+def _unused(table: str, key: str, reference: str) -> str:
+    """The condition on a row of `table` that nothing refers to it."""
+    return " AND ".join(
+        f"NOT EXISTS (SELECT FROM {by} d WHERE d.tenant = {table}.tenant "
+        f"AND d.{reference} = {table}.{key})"
+        for by in ("documents", "document_versions")
     )
 
 
@@ -58,10 +56,9 @@ async def _release_files(tx: Tx, keys: list[bytes]) -> None:
     )
     await tx.run(
         "WITH unused AS ("
-        "  DELETE FROM contents c WHERE c.tenant = %(tenant)s AND c.sha256 = ANY(%(keys)s) "
-        "  AND NOT EXISTS (SELECT FROM documents d "
-        "    WHERE d.tenant = c.tenant AND d.content_sha256 = c.sha256) "
-        "  RETURNING c.sha256, c.object"
+        "  DELETE FROM contents WHERE tenant = %(tenant)s AND sha256 = ANY(%(keys)s) "
+        f"  AND {_unused('contents', 'sha256', 'content_sha256')} "
+        "  RETURNING sha256, object"
         "), pieces AS ("
         "  DELETE FROM content_chunks p USING unused "
         "  WHERE p.tenant = %(tenant)s AND p.sha256 = unused.sha256"
@@ -71,9 +68,8 @@ async def _release_files(tx: Tx, keys: list[bytes]) -> None:
     )
 
 
-async def _release(
-    tx: Tx, table: str, key: str, reference: str, parts: str | None, keys: list[bytes]
-) -> None:
+async def _release(tx: Tx, table: str, key: str, parts: str, keys: list[bytes]) -> None:
+    """Rows of `table`, and their parts."""
     if not keys:
         return
     params = {"tenant": tx.tenant, "keys": keys}
@@ -82,14 +78,10 @@ async def _release(
         f"ORDER BY {key} FOR UPDATE",
         params,
     )
-    unused = (
-        f"DELETE FROM {table} s WHERE s.tenant = %(tenant)s AND s.{key} = ANY(%(keys)s) "
-        f"AND NOT EXISTS (SELECT FROM documents d "
-        f"WHERE d.tenant = s.tenant AND d.{reference} = s.{key}) RETURNING s.{key}"
+    await tx.run(
+        f"WITH unused AS (DELETE FROM {table} WHERE tenant = %(tenant)s "
+        f"AND {key} = ANY(%(keys)s) AND {_unused(table, key, key)} RETURNING {key}) "
+        f"DELETE FROM {parts} p USING unused "
+        f"WHERE p.tenant = %(tenant)s AND p.{key} = unused.{key}",
+        params,
     )
-    if parts is not None:
-        unused = (
-            f"WITH unused AS ({unused}) DELETE FROM {parts} p USING unused "
-            f"WHERE p.tenant = %(tenant)s AND p.{key} = unused.{key}"
-        )
-    await tx.run(unused, params)

@@ -225,10 +225,11 @@ class Given:
         *,
         tenant: str = "default",
         payload: dict[str, Any] | None = None,
+        **asked: Any,
     ) -> documents.CreateDocumentResponse:
         """Stores a document; it is not ingested yet."""
         request = documents.CreateDocumentRequest(
-            parent=collection, document=document_pb2.Document(display_name=display_name)
+            parent=collection, document=document_pb2.Document(display_name=display_name), **asked
         )
         if payload:
             request.document.payload.update(payload)
@@ -272,10 +273,16 @@ class Given:
         return last
 
     async def ingested(
-        self, collection: str, content: str | bytes, display_name: str, *, tenant: str = "default"
+        self,
+        collection: str,
+        content: str | bytes,
+        display_name: str,
+        *,
+        tenant: str = "default",
+        **asked: Any,
     ) -> tuple[document_pb2.Document, str]:
         """A document that is searchable, and the watermark from which it is."""
-        stored = await self.document(collection, content, display_name, tenant=tenant)
+        stored = await self.document(collection, content, display_name, tenant=tenant, **asked)
         job = await self.finished(stored.ingest_job.name, tenant=tenant)
         assert job.state == ingest_job_pb2.IngestJob.STATE_SUCCEEDED, job.error
         request = documents.GetDocumentRequest(name=stored.document.name)

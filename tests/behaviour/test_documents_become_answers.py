@@ -43,8 +43,9 @@ async def stored_text(database: str, tenant: str, name: str) -> str:
     _, collection_id, _, document_id = name.split("/")
     ((text,),) = await rows(
         database,
-        "SELECT t.text FROM texts t JOIN documents d USING (tenant, text_key) JOIN collections c "
-        "ON c.tenant = d.tenant AND c.uid = d.collection_uid "
+        "SELECT string_agg(t.text, '' ORDER BY t.section_index) FROM text_sections t "
+        "JOIN documents d USING (tenant, text_key) "
+        "JOIN collections c ON c.tenant = d.tenant AND c.uid = d.collection_uid "
         "WHERE d.tenant = %s AND c.id = %s AND d.id = %s",
         tenant,
         collection_id,

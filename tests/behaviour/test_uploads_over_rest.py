@@ -97,6 +97,23 @@ async def test_an_upload_is_as_a_document_that_came_with_its_request(
     assert job.state == job.STATE_SUCCEEDED
 
 
+async def test_an_upload_may_be_a_new_version_of_a_document(
+    split_mesh: SplitMesh, given: Given, collection: str
+) -> None:
+    query = {"document_id": "rivers", "display_name": "a.md"}
+    first = await split_mesh.http.post(url(collection), params=query, content=TEXT)
+    await given.finished(first.json()["ingestJob"]["name"])
+    again = await split_mesh.http.post(url(collection), params=query, content=TEXT)
+    assert (again.status_code, reason(again)) == (409, "DOCUMENT_EXISTS")
+    query["replaceExisting"] = "true"
+    second = await split_mesh.http.post(url(collection), params=query, content=TEXT + b"More.\n")
+    assert second.json()["document"]["state"] == "STATE_ACTIVE"
+    job = await given.finished(second.json()["ingestJob"]["name"])
+    assert job.state == job.STATE_SUCCEEDED
+    (found,) = await listed(split_mesh, collection)
+    assert found["sizeBytes"] == len(TEXT + b"More.\n")
+
+
 async def test_an_upload_that_is_repeated_is_answered_once(
     split_mesh: SplitMesh, collection: str
 ) -> None:
@@ -124,6 +141,11 @@ async def _answer_of(mesh: SplitMesh, collection: str, header: str, body: bytes 
 
 
 BAD: dict[str, tuple[dict[str, Any], int, str]] = {
+    "neither true nor false": (
+        {"params": {"replaceExisting": "perhaps"}, "content": TEXT},
+        400,
+        "replace_existing",
+    ),
     "a field that is not known": ({"params": {"colour": "red"}, "content": TEXT}, 400, "colour"),
     "a field twice": (
         {"params": [("display_name", "a"), ("displayName", "b")], "content": TEXT},
@@ -321,7 +343,9 @@ async def test_200_mb_pass_without_being_held_in_memory(
     watching.cancel()
     assert answer.status_code == 200, answer.text
     document = answer.json()["document"]
-    assert (await split_mesh.http.delete(f"/v1/{document['name']}")).status_code == 200
+    for sent in (warm, answer):  # to embed them would take minutes
+        name = sent.json()["document"]["name"]
+        assert (await split_mesh.http.delete(f"/v1/{name}")).status_code == 200
     assert int(document["sizeBytes"]) == total
     assert document["contentSha256"] == digest.hexdigest()
     assert max(most.values()) < 50 * MIB, json.dumps(most)

@@ -18,6 +18,7 @@ from engine.errors import DocumentUnreadable, UnsupportedMediaType
 from services.config import DocumentSettings
 from services.documents.parser import Parser
 from tests.faults.hostile_files import HOSTILE
+from tests.faults.parsing import text_by
 
 SECONDS_MAX = 10.0
 BYTES_ABOVE_IDLE_MAX = 300 << 20
@@ -34,7 +35,7 @@ HOST = Path("/etc/hostname").read_text().strip()
 async def parser() -> AsyncIterator[Parser]:
     """One for all files: what one of them left behind counts against the next."""
     made = Parser(DocumentSettings())
-    await made.parse(b"Words to begin with.", "a.txt", "")
+    await text_by(made, b"Words to begin with.", "a.txt")
     yield made
     await made.close()
 
@@ -79,13 +80,13 @@ async def test_a_hostile_file_harms_nobody(parser: Parser, idle_bytes: int, name
     assert await watching - idle_bytes < BYTES_ABOVE_IDLE_MAX
     assert HOST not in text
     assert not _slipped()
-    assert (await parser.parse(b"Words after it.", "b.txt", "")).text == "Words after it."
+    assert await text_by(parser, b"Words after it.", "b.txt") == "Words after it."
 
 
 async def _text_of(parser: Parser, data: bytes, name: str) -> str:
     """The text of a file, empty for one that is refused as files may be."""
     try:
-        return (await parser.parse(data, name, "")).text
+        return await text_by(parser, data, name)
     except (DocumentUnreadable, UnsupportedMediaType):
         return ""
 

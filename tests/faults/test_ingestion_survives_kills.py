@@ -30,6 +30,9 @@ _ORPHANS = {
     "(SELECT FROM documents d WHERE d.tenant = t.tenant AND d.text_key = t.text_key)",
     "files of no document": "SELECT count(*) FROM contents c WHERE NOT EXISTS "
     "(SELECT FROM documents d WHERE d.tenant = c.tenant AND d.content_sha256 = c.sha256)",
+    "sections of no text": "SELECT count(*) FROM text_sections x WHERE NOT EXISTS "
+    "(SELECT FROM texts t WHERE t.tenant = x.tenant AND t.text_key = x.text_key)",
+    "versions that wait for nothing": "SELECT count(*) FROM document_versions",
     "pieces of no file": "SELECT count(*) FROM content_chunks k WHERE NOT EXISTS "
     "(SELECT FROM contents c WHERE c.tenant = k.tenant AND c.sha256 = k.sha256)",
     "documents short of passages": "SELECT count(*) FROM documents d WHERE d.state = 'active' "

@@ -20,6 +20,7 @@ from engine.errors import ParserLimitExceeded
 from services.config import DocumentSettings
 from services.documents.parser import Parser
 from tests.faults.faulty_mesh import MEMORY_BYTES, NODES, FaultyMesh, until
+from tests.faults.parsing import text_by
 
 SETTINGS = DocumentSettings(
     parser_memory_bytes=MEMORY_BYTES, parser_cpu_s=1, parser_wall_s=3.0, parser_jobs_max=3
@@ -108,9 +109,9 @@ async def test_a_file_that_takes_too_much_is_refused_and_the_next_is_read(
     parser: Parser, name: str, make: Callable[[], bytes]
 ) -> None:
     with pytest.raises(ParserLimitExceeded):
-        await parser.parse(make(), name, "")
-    parsed = await parser.parse(GOOD, "good.md", "")
-    assert "A sentence that can be read." in parsed.text
+        await text_by(parser, make(), name)
+    parsed = await text_by(parser, GOOD, "good.md")
+    assert "A sentence that can be read." in parsed
 
 
 @pytest.mark.parametrize("memory_mib", [256, 257])
@@ -119,31 +120,31 @@ async def test_a_page_is_read_whole_or_not_at_all(memory_mib: int) -> None:
     settings = DocumentSettings(parser_memory_bytes=memory_mib << 20)
     parser = Parser(settings)
     with pytest.raises(ParserLimitExceeded):
-        await parser.parse(many_elements(), "many.html", "")
+        await text_by(parser, many_elements(), "many.html")
     await parser.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGSTOP])
 async def test_a_parser_that_crashes_or_hangs_is_replaced(parser: Parser, number: int) -> None:
-    await parser.parse(GOOD, "good.md", "")
+    await text_by(parser, GOOD, "good.md")
     process = processes(os.getpid())[0]
     process.send_signal(signal.SIGSTOP)
-    parsing = asyncio.create_task(parser.parse(GOOD, "good.md", ""))
+    parsing = asyncio.create_task(text_by(parser, GOOD, "good.md"))
     await asyncio.sleep(0.1)
     if number != signal.SIGSTOP:
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
     with pytest.raises(ParserLimitExceeded):
         await parsing
-    parsed = await parser.parse(GOOD, "good.md", "")
-    assert parsed.text
+    parsed = await text_by(parser, GOOD, "good.md")
+    assert parsed
     assert not process.is_running()
 
 
 async def test_a_parser_is_replaced_after_so_many_files(parser: Parser) -> None:
     pids = []
     for _ in range(2 * SETTINGS.parser_jobs_max):
-        parsing = asyncio.create_task(parser.parse(GOOD, "good.md", ""))
+        parsing = asyncio.create_task(text_by(parser, GOOD, "good.md"))
         pids.append((await _started(os.getpid())).pid)
         await parsing
     assert len(set(pids)) == 2

@@ -78,7 +78,11 @@ class DocumentHandlers(Handlers):
         async def work(tx: Tx) -> pb.ReindexDocumentResponse:
             collection = await self._admitted(tx, collection_id)
             document, job = await ingestions.reindex_document(
-                tx, collection, document_id, job_id=names.new_id()
+                tx,
+                collection,
+                document_id,
+                job_id=names.new_id(),
+                bulk=call.lane == "bulk",
             )
             return pb.ReindexDocumentResponse(
                 document=convert.document_message(document, collection_id),

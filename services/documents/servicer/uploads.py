@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 
@@ -10,7 +9,7 @@ from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as pb
 
 from engine.documents.detect import detect
-from engine.errors import DocumentNotFound, InvalidField, MessageTooLarge
+from engine.errors import InvalidField, MessageTooLarge
 from services.documents import convert
 from services.documents.files import Incoming
 from services.documents.servicer.base import Handlers, collection_of
@@ -40,7 +39,7 @@ class UploadHandlers(Handlers):
         content = _content(request.document, data, hashlib.sha256(data).digest(), len(data))
 
         async def work(tx: Tx) -> pb.CreateDocumentResponse:
-            document, job = await self._store_document(tx, request, content)
+            document, job = await self._store_document(tx, request, content, call)
             return pb.CreateDocumentResponse(document=document, ingest_job=job)
 
         async def named() -> pb.CreateDocumentResponse:
@@ -78,7 +77,7 @@ class UploadHandlers(Handlers):
             content = _content(header.document, sample, file.sha256, file.size_bytes)
 
             async def work(tx: Tx) -> pb.UploadDocumentResponse:
-                document, job = await self._store_document(tx, header, content)
+                document, job = await self._store_document(tx, header, content, call)
                 return pb.UploadDocumentResponse(document=document, ingest_job=job)
 
             async def named() -> pb.UploadDocumentResponse:
@@ -127,24 +126,28 @@ class UploadHandlers(Handlers):
         )
 
     async def _store_document(
-        self, tx: Tx, asked: pb.CreateDocumentRequest | pb.UploadHeader, content: Content
+        self,
+        tx: Tx,
+        asked: pb.CreateDocumentRequest | pb.UploadHeader,
+        content: Content,
+        call: Call,
     ) -> tuple[document_pb2.Document, ingest_job_pb2.IngestJob]:
         collection = await self._admitted(tx, collection_of(asked.parent))
-        if asked.replace_existing and asked.document_id:  # The pipeline publishes versions.
-            with contextlib.suppress(DocumentNotFound):
-                await documents.delete_document(tx, collection, asked.document_id)
+        said = asked.document
         document, job = await documents.create_document(
             tx,
             collection,
             NewDocument(
                 id=asked.document_id or names.new_id(),
-                display_name=asked.document.display_name,
-                source_uri=asked.document.source_uri,
-                payload=payload_value(asked.document.payload),
+                display_name=said.display_name,
+                source_uri=said.source_uri,
+                payload=payload_value(said.payload),
             ),
             content,
             job_id=names.new_id(),
             exists=self._files.exists,
+            bulk=call.lane == "bulk",
+            replace_existing=asked.replace_existing,
         )
         return convert.document_message(document, collection.id), convert.job_message(job)
 

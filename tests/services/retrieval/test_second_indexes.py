@@ -21,8 +21,7 @@ from engine.types import Span
 from services.config import LimitSettings
 from services.retrieval.migration.mirror import PAGE_ROWS
 from services.store.collections import get_collection, list_collections
-from services.store.passages import PassageRow, PassageSet, put_passages
-from services.store.points import PointRow, apply_batch
+from services.store.passages import PassageRow
 from services.store.store import Store
 from tests.services.retrieval.given_models import MODELS, Models, fingerprint_of, vector_of
 from tests.services.retrieval.lives import LivingNode, a_call
@@ -45,6 +44,7 @@ from tests.services.retrieval.second_index import (
     view_of,
     write,
 )
+from tests.services.store.publishing import create, publish
 
 
 async def test_another_model_takes_over_and_gives_back(
@@ -163,7 +163,7 @@ async def test_what_callers_bring_beside_a_text_comes_along(store: Store, node: 
 async def test_passages_are_embedded_with_what_is_before_them_and_shared_when_they_come_back(
     store: Store, node: LivingNode, models: Models
 ) -> None:
-    key, said, context = b"k" * 32, ("One sentence.", "Another one."), "Title > Heading"
+    said, context = ("One sentence.", "Another one."), "Title > Heading"
     read = [f"{context}\n\n{text}" for text in said]
     passages = [
         PassageRow(
@@ -175,13 +175,10 @@ async def test_passages_are_embedded_with_what_is_before_them_and_shared_when_th
         )
         for index, text in enumerate(said)
     ]
-    points = [
-        PointRow(id=f"d#{index}", document="d", passage_index=index, passage_set_key=key)
-        for index in range(2)
-    ]
     async with store.transaction("default") as tx:
-        await put_passages(tx, PassageSet(key, fingerprint_of(SMALL), 2), passages)
-        await apply_batch(tx, await get_collection(tx, "papers"), points)
+        collection = await get_collection(tx, "papers")
+    await create(store, collection, "d")
+    await publish(store, collection, rows=passages, fingerprint=fingerprint_of(SMALL))
 
     async def held(model: str) -> None:
         found = list_points(await view_of(node, store), with_vectors=True)

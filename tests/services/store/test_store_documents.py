@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 
-import numpy as np
 import pytest
 
 from engine.errors import (
@@ -14,15 +12,12 @@ from engine.errors import (
     DocumentNotFound,
     FailedPrecondition,
     IngestJobNotFound,
-    StoreUnavailable,
 )
-from engine.types import Span
 from services.store import cleanup, jobs
 from services.store.changes import Feed, get_head, snapshot_scan
-from services.store.collections import Collection, delete_collection
-from services.store.contents import Content, NotKept
+from services.store.collections import delete_collection
+from services.store.contents import NotKept
 from services.store.documents import (
-    Document,
     NewDocument,
     create_document,
     delete_document,
@@ -31,97 +26,34 @@ from services.store.documents import (
     list_documents,
     publish_document,
 )
-from services.store.passages import PassageRow, PassageSet, StoredText, get_text, list_passages
+from services.store.passages import (
+    list_passages,
+)
 from services.store.store import Store
+from services.store.texts import (
+    get_section,
+    get_text,
+)
+from tests.services.store.publishing import TEXT, content_of, create, publish, stored_rows
 from tests.services.store.stored import Replica, make_collection
 
 pytestmark = pytest.mark.asyncio
-
-_DATA = b"A first sentence. A second one." * 3
-_TEXT = _DATA.decode()
-
-
-def _content(data: bytes = _DATA) -> Content:
-    return Content(hashlib.sha256(data).digest(), len(data), "text/plain")
-
-
-def _parsed(content: Content) -> tuple[StoredText, PassageSet, list[PassageRow]]:
-    key = hashlib.sha256(content.sha256 + b"parser 1").digest()
-    text = StoredText(
-        text_key=key,
-        title="Title",
-        media_type="text/plain",
-        page_count=0,
-        text=_TEXT,
-        blocks='[["paragraph", 0, 93]]',
-    )
-    rows = [
-        PassageRow(
-            passage_index=index,
-            text=_TEXT[start : start + 31],
-            span=Span(start, start + 31),
-            heading_path=("A", "B"),
-            tokens=7,
-            vector=np.full(4, index + 1, np.float32),
-        )
-        for index, start in enumerate((0, 31, 62))
-    ]
-    return text, PassageSet(hashlib.sha256(key + b"chunking").digest(), "f", 3), rows
-
-
-async def _there(name: str) -> bool:
-    """As if every object had been put; `test_document_files.py` has a real store of them."""
-    return True
-
-
-async def _create(store: Store, collection: Collection, name: str, data: bytes = _DATA) -> Document:
-    async with store.transaction(collection.tenant) as tx:
-        document, _ = await create_document(
-            tx,
-            collection,
-            NewDocument(id=name, payload={"of": name}),
-            _content(data),
-            job_id=f"job-{collection.id}-{name}",
-            exists=_there,
-        )
-        return document
-
-
-async def _publish(store: Store, collection: Collection, *, share: bool = False) -> None:
-    """Take the oldest job and do it."""
-    async with store.system() as tx:
-        [job] = await jobs.claim_jobs(tx, "worker", lease_s=60, limit=1)
-    async with store.transaction(job.tenant) as tx:
-        document = await get_document(tx, collection, job.document_id)
-        content = Content(document.content_sha256, document.size_bytes, document.media_type)
-        text, passage_set, rows = _parsed(content)
-        await publish_document(tx, collection, job, text, passage_set, None if share else rows)
-
-
-async def _stored(store: Store) -> tuple[int, ...]:
-    """Rows of contents, texts, passage sets, passages."""
-    tables = ("contents", "texts", "passage_sets", "passages")
-    async with store.system() as tx:
-        rows = await tx.rows(
-            "SELECT " + ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
-        )
-    return tuple(rows[0])
 
 
 async def test_equal_documents_share_and_the_last_one_cleans_up(store: Store) -> None:
     one = await make_collection(store, "one", "a")
     two = await make_collection(store, "one", "b")
     for collection, name in ((one, "x"), (one, "y"), (two, "x")):
-        await _create(store, collection, name)
-        await _publish(store, collection, share=name == "y")
-    assert await _stored(store) == (1, 1, 1, 3)
+        await create(store, collection, name)
+        await publish(store, collection)
+    assert await stored_rows(store) == (1, 1, 1, 3)
     async with snapshot_scan(store, "one", one.uid) as feed:
         assert isinstance(feed, Feed)
         points = [stored async for page in feed.pages() for stored in page.upserts]
     assert {p.point.id for p in points} == {f"{name}#{n}" for name in "xy" for n in range(3)}
     for stored in points:
         assert stored.span is not None
-        assert stored.point.text == _TEXT[stored.span.start : stored.span.end]
+        assert stored.point.text == TEXT[stored.span.start : stored.span.end]
         assert stored.point.payload == {"of": stored.point.document}
         assert stored.point.vector is not None
         assert stored.point.vector.tolist() == [stored.point.passage_index + 1] * 4
@@ -129,21 +61,21 @@ async def test_equal_documents_share_and_the_last_one_cleans_up(store: Store) ->
     await replica.catch_up(store)
     async with store.transaction("one") as tx:
         assert (await delete_document(tx, one, "x")).deleted == 3
-    assert await _stored(store) == (1, 1, 1, 3)
+    assert await stored_rows(store) == (1, 1, 1, 3)
     await replica.catch_up(store)
     assert set(replica.texts) == {"y#0", "y#1", "y#2"}
     async with store.transaction("one") as tx:
         await delete_document(tx, one, "y")
         await delete_document(tx, two, "x")
-    assert await _stored(store) == (0, 0, 0, 0)
+    assert await stored_rows(store) == (0, 0, 0, 0)
 
 
 async def test_tenants_do_not_share(store: Store) -> None:
     for tenant in ("one", "two"):
         collection = await make_collection(store, tenant, "c")
-        await _create(store, collection, "x")
-        await _publish(store, collection)
-    assert await _stored(store) == (2, 2, 2, 6)
+        await create(store, collection, "x")
+        await publish(store, collection)
+    assert await stored_rows(store) == (2, 2, 2, 6)
 
 
 async def test_a_collection_takes_its_documents_along_but_not_what_others_share(
@@ -151,27 +83,17 @@ async def test_a_collection_takes_its_documents_along_but_not_what_others_share(
 ) -> None:
     one = await make_collection(store, "one", "a")
     two = await make_collection(store, "one", "b")
-    await _create(store, one, "x")
-    await _create(store, two, "x")
-    await _create(store, one, "z", b"another file")
+    await create(store, one, "x")
+    await create(store, two, "x")
+    await create(store, one, "z", b"another file")
     async with store.transaction("one") as tx:
         await delete_collection(tx, "a")
-    assert (await _stored(store))[0] == 1
+    assert (await stored_rows(store))[0] == 1
     async with store.transaction("one") as tx:
         assert (await jobs.get_job(tx, "job-a-x")).state == "cancelled"
         assert (await jobs.get_job(tx, "job-b-x")).state == "queued"
     with pytest.raises(CollectionNotFound):
-        await _create(store, one, "late")
-
-
-async def test_sharing_passages_that_are_gone_is_refused_whole(store: Store) -> None:
-    collection = await make_collection(store, "one", "c")
-    await _create(store, collection, "x")
-    with pytest.raises(StoreUnavailable):
-        await _publish(store, collection, share=True)
-    async with store.transaction("one") as tx:
-        document = await get_document(tx, collection, "x")
-    assert (document.state, document.text_key) == ("ingesting", None)
+        await create(store, one, "late")
 
 
 async def test_a_document_whose_file_is_not_kept_is_not_made(store: Store) -> None:
@@ -183,9 +105,9 @@ async def test_a_document_whose_file_is_not_kept_is_not_made(store: Store) -> No
     with pytest.raises(NotKept):
         async with store.transaction("one") as tx:
             await create_document(
-                tx, collection, NewDocument(id="y"), _content(), job_id="j", exists=nowhere
+                tx, collection, NewDocument(id="y"), content_of(), job_id="j", exists=nowhere
             )
-    assert await _stored(store) == (0, 0, 0, 0)
+    assert await stored_rows(store) == (0, 0, 0, 0)
     async with store.transaction("one") as tx:
         assert await list_documents(tx, collection) == []
 
@@ -193,9 +115,9 @@ async def test_a_document_whose_file_is_not_kept_is_not_made(store: Store) -> No
 async def test_documents_are_found_by_name_and_page(store: Store) -> None:
     collection = await make_collection(store, "one", "c")
     for name in ("b", "a", "c"):
-        await _create(store, collection, name)
+        await create(store, collection, name)
     with pytest.raises(DocumentExists):
-        await _create(store, collection, "b")
+        await create(store, collection, "b")
     async with store.transaction("one") as tx:
         page = await list_documents(tx, collection, limit=2)
         assert [document.id for document in page] == ["a", "b"]
@@ -208,17 +130,20 @@ async def test_documents_are_found_by_name_and_page(store: Store) -> None:
 
 async def test_a_published_document_has_text_passages_and_a_finished_job(store: Store) -> None:
     collection = await make_collection(store, "one", "c")
-    await _create(store, collection, "x")
-    await _publish(store, collection)
+    await create(store, collection, "x")
+    await publish(store, collection)
     async with store.transaction("one") as tx:
         document = await get_document(tx, collection, "x")
         assert (document.state, document.passages, document.title) == ("active", 3, "Title")
-        assert document.text_characters == len(_TEXT)
+        assert document.text_characters == len(TEXT)
         assert document.text_key is not None and document.passage_set_key is not None
-        assert await get_text(tx, document.text_key) == _parsed(_content())[0]
+        text = await get_text(tx, document.text_key)
+        assert text is not None and (text.title, text.sections) == ("Title", 1)
+        section = await get_section(tx, document.text_key, 0)
+        assert section is not None and section.text == TEXT
         rows = await list_passages(tx, document.passage_set_key, after_index=0, limit=1)
         assert [(r.passage_index, r.text, r.heading_path) for r in rows] == [
-            (1, _TEXT[31:62], ("A", "B"))
+            (1, TEXT[31:62], ("A", "B"))
         ]
         job = await jobs.get_job(tx, document.ingest_job)
         head = await get_head(tx, "one", collection.uid)
@@ -230,7 +155,7 @@ async def test_a_published_document_has_text_passages_and_a_finished_job(store: 
 async def test_a_job_goes_to_one_worker_and_after_its_lease_to_another(store: Store) -> None:
     collection = await make_collection(store, "one", "c")
     for number in range(10):
-        await _create(store, collection, f"x{number}", bytes([number]))
+        await create(store, collection, f"x{number}", bytes([number]))
 
     async def claim(owner: str) -> list[jobs.IngestJob]:
         async with store.system() as tx:
@@ -252,12 +177,12 @@ async def test_a_job_goes_to_one_worker_and_after_its_lease_to_another(store: St
         assert not await jobs.fail_job(tx, first, {"reason": "late"})
     with pytest.raises(FailedPrecondition):
         async with store.transaction("one") as tx:
-            await publish_document(tx, collection, first, *_parsed(_content()))
+            await publish_document(tx, collection, first)
 
 
 async def test_a_job_shows_its_progress_waits_and_fails_with_a_reason(store: Store) -> None:
     collection = await make_collection(store, "one", "c")
-    await _create(store, collection, "x")
+    await create(store, collection, "x")
     async with store.system() as tx:
         [job] = await jobs.claim_jobs(tx, "w", lease_s=60, limit=5)
         assert await jobs.count_waiting(tx) == 1
@@ -293,7 +218,7 @@ async def test_jobs_are_listed_newest_first_by_page_collection_and_state(store: 
     one = await make_collection(store, "one", "a")
     two = await make_collection(store, "one", "b")
     for collection, name in ((one, "x"), (two, "y"), (one, "z")):
-        await _create(store, collection, name)
+        await create(store, collection, name)
     async with store.transaction("one") as tx:
         page = await jobs.list_jobs(tx, limit=2)
         assert [job.document_id for job in page] == ["z", "y"]

@@ -3,40 +3,31 @@ unfinished job at most, its state says what its job came to, and who lost a job 
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Awaitable, Callable
 
-import numpy as np
 import pytest
 
 from engine.errors import DocumentNotFound, FailedPrecondition, IngestJobFinished
-from engine.types import Span
 from services.store import ingestions, jobs
 from services.store.collections import Collection
-from services.store.contents import Content
 from services.store.documents import (
     Document,
-    NewDocument,
-    create_document,
     delete_document,
     fail_document,
     get_document,
     publish_document,
 )
 from services.store.jobs import IngestJob
-from services.store.passages import PassageRow, PassageSet, StoredText
 from services.store.points import document_point_ids
 from services.store.store import Store
+from tests.services.store.publishing import create, make
 from tests.services.store.stored import make_collection
 
 pytestmark = pytest.mark.asyncio
 
-_CONTENT = Content(hashlib.sha256(b"x").digest(), 1, "text/plain")
-
-
-async def _there(name: str) -> bool:
-    return True
+_LOST = (FailedPrecondition, DocumentNotFound)
+"""What a worker gets whose job is not its own any more, or whose version another one replaced."""
 
 
 class _Bench:
@@ -49,37 +40,19 @@ class _Bench:
         self._made = 0
 
     async def create(self) -> IngestJob:
-        async with self.store.transaction("one") as tx:
-            _, job = await create_document(
-                *(tx, self.collection, NewDocument(id="d"), _CONTENT),
-                job_id=self._new(),
-                exists=_there,
-            )
-        return job
+        await create(self.store, self.collection, "d", job_id=self._new())
+        return (await self.jobs())[0]
 
     async def claim(self) -> None:
         async with self.store.system() as tx:
             self.held += await jobs.claim_jobs(tx, "node", lease_s=60, limit=9)
 
-    async def publish(self, job: IngestJob, passages: int = 2) -> None:
-        """Publish as a worker that believes to have this job."""
-        key = hashlib.sha256(b"%d" % passages).digest()
-        text = StoredText(
-            text_key=b"t" * 32,
-            title="",
-            media_type="text/plain",
-            page_count=0,
-            text="x" * 9,
-            blocks="[]",
-        )
-        rows = [
-            PassageRow(passage_index=i, text="x", span=Span(i, i + 1), vector=np.ones(4, "f4"))
-            for i in range(passages)
-        ]
+    async def publish(self, job: IngestJob) -> None:
+        """Make and publish as a worker that believes to have this job."""
         async with self.store.transaction("one") as tx:
-            await publish_document(
-                tx, self.collection, job, text, PassageSet(key, "f", passages), rows
-            )
+            await make(tx, job)
+        async with self.store.transaction("one") as tx:
+            await publish_document(tx, self.collection, job)
 
     async def fail(self, job: IngestJob) -> bool:
         async with self.store.transaction("one") as tx:
@@ -134,7 +107,7 @@ async def test_who_had_a_job_before_it_was_cancelled_and_tried_again_writes_noth
     await bench.claim()
     early, late = bench.held
     assert early.attempts == late.attempts == 1, "attempts are counted anew"
-    with pytest.raises(FailedPrecondition):
+    with pytest.raises(_LOST):
         await bench.publish(early)
     assert not await bench.fail(early)
     async with bench.store.transaction("one") as tx:
@@ -156,22 +129,10 @@ async def test_a_job_that_waits_is_hastened_and_one_that_runs_gives_way(bench: _
     assert [held.attempts for held in bench.held] == [1, 2], "it goes on where it was"
     later = await bench.reindex()
     assert later.id != job.id
-    with pytest.raises(FailedPrecondition):
+    with pytest.raises(_LOST):
         await bench.publish(bench.held[-1])
     with pytest.raises(IngestJobFinished, match=later.id):
         await bench.retry(job.id)
-
-
-async def test_what_is_published_anew_replaces_all_that_was(bench: _Bench) -> None:
-    await bench.create()
-    for passages in (5, 2, 7):
-        await bench.claim()
-        await bench.publish(bench.held[-1], passages)
-        assert await bench.points() == (await bench.document()).passages == passages
-        async with bench.store.system() as tx:
-            row = await tx.row("SELECT count(*), (SELECT count(*) FROM passages) FROM passage_sets")
-        assert row == (1, passages), "nothing of the version before is kept"
-        await bench.reindex()
 
 
 async def test_a_job_of_a_deleted_document_is_not_tried_again(bench: _Bench) -> None:
@@ -211,7 +172,7 @@ async def test_in_any_order_the_document_says_what_became_of_it(bench: _Bench, s
                 await bench.reindex()
             else:
                 await (bench.cancel if what == "cancel" else bench.retry)(await some_job())
-        except FailedPrecondition:
+        except _LOST:
             assert await bench.points() == before
         found, document = await bench.jobs(), await bench.document()
         unfinished = [job for job in found if not job.finished]

@@ -41,10 +41,9 @@ def create_document(
     """Stores a text or a file of up to 16 MiB; its ingest job makes it searchable.
 
     Give exactly one of `text` and `data`. Larger files: `upload_document`. With
-    `replace_existing`, a document of that id gets a new version: the old one stays searchable
-    until the new one is. Raises
-    CollectionNotFound, DocumentExists, NoEmbeddingModel, UnsupportedMediaType, MessageTooLarge,
-    QueueFull or RequestIdReused.
+    `replace_existing`, a document of that id gets this as its new version, and stays searchable as
+    it was until that is published in one step. Raises CollectionNotFound, DocumentExists,
+    NoEmbeddingModel, UnsupportedMediaType, MessageTooLarge, QueueFull or RequestIdReused.
     """
     if (text is None) == (data is None):
         raise refuse("content", "is not one thing: give exactly one of text and data.")
@@ -84,8 +83,8 @@ def upload_document(
 
     `source` is a path, bytes or a binary file object, which is read from where it stands (and
     read again if the call is retried; one that cannot seek is sent once). A path gives
-    `display_name` and `media_type` where they are empty. Raises as `create_document` does, and
-    OSError if the file cannot be read.
+    `display_name` and `media_type` where they are empty. `replace_existing` is as in
+    `create_document`, and so is what it raises, beside OSError if the file cannot be read.
     """
     upload = prepare(source)
     header = pb.UploadHeader(

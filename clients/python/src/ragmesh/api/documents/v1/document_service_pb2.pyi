@@ -44,8 +44,8 @@ class CreateDocumentRequest(_message.Message):
     request_id: _builtins.str
     """A UUID; repeating it returns the first answer."""
     replace_existing: _builtins.bool
-    """If the document exists, this becomes its new version; the old one stays searchable until the
-    new one is published in one step.
+    """If the document exists, this becomes its new version: the old one stays searchable until the
+    new one is published in one step. Passages that did not change keep their points' ids.
     """
     @_builtins.property
     def document(self) -> _document_pb2.Document:
@@ -156,9 +156,7 @@ class UploadHeader(_message.Message):
     request_id: _builtins.str
     """A UUID; repeating it returns the first answer."""
     replace_existing: _builtins.bool
-    """If the document exists, this becomes its new version; the old one stays searchable until the
-    new one is published in one step.
-    """
+    """As in CreateDocumentRequest."""
     @_builtins.property
     def document(self) -> _document_pb2.Document:
         """Without a name."""
