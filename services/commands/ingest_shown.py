@@ -238,7 +238,9 @@ def print_left_out(console: Console, left_out: list[Outcome], among: int) -> Non
 
 
 def _stage(job: IngestJob) -> str:
-    return "waits" if job.state == "queued" else job.stage.replace("unspecified", "")
+    if job.state == "queued":
+        return "waits"
+    return "starts" if job.stage == "unspecified" else job.stage
 
 
 def _passages(job: IngestJob) -> str:

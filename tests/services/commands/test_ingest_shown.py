@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from ragmesh import IngestJob
 from rich.console import Console
 
+from services.commands.ingest_recorded import Recording
 from services.commands.ingest_shown import (
     REASONS_KEPT_MAX,
     UNCHANGED,
@@ -111,3 +114,21 @@ def test_the_picture_shows_files_at_work_with_their_stages() -> None:
     assert "files/s" in shown and "left" in shown
     assert all(len(line) <= 100 for line in shown.splitlines())
     assert len(shown.splitlines()) <= 9
+
+
+def test_a_drawn_picture_shows_the_middle_and_fetches_nothing(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    picture = Picture(4, 40, console=console)
+    for number in range(4):
+        for other in range(number, 4):
+            picture.moved(item(f"file {other}"), job("embed", 3, 9))
+        picture.ended(Outcome(f"file {number}", "ingested", "d", 9, size_bytes=10))
+    picture.close()
+    recording = Recording("ragmesh ingest <folder>")
+    recording.show(picture.middle)
+    recording.save(tmp_path / "a.svg")
+    drawn = (tmp_path / "a.svg").read_text("utf-8")
+    shown = re.sub("<[^>]*>", "", drawn).replace("&#160;", " ")
+    assert "$ ragmesh ingest &lt;folder&gt;" in shown
+    assert "2 of 4" in shown and "file 2" in shown and "file 0" not in shown
+    assert "url(" not in drawn.replace("url(#", "")
