@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from engine.errors import FailedPrecondition, InvalidField
 from services.commands import ingest_sync as syncing
 from services.commands import options
 from services.commands.connect import find_address
-from services.commands.ingest_files import Found, find, shown
+from services.commands.ingest_files import Found, find, in_thread, shown
 from services.commands.ingest_plan import deletes_many
 from services.commands.ingest_sending import changed_item
 from services.commands.ingest_shown import Lines, Picture, Tally, print_left_out, speed
@@ -100,7 +101,7 @@ class _Run:
         from ragmesh import AsyncClient
 
         with stderr().status("looking for files …"):
-            found = await asyncio.to_thread(find, paths)
+            found = await in_thread(partial(find, paths))
         async with AsyncClient(self._address, lane="bulk") as client:
             await self._make_collection(client)
             self._begin(found, list(found.files))

@@ -6,18 +6,22 @@ where files are opened, and never printed or sent.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from engine.errors import DocumentUnreadable, UnsupportedMediaType
 from services.commands.ingestion import Outcome
 
+T = TypeVar("T")
 _SAMPLE_BYTES = 65_536
 _NAME_CHARACTERS_MAX = 500
 _FILE_URI = "file://"
@@ -40,16 +44,18 @@ class Found:
     left_out: list[Outcome] = field(default_factory=list)
 
 
-def find(paths: Iterable[Path]) -> Found:
+def find(paths: Iterable[Path], stopped: Callable[[], bool] = lambda: False) -> Found:
     """Files, and all below folders by name, each once; hidden ones below folders are left out.
 
     Links to files are files of their own; links to folders are not followed, so there are no
-    loops. Nothing is opened.
+    loops. Nothing is opened. Ends early once it is `stopped`, as all that runs in a thread has to.
     """
     found = Found()
     for path in paths:
         if path.is_dir():
             for file, place in _below(path, found):
+                if stopped():
+                    return found
                 _take(found, file, place)
         else:
             _take(found, os.fspath(path), place_of(path))
@@ -142,6 +148,16 @@ def left_out(path: str, reason: str, message: str) -> Outcome:
 def unreadable(path: str, error: OSError) -> Outcome:
     """A file that the system does not give."""
     return Outcome(shown(path), "failed", reason="UNREADABLE", message=error.strerror or str(error))
+
+
+async def in_thread(work: Callable[[Callable[[], bool]], T]) -> T:
+    """What `work` returns, which gets to know through its argument when nobody waits any more:
+    a program ends when its threads have."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(work, stop.is_set)
+    finally:
+        stop.set()
 
 
 def _below(root: Path, found: Found) -> Iterator[tuple[str, str]]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from services.commands.ingest_files import (
     Found,
     document_id_of,
     find,
+    in_thread,
     is_below,
     is_gone,
     place_from,
@@ -71,7 +73,7 @@ async def make_plan(
     empty although documents came from it, unless that is allowed: it may be a share that is not
     mounted.
     """
-    root, found = await asyncio.to_thread(_looked_at, folder)
+    root, found = await in_thread(partial(_looked_at, folder))
     there = await _stored(client, collection, root)
     if found is None and not there:
         raise InvalidField(
@@ -85,7 +87,7 @@ async def make_plan(
             metadata={"path": str(folder), "documents": len(there)},
         )
     found = found or Found()
-    on_disk = await asyncio.to_thread(_hashed, found, there)
+    on_disk = await in_thread(partial(_hashed, found, there))
     return Plan(root, found, planned(on_disk, there), len(there), _identity(root))
 
 
@@ -137,9 +139,9 @@ async def clear_away(client: AsyncClient, collection: str, plan: Plan, moved: Mo
     return deleted
 
 
-def _looked_at(folder: Path) -> tuple[str, Found | None]:
+def _looked_at(folder: Path, stopped: Callable[[], bool]) -> tuple[str, Found | None]:
     """The folder's place, and what is below it; None where it is no folder."""
-    return os.path.realpath(folder), find([folder]) if folder.is_dir() else None
+    return os.path.realpath(folder), find([folder], stopped) if folder.is_dir() else None
 
 
 async def _stored(client: AsyncClient, collection: str, root: str) -> dict[str, Stored]:
@@ -163,11 +165,15 @@ async def _stored(client: AsyncClient, collection: str, root: str) -> dict[str, 
     return there
 
 
-def _hashed(found: Found, there: Mapping[str, Stored]) -> dict[str, bytes | None]:
+def _hashed(
+    found: Found, there: Mapping[str, Stored], stopped: Callable[[], bool]
+) -> dict[str, bytes | None]:
     """The hash of each file that is to be ingested, None for what stays as it is: files that are
     left out, which `found` gets to know, and places where something is, or may be."""
     on_disk: dict[str, bytes | None] = {}
     for place, file in found.files.items():
+        if stopped():
+            break
         on_disk[place] = None
         refused = refusal(file)
         if refused is None:

@@ -78,8 +78,8 @@ class Ingestion:
         """Ingest everything.
 
         An item that is refused or cannot be read is an outcome. Raises the client's error where
-        the mesh is gone or the collection does not exist. Items are asked for in a thread, one at
-        a time, as they are needed.
+        the mesh is gone, or the collection does not exist or takes no documents. Items are asked
+        for in a thread, one at a time, as they are needed.
         """
         sent: asyncio.Queue[tuple[Item, IngestJob] | None] = asyncio.Queue(in_flight_max)
         tasks = [
@@ -164,6 +164,8 @@ async def _sent(client: AsyncClient, item: Item) -> IngestJob | Outcome:
     except (ragmesh.DocumentExists, ragmesh.UnsupportedMediaType) as error:
         return Outcome(item.label, "skipped", reason=error.reason, message=error.message)
     except (ragmesh.Unavailable, ragmesh.CollectionNotFound, ragmesh.Internal):
+        raise
+    except ragmesh.NoEmbeddingModel:  # as it would be of every other item
         raise
     except ragmesh.RagmeshError as error:
         return _failed(item, error.reason, error.message)

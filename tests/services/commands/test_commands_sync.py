@@ -186,6 +186,14 @@ def test_an_interrupted_ingestion_says_what_goes_on(
     assert left == []
 
 
+def test_a_collection_that_takes_no_documents_ends_it_at_once(
+    mesh: Up, folder: Path, client: Client
+) -> None:
+    client.create_collection("vectors", dimensions=4)
+    error = failure(run(mesh.home, "ingest", str(folder), "-c", "vectors", "--json"))
+    assert error["reason"] == "NO_EMBEDDING_MODEL"
+
+
 def test_sync_is_for_one_folder(mesh: Up, folder: Path) -> None:
     for paths in ([str(folder), str(folder)], [str(folder / "apples.txt")]):
         error = failure(run(mesh.home, "ingest", *paths, "-c", "x", "--sync", "--json"))

@@ -81,6 +81,13 @@ def test_what_a_folder_does_not_show_is_not_gone(tmp_path: Path) -> None:
     assert not is_gone(str(tmp_path / ("x" * 300))), "the system does not say"
 
 
+def test_a_search_for_files_that_nobody_waits_for_ends(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / str(number)).touch()
+    looks = iter([False] * 5)
+    assert len(find([tmp_path], lambda: next(looks, True)).files) == 5
+
+
 class _Mesh:
     """Takes uploads, while somebody writes to the file the first few times."""
 
