@@ -86,8 +86,11 @@ def _disk_bytes(path: Path) -> int:
 
 
 @contextmanager
-def running_mesh(services: Sequence[str] = ()) -> Iterator[RunningMesh]:
-    """A mesh of one node with these services, or all, and a gateway, in a directory that goes away.
+def running_mesh(
+    services: Sequence[str] = (), nodes: Sequence[Sequence[str]] = ()
+) -> Iterator[RunningMesh]:
+    """A mesh of one node with these services, or all, and a gateway, in a directory that goes away;
+    or of several `nodes`, of which the first one is the one to measure.
 
     Raises what `LocalMesh.start` raises.
     """
@@ -102,7 +105,7 @@ def running_mesh(services: Sequence[str] = ()) -> Iterator[RunningMesh]:
                 node=NodeSettings(listen="127.0.0.1:0"),
                 gateway=GatewaySettings(listen="127.0.0.1:0"),
             ),
-            nodes=[services] if services else None,
+            nodes=nodes or ([services] if services else None),
         )
         try:
             asyncio.run_coroutine_threadsafe(mesh.start(), loop).result(START_TIMEOUT_S)

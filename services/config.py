@@ -240,8 +240,10 @@ class IndexSettings(_Part):
 class DocumentSettings(_Part):
     """Ingestion."""
 
-    workers: int = Field(2, ge=1, le=64)
-    """Jobs that this node works on at once."""
+    workers: int = Field(6, ge=1, le=64)
+    """Jobs that this node works on at once: one is embedded while others are read and written."""
+    parsers: int = Field(2, ge=1, le=64)
+    """Files that it parses at once, each in a process of its own."""
     jobs_waiting_max: int = Field(20_000, ge=1)
     """Queued jobs of a tenant before uploads are refused with QUEUE_FULL."""
     file_bytes_max: int = Field(256 * MIB, ge=MIB)

@@ -17,6 +17,7 @@ _CONTROLS = (
     "\U000e0000-\U000e007f"
 )
 _DROPPED = re.compile(f"[{_CONTROLS}]")
+_ASCII_CONTROLS = bytes(code for code in range(128) if _DROPPED.match(chr(code)))
 _BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
@@ -43,13 +44,24 @@ _LIGATURES = str.maketrans(
 
 def clean(text: str, *, keep_layout: bool = False) -> str:
     """`text` without what no reader sees. `keep_layout` leaves spaces and tabs (code, tables)."""
-    text = _SURROGATES.sub("\ufffd", _BREAKS.sub("\n", text))
-    text = unicodedata.normalize("NFC", _DROPPED.sub("", text))
-    text = _SPACES.sub(" ", text)
+    text = _plain(text) if text.isascii() else _visible(text)
     if keep_layout:
         return "\n".join(line.rstrip() for line in text.strip("\n").split("\n")).strip("\n")
     text = _SPACE_AT_BREAK.sub("\n", _SPACE_RUN.sub(" ", text))
     return _EMPTY_LINES.sub("\n\n", text).strip()
+
+
+def _visible(text: str) -> str:
+    text = _SURROGATES.sub("\ufffd", _BREAKS.sub("\n", text))
+    text = unicodedata.normalize("NFC", _DROPPED.sub("", text))
+    return _SPACES.sub(" ", text)
+
+
+def _plain(text: str) -> str:
+    """What `_visible` makes of ASCII, in a tenth of the time."""
+    if "\r" in text or "\x0b" in text or "\x0c" in text:
+        text = _BREAKS.sub("\n", text)
+    return text.encode("ascii").translate(None, _ASCII_CONTROLS).decode("ascii")
 
 
 def join_lines(lines: list[str]) -> str:

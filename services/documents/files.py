@@ -20,7 +20,7 @@ from typing import BinaryIO, TypeVar
 from engine.errors import DataLoss, RagmeshError
 from services.ending import ended
 from services.objects.directory import TEMPORARY, refused
-from services.objects.seam import RETRY_AFTER_S, ObjectStore, ObjectStoreFailed
+from services.objects.seam import RETRY_AFTER_S, ObjectMissing, ObjectStore, ObjectStoreFailed
 from services.objects.sweeping import tend_objects
 from services.store import contents
 from services.store.cleanup import DOCUMENT_FILES
@@ -32,6 +32,8 @@ _LOG = logging.getLogger(__name__)
 
 PUTS_MAX = 3
 """How often a file is put whose object goes before a row names it."""
+LOOK_BYTES = 256 << 10
+"""To put a shorter file once more takes less than to look whether it is there."""
 MOVE_ROUND_S = 60.0
 """Between two looks for files that are still in rows."""
 MOVE_PAUSE_S = 0.02
@@ -137,11 +139,13 @@ class Files:
     ) -> T:
         """Keep a file and have `named` write, in one transaction, a row that names it; its answer.
 
-        A file of the tenant's that is there is not put again. Raises DataLoss where the file is not
-        what `content` says, what `named` raises, and ObjectStoreFailed.
+        A long file of the tenant's that is there is not put again. Raises DataLoss where the file
+        is not what `content` says, what `named` raises, and ObjectStoreFailed.
         """
-        async with self._store.transaction(tenant) as tx:
-            there = await contents.find_content(tx, content.sha256) is not None
+        there = False
+        if content.size_bytes > LOOK_BYTES:
+            async with self._store.transaction(tenant) as tx:
+                there = await contents.find_content(tx, content.sha256) is not None
         for _ in range(PUTS_MAX):
             if not there:
                 await self._put(tenant, content.sha256, path)
@@ -163,12 +167,17 @@ class Files:
     async def read(self, tenant: str, sha256: bytes) -> AsyncGenerator[bytes, None]:
         """A file in pieces of about 1 MiB. Raises ObjectMissing where it was deleted, and DataLoss
         where its bytes are not what they were."""
-        async with self._store.transaction(tenant) as tx:
-            place = await contents.find_content(tx, sha256)
-        if place is not None and place.object is None:
-            await self.move(tenant, sha256)
         name = contents.object_name(tenant, sha256)
-        async with contextlib.aclosing(self._objects.read(name, sha256=sha256.hex())) as pieces:
+        pieces = self._objects.read(name, sha256=sha256.hex())
+        try:
+            first = await anext(pieces, None)
+        except ObjectMissing:
+            await self.move(tenant, sha256)  # or another node has just done so
+            pieces = self._objects.read(name, sha256=sha256.hex())
+            first = await anext(pieces, None)
+        async with contextlib.aclosing(pieces):
+            if first is not None:
+                yield first
             async for piece in pieces:
                 yield piece
 

@@ -112,6 +112,30 @@ class Parser:
             await process.wait()
 
 
+class Parsers:
+    """The parsers of a node: so many files are parsed at once, others wait."""
+
+    def __init__(self, settings: DocumentSettings) -> None:
+        self._all = [Parser(settings) for _ in range(settings.parsers)]
+        self._free = asyncio.LifoQueue[Parser]()
+        for parser in self._all:
+            self._free.put_nowait(parser)
+
+    @contextlib.asynccontextmanager
+    async def free(self) -> AsyncIterator[Parser]:
+        """A parser for one file. The one that was used last comes first: it is warm."""
+        parser = await self._free.get()
+        try:
+            yield parser
+        finally:
+            self._free.put_nowait(parser)
+
+    async def close(self) -> None:
+        """Ends all processes."""
+        for parser in self._all:
+            await parser.close()
+
+
 def _environment() -> dict[str, str]:
     """Nothing of ours: the environment holds URLs with passwords. One thread is what a parser
     may use, and where character recognition finds its data is said by a variable."""

@@ -23,7 +23,7 @@ from engine.errors import (
 from services.config import DocumentSettings
 from services.documents.convert import error_value
 from services.documents.files import Files
-from services.documents.parser import Parser
+from services.documents.parser import Parsers
 from services.documents.stages import Progress, Stages
 from services.ending import ended
 from services.mesh.mesh import Mesh
@@ -65,14 +65,16 @@ class Pipeline:
         self._stages = Stages(store, mesh, files)
         self._owner = owner
         self._nudged = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._watched: dict[str, asyncio.Event] = {}
-        self._parsers = [Parser(settings) for _ in range(settings.workers)]
+        self._parsers = Parsers(settings)
+        self._count = settings.workers
         self._workers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Starts the workers."""
         self._workers = [
-            asyncio.create_task(self._work(parser), name="ingest") for parser in self._parsers
+            asyncio.create_task(self._work(), name="ingest") for _ in range(self._count)
         ]
 
     def nudge(self) -> None:
@@ -101,35 +103,40 @@ class Pipeline:
         """Stops the workers; what they had is queued again for other nodes."""
         await ended(self._workers)
         self._workers = []
-        for parser in self._parsers:
-            await parser.close()
+        await self._parsers.close()
 
-    async def _work(self, parser: Parser) -> None:
+    async def _work(self) -> None:
         while True:
+            # One worker of the node looks for a job at a time.
+            async with self._looking:
+                job = await self._next()
+            await self._run(job)
+
+    async def _next(self) -> IngestJob:
+        """The next job, as soon as there is one."""
+        while True:
+            # What is queued from now on is seen by the look, or ends the wait after it.
+            self._nudged.clear()
             try:
                 async with self._store.system() as tx:
                     claimed = await jobs.claim_jobs(tx, self._owner, lease_s=LEASE_S, limit=1)
+                if claimed:
+                    return claimed[0]
             except RagmeshError as error:
                 _LOG.warning("no jobs can be taken now: %s", error.message)
-                claimed = []
             except Exception:
                 # Whatever it was, without this task the node would never take a job again.
                 _LOG.exception("no jobs can be taken now")
-                claimed = []
                 await asyncio.sleep(LEASE_S / 4)
-            if claimed:
-                await self._run(claimed[0], parser)
-                continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._nudged.wait()
-            self._nudged.clear()
 
-    async def _run(self, job: IngestJob, parser: Parser) -> None:
+    async def _run(self, job: IngestJob) -> None:
         """Works on one job with a heartbeat beside it; whatever happens, the job's row says it."""
         metrics.INGEST_RUNNING.inc()
         progress = Progress()
-        work = asyncio.create_task(self._ingest(job, parser, progress))
+        work = asyncio.create_task(self._ingest(job, progress))
         beat = asyncio.create_task(self._beat(job, progress, work))
         try:
             await asyncio.wait([work])
@@ -203,10 +210,10 @@ class Pipeline:
             async with self._store.transaction(job.tenant) as tx:
                 await jobs.requeue_job(tx, job, delay_s=delay_s)
 
-    async def _ingest(self, job: IngestJob, parser: Parser, progress: Progress) -> Commit:
+    async def _ingest(self, job: IngestJob, progress: Progress) -> Commit:
         if job.attempts > ATTEMPTS_MAX:
             raise DocumentUnreadable(
                 f"The node ended {ATTEMPTS_MAX} times while it worked on this document.",
                 metadata={"attempts": ATTEMPTS_MAX},
             )
-        return await self._stages.ingest(job, parser, progress)
+        return await self._stages.ingest(job, self._parsers, progress)

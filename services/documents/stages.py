@@ -9,16 +9,17 @@ text at a time, and one request's vectors. Publishing is one transaction.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.documents.chunk import CONTEXT_TOKENS_MAX, Chunk
+from engine.documents.parsed import Parsed
 from engine.errors import DocumentUnreadable, StoreUnavailable
 from engine.models.late import answer_parts
 from services.documents.asking import cut, embed, require_room
 from services.documents.files import Files
-from services.documents.parser import Parser
+from services.documents.parser import Parsers
 from services.documents.texts import (
     passage_key,
     passage_set_key,
@@ -30,11 +31,12 @@ from services.mesh.mesh import Mesh
 from services.rpc.call import Call
 from services.store import collections, documents, passages, texts, versions
 from services.store.collections import Collection
-from services.store.jobs import IngestJob
+from services.store.documents import LastPassages
+from services.store.jobs import IngestJob, hold_job
 from services.store.passages import Embedded, PassageRow, PassageSet
 from services.store.points import Commit
 from services.store.store import Store, Tx
-from services.store.texts import StoredText
+from services.store.texts import StoredText, TextSection
 from services.store.versions import Version
 
 EMBED_PASSAGES_MAX = 32
@@ -60,87 +62,118 @@ class Stages:
         self._mesh = mesh
         self._files = files
 
-    async def ingest(self, job: IngestJob, parser: Parser, progress: Progress) -> Commit:
+    async def ingest(self, job: IngestJob, parsers: Parsers, progress: Progress) -> Commit:
         """All stages that are not done. Raises what they raise, DocumentNotFound and
         CollectionNotFound where there is nothing to ingest any more, and FailedPrecondition where
         the job is not this worker's."""
-        async with self._store.transaction(job.tenant) as tx:
+        async with self._holding(job) as tx:
             collection = await collections.get_collection(tx, job.collection_id)
             version = await versions.get_version(tx, job)
             text = await texts.begin_text(tx, job, text_key(version))
+            if text.complete:
+                begun = await _begin_passages(tx, job, collection, text)
+        only: Parsed | None = None
         if not text.complete:
-            text = await self._parse(job, version, parser)
-        async with self._store.transaction(job.tenant) as tx:
-            begun = await passages.begin_passages(
-                tx, job, passage_set_key(text.text_key, collection), collection.fingerprint
-            )
+            text, begun, only = await self._parse(job, collection, version, parsers)
         call = Call(job.tenant, f"ingest-{job.id}", lane="bulk")
         if not begun.complete:
             await require_room(self._mesh, collection, call)
         made = _Making(job, collection, text, begun, call, progress)
+        last: LastPassages | None = None
         while not made.begun.complete:
-            await self._section(made)
+            last = await self._section(made, only)
         progress.stage = "publish"
         progress.done = progress.total = made.begun.passages
 
         async def publish(tx: Tx) -> Commit:
-            return await documents.publish_document(tx, collection, job)
+            return await documents.publish_document(tx, collection, job, last)
 
         return await self._store.run(job.tenant, publish)
 
-    async def _parse(self, job: IngestJob, version: Version, parser: Parser) -> StoredText:
+    @contextlib.asynccontextmanager
+    async def _holding(self, job: IngestJob) -> AsyncIterator[Tx]:
+        """A transaction that writes only while the job is this worker's."""
+        async with self._store.transaction(job.tenant) as tx:
+            await hold_job(tx, job)
+            yield tx
+
+    async def _parse(
+        self, job: IngestJob, collection: Collection, version: Version, parsers: Parsers
+    ) -> tuple[StoredText, PassageSet, Parsed | None]:
+        """The text and the passages that are made of it now, and the text's section if it has but
+        one. Each section is stored before the next one is taken."""
         text = StoredText(text_key=text_key(version), complete=True)
-        reading = self._files.read(job.tenant, version.content_sha256)
-        async with contextlib.aclosing(reading) as pieces:
+        only: Parsed | None = None
+        row: TextSection | None = None
+        async with contextlib.aclosing(self._parsed(version, parsers)) as sections:
+            async for parsed in sections:
+                if row is not None:
+                    async with self._holding(job) as tx:
+                        await texts.put_section(tx, text.text_key, row)
+                row = stored_section(parsed, text.sections, text.characters)
+                only = parsed if row.section_index == 0 else None
+                text = replace(
+                    text,
+                    title=text.title or parsed.title,
+                    media_type=parsed.media_type,
+                    page_count=parsed.page_count,
+                    sections=text.sections + 1,
+                    characters=text.characters + len(parsed.text),
+                )
+        if row is None:
+            raise DocumentUnreadable("the parser found no text in the file; send one with content")
+        async with self._holding(job) as tx:
+            await texts.put_section(tx, text.text_key, row)
+            await texts.complete_text(tx, text)
+            begun = await _begin_passages(tx, job, collection, text)
+        return text, begun, only
+
+    async def _parsed(self, version: Version, parsers: Parsers) -> AsyncGenerator[Parsed, None]:
+        reading = self._files.read(version.tenant, version.content_sha256)
+        async with parsers.free() as parser, contextlib.aclosing(reading) as pieces:
             parsing = parser.parse(
                 pieces, version.display_name, version.media_type, size_bytes=version.size_bytes
             )
             async with contextlib.aclosing(parsing) as sections:
                 async for parsed in sections:
-                    row = stored_section(parsed, text.sections, text.characters)
-                    async with self._store.transaction(job.tenant) as tx:
-                        await texts.put_section(tx, job, text.text_key, row)
-                    text = replace(
-                        text,
-                        title=text.title or parsed.title,
-                        media_type=parsed.media_type,
-                        page_count=parsed.page_count,
-                        sections=text.sections + 1,
-                        characters=text.characters + len(parsed.text),
-                    )
-        if not text.sections:
-            raise DocumentUnreadable("the parser found no text in the file; send one with content")
-        async with self._store.transaction(job.tenant) as tx:
-            await texts.complete_text(tx, job, text)
-        return text
+                    yield parsed
 
-    async def _section(self, made: _Making) -> None:
-        """Cuts and embeds the next section, and says that it is there."""
+    async def _section(self, made: _Making, only: Parsed | None) -> LastPassages | None:
+        """Cuts and embeds the next section, which is `only` where that is given. Its passages are
+        stored, but for the last ones of the last section: those are what it returns, to be stored
+        where the document is published."""
         job, begun, progress = made.job, made.begun, made.progress
-        async with self._store.transaction(job.tenant) as tx:
-            stored = await texts.get_section(tx, made.text.text_key, begun.sections)
-        if stored is None:
-            raise StoreUnavailable("a section of the text is not there any more; try again")
-        parsed = read_section(stored)
+        parsed, start = (only, 0) if only is not None else await self._read(made)
         progress.stage = "chunk"
         chunks = await cut(self._mesh, made.collection, parsed, made.call)
         after = made.after(len(chunks))
-        read = (stored.start + len(stored.text)) / max(1, made.text.characters)
+        read = (start + len(parsed.text)) / max(1, made.text.characters)
         progress.stage, progress.done = "embed", begun.passages
         progress.total = after.passages if after.complete else round(after.passages / read)
         # With what comes before a passage, and some for the special tokens.
         tokens = [chunk.tokens + CONTEXT_TOKENS_MAX + SPECIAL_TOKENS_MAX for chunk in chunks]
+        rows: list[PassageRow] = []
         for part in answer_parts(tokens, made.collection.dimensions, EMBED_PASSAGES_MAX):
-            rows = await self._rows(made, parsed.text, chunks[part], progress.done, stored.start)
+            if rows:
+                async with self._holding(job) as tx:
+                    await passages.put_passages(tx, begun.passage_set_key, rows)
+            rows = await self._rows(made, parsed.text, chunks[part], progress.done, start)
             progress.done += len(rows)
-            async with self._store.transaction(job.tenant) as tx:
-                await passages.put_passages(tx, job, begun.passage_set_key, rows)
-                if progress.done == after.passages:
-                    await passages.end_section(tx, job, after)
-        if not chunks:
-            async with self._store.transaction(job.tenant) as tx:
-                await passages.end_section(tx, job, after)
         made.begun = after
+        if after.complete:
+            return LastPassages(rows, after)
+        async with self._holding(job) as tx:
+            await passages.put_passages(tx, begun.passage_set_key, rows)
+            await passages.end_section(tx, after)
+        return None
+
+    async def _read(self, made: _Making) -> tuple[Parsed, int]:
+        """The section that comes next, and where in the text it starts."""
+        async with self._store.transaction(made.job.tenant) as tx:
+            stored = await texts.get_section(tx, made.text.text_key, made.begun.sections)
+        if stored is None:
+            raise StoreUnavailable("a section of the text is not there any more; try again")
+        return read_section(stored), stored.start
 
     async def _rows(
         self, made: _Making, text: str, chunks: Sequence[Chunk], first_index: int, start: int
@@ -179,6 +212,13 @@ class Stages:
             )
             for n, chunk in enumerate(chunks)
         ]
+
+
+async def _begin_passages(
+    tx: Tx, job: IngestJob, collection: Collection, text: StoredText
+) -> PassageSet:
+    key = passage_set_key(text.text_key, collection)
+    return await passages.begin_passages(tx, job, key, collection.fingerprint)
 
 
 @dataclass(slots=True)

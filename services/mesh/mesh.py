@@ -29,7 +29,7 @@ from services.rpc.server import HEADROOM_BYTES
 ATTEMPTS_MAX = 3
 """Tries of an idempotent call to a sibling while nodes come and go."""
 
-STATUS_WAIT_S, STATUS_PAUSE_S = 1.0, 0.01
+STATUS_WAIT_S = 1.0
 """How long the status of a call is waited for that ended while it was written."""
 
 
@@ -231,6 +231,7 @@ class _Ending:
 
     def __init__(self, sending: Any) -> None:
         self._status: grpc.aio.AioRpcError | None = None
+        self._came = asyncio.Event()
         sending.add_done_callback(self._note)
 
     def _note(self, sending: Any) -> None:
@@ -239,14 +240,14 @@ class _Ending:
         if code is not grpc.StatusCode.INTERNAL or trailing:
             details = _known(sending.details())
             self._status = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
+            self._came.set()
 
     async def error(self, told: grpc.aio.AioRpcError) -> RagmeshError:
         """The node's error, or `told` where none of its own comes within `STATUS_WAIT_S`."""
-        for _ in range(round(STATUS_WAIT_S / STATUS_PAUSE_S)):
-            if self._status is not None:
-                return _domain_error(self._status)
-            await asyncio.sleep(STATUS_PAUSE_S)
-        return _domain_error(told)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STATUS_WAIT_S):
+                await self._came.wait()
+        return _domain_error(self._status or told)
 
 
 def _known(answer: Coroutine[Any, Any, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -14,7 +14,7 @@ from psycopg import errors as pg
 from engine.documents.numbering import numbered
 from engine.errors import DocumentExists, DocumentNotFound, InvalidField, StoreUnavailable
 from engine.types import JsonValue, Payload
-from services.store import jobs, passages, sharing, texts
+from services.store import jobs, passages, sharing
 from services.store.collections import Collection, collection_not_found
 from services.store.contents import Content, Exists, name_content
 from services.store.points import Commit, PointRow, apply_batch, document_point_ids
@@ -128,7 +128,8 @@ async def ingest_version(
     once. Raises DocumentNotFound."""
     document = await get_document(tx, collection, version.document_id, lock=True)
     await jobs.cancel_jobs(tx, collection.home_uid, version.document_id)
-    gone = await put_version(tx, version)
+    gone = await drop_version(tx, collection.home_uid, version.document_id)
+    await put_version(tx, version)
     if document.state != "active":
         gone += [Shares(document.content_sha256, None, None)]
         await tx.run(
@@ -217,7 +218,18 @@ async def list_documents(
     )
 
 
-async def publish_document(tx: Tx, collection: Collection, job: jobs.IngestJob) -> Commit:
+@dataclass(frozen=True, slots=True)
+class LastPassages:
+    """What is stored in the transaction that publishes, rather than in one before: the passages
+    that complete a set, and how far it is with them."""
+
+    rows: Sequence[passages.PassageRow]
+    after: passages.PassageSet
+
+
+async def publish_document(
+    tx: Tx, collection: Collection, job: jobs.IngestJob, last: LastPassages | None = None
+) -> Commit:
     """Make a job's version the document that is searched, in one commit, and the job succeed.
 
     Passages that were there before keep their points' ids. Raises DocumentNotFound where it was
@@ -226,28 +238,24 @@ async def publish_document(tx: Tx, collection: Collection, job: jobs.IngestJob) 
     """
     before = await get_document(tx, collection, job.document_id, lock=True)
     await jobs.hold_job(tx, job)
+    if last is not None:
+        await passages.put_passages(tx, last.after.passage_set_key, last.rows)
+        await passages.end_section(tx, last.after)
     version = await get_version(tx, job)
-    made = await _whole(tx, version)
-    if made is None:
+    made = await tx.one(_Made, _MADE, (tx.tenant, version.text_key, version.passage_set_key))
+    if made is None or version.text_key is None or version.passage_set_key is None:
         raise StoreUnavailable("what was made of the document is not whole; try again")
-    text, passage_set = made
-    old = await _numbers(tx, collection, before.id)
-    now = await _digests(tx, passage_set.passage_set_key)
-    numbers, next_number = numbered(
-        [(number, digest) for number, _, digest in old], now, before.next_number
-    )
+    numbering = await _numbering(tx, collection, before, version.passage_set_key, made.passages)
     points = [
         PointRow(
             id=passage_point_id(before.id, number),
             payload=version.payload,
             document=before.id,
             passage_index=index,
-            passage_set_key=passage_set.passage_set_key,
+            passage_set_key=version.passage_set_key,
         )
-        for index, number in enumerate(numbers)
+        for index, number in enumerate(numbering.numbers)
     ]
-    kept = {point.id for point in points}
-    gone = [point_id for _, point_id, _ in old if point_id not in kept]
     await tx.run(
         "UPDATE documents SET state = 'active', display_name = %s, media_type = %s, "
         "source_uri = %s, payload = %s::json, size_bytes = %s, content_sha256 = %s, "
@@ -255,28 +263,60 @@ async def publish_document(tx: Tx, collection: Collection, job: jobs.IngestJob) 
         "text_characters = %s, update_time = now() "
         "WHERE tenant = %s AND collection_uid = %s AND id = %s",
         (
-            *(version.display_name, text.media_type, version.source_uri, _json(version.payload)),
-            *(version.size_bytes, version.content_sha256, text.text_key),
-            *(passage_set.passage_set_key, passage_set.passages, next_number, text.title),
-            *(text.characters, tx.tenant, collection.home_uid, before.id),
+            *(version.display_name, made.media_type, version.source_uri, _json(version.payload)),
+            *(version.size_bytes, version.content_sha256, version.text_key),
+            *(version.passage_set_key, made.passages, numbering.next_number, made.title),
+            *(made.characters, tx.tenant, collection.home_uid, before.id),
         ),
     )
     await drop_version(tx, collection.home_uid, before.id)
     if before.text_key is not None:
         shares = Shares(before.content_sha256, before.text_key, before.passage_set_key)
         await sharing.release(tx, [shares])
-    commit = await apply_batch(tx, collection, points, gone)
-    await jobs.succeed_job(tx, job, passage_set.passages, commit.seq)
+    commit = await apply_batch(tx, collection, points, numbering.gone)
+    await jobs.succeed_job(tx, job, made.passages, commit.seq)
     return commit
 
 
-async def _whole(tx: Tx, version: Version) -> tuple[texts.StoredText, passages.PassageSet] | None:
-    """The text and the passages of a version; None where they are not complete."""
-    if version.text_key is None or version.passage_set_key is None:
-        return None
-    text = await texts.get_text(tx, version.text_key)
-    passage_set = await passages.get_passage_set(tx, version.passage_set_key)
-    return None if text is None or passage_set is None else (text, passage_set)
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A text and its passages, both complete."""
+
+    title: str
+    media_type: str
+    characters: int
+    passages: int
+
+
+_MADE = (
+    "SELECT t.title, t.media_type, t.characters, s.passages FROM texts t "
+    "JOIN passage_sets s ON s.tenant = t.tenant AND s.complete "
+    "WHERE t.tenant = %s AND t.text_key = %s AND t.complete AND s.passage_set_key = %s"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbering:
+    """The numbers of a document's passages, in the text's order; the next free one; the ids of the
+    points that go."""
+
+    numbers: Sequence[int]
+    next_number: int
+    gone: Sequence[str] = ()
+
+
+async def _numbering(
+    tx: Tx, collection: Collection, before: Document, passage_set_key: bytes, count: int
+) -> _Numbering:
+    if before.next_number == 0:
+        return _Numbering(range(count), count)
+    old = await _numbers(tx, collection, before.id)
+    now = await _digests(tx, passage_set_key)
+    known = [(number, digest) for number, _, digest in old]
+    numbers, next_number = numbered(known, now, before.next_number)
+    kept = set(numbers)
+    gone = [point_id for number, point_id, _ in old if number not in kept]
+    return _Numbering(numbers, next_number, gone)
 
 
 async def _numbers(

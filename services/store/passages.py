@@ -1,7 +1,8 @@
 """Passages with their vectors: made once, shared by documents with the same content.
 
 A set is there for all once it is `complete`. Until then its passages are written as they are made,
-a section of the text after the other; two who make the same set write the same.
+a section of the text after the other, by whoever holds a job for it (`jobs.hold_job`, first in the
+transaction); two who make the same set write the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from services.store.codec import (
     unpack_tokens,
     unpack_vector,
 )
-from services.store.jobs import IngestJob, hold_job
+from services.store.jobs import IngestJob
 from services.store.store import Tx
 from services.store.versions import refer
 
@@ -73,7 +74,6 @@ async def begin_passages(
     tx: Tx, job: IngestJob, passage_set_key: bytes, fingerprint: str
 ) -> PassageSet:
     """Refer to the passages that a job makes, complete or not. Raises as `versions.refer`."""
-    await hold_job(tx, job)
     begun = await tx.one(
         PassageSet,
         "INSERT INTO passage_sets (tenant, passage_set_key, fingerprint, passages) "
@@ -101,20 +101,14 @@ async def find_embedded(tx: Tx, passage_keys: Sequence[bytes]) -> dict[bytes, Em
     return found
 
 
-async def put_passages(
-    tx: Tx, job: IngestJob, passage_set_key: bytes, passages: Sequence[PassageRow]
-) -> None:
-    """Store passages of a set that is being made, unless they are stored. Raises
-    FailedPrecondition where the job is not this worker's."""
-    await hold_job(tx, job)
+async def put_passages(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]) -> None:
+    """Store passages of a set that is being made, unless they are stored."""
     for start in range(0, len(passages), _BATCH_ROWS):
         await _insert(tx, passage_set_key, passages[start : start + _BATCH_ROWS])
 
 
-async def end_section(tx: Tx, job: IngestJob, after: PassageSet) -> None:
-    """Say how far a set is now that another section's passages are stored. Raises as
-    `put_passages`."""
-    await hold_job(tx, job)
+async def end_section(tx: Tx, after: PassageSet) -> None:
+    """Say how far a set is now that another section's passages are stored."""
     await tx.run(
         "UPDATE passage_sets SET passages = %s, sections = %s, complete = %s "
         "WHERE tenant = %s AND passage_set_key = %s AND sections < %s",

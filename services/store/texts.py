@@ -1,7 +1,8 @@
 """Parsed texts in sections: made once, shared by documents with the same content.
 
 A text is there for all once it is `complete`. Until then its sections are written by whoever parses
-the file; two who do so at once write the same.
+the file and holds a job for it (`jobs.hold_job`, first in the transaction); two who do so at once
+write the same.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.errors import InvalidField
-from services.store.jobs import IngestJob, hold_job
+from services.store.jobs import IngestJob
 from services.store.store import Tx
 from services.store.versions import refer
 
@@ -42,7 +43,6 @@ class TextSection:
 
 async def begin_text(tx: Tx, job: IngestJob, text_key: bytes) -> StoredText:
     """Refer to the text that a job's parsing makes, complete or not. Raises as `versions.refer`."""
-    await hold_job(tx, job)
     text = await tx.one(
         StoredText,
         "INSERT INTO texts (tenant, text_key, title, media_type, page_count) "
@@ -56,12 +56,10 @@ async def begin_text(tx: Tx, job: IngestJob, text_key: bytes) -> StoredText:
     return text
 
 
-async def put_section(tx: Tx, job: IngestJob, text_key: bytes, section: TextSection) -> None:
-    """Store a section unless it is stored. Raises InvalidField for U+0000, and FailedPrecondition
-    where the job is not this worker's."""
+async def put_section(tx: Tx, text_key: bytes, section: TextSection) -> None:
+    """Store a section unless it is stored. Raises InvalidField for U+0000."""
     if "\0" in section.text:
         raise InvalidField("the parsed text contains U+0000, which cannot be stored; remove it")
-    await hold_job(tx, job)
     await tx.run(
         "INSERT INTO text_sections (tenant, text_key, section_index, start, text, blocks) "
         "VALUES (%s, %s, %s, %s, %s, %s::json) ON CONFLICT DO NOTHING",
@@ -72,11 +70,10 @@ async def put_section(tx: Tx, job: IngestJob, text_key: bytes, section: TextSect
     )
 
 
-async def complete_text(tx: Tx, job: IngestJob, text: StoredText) -> None:
+async def complete_text(tx: Tx, text: StoredText) -> None:
     """Say what is known of the whole text, after its last section. Raises as `put_section`."""
     if "\0" in text.title:
         raise InvalidField("the title contains U+0000, which cannot be stored; remove it")
-    await hold_job(tx, job)
     await tx.run(
         "UPDATE texts SET title = %s, media_type = %s, page_count = %s, characters = %s, "
         "sections = %s, complete = true WHERE tenant = %s AND text_key = %s",

@@ -45,10 +45,9 @@ class Version:
     passage_set_key: bytes | None = None
 
 
-async def put_version(tx: Tx, version: Version) -> list[Shares]:
-    """Make this the version that is ingested; what the one before it referred to, to be released.
-    The caller holds the document's row."""
-    gone = await drop_version(tx, version.collection_uid, version.document_id)
+async def put_version(tx: Tx, version: Version) -> None:
+    """Make this the version that is ingested; there is none, and the caller holds the document's
+    row."""
     await tx.run(
         "INSERT INTO document_versions (tenant, collection_uid, document_id, ingest_job, "
         "display_name, media_type, source_uri, payload, size_bytes, content_sha256) "
@@ -60,7 +59,6 @@ async def put_version(tx: Tx, version: Version) -> list[Shares]:
             *(version.size_bytes, version.content_sha256),
         ),
     )
-    return gone
 
 
 async def drop_version(tx: Tx, collection_uid: uuid.UUID, document_id: str) -> list[Shares]:
@@ -81,10 +79,7 @@ async def get_version(tx: Tx, job: IngestJob) -> Version:
         (tx.tenant, job.collection_uid, job.document_id, job.id),
     )
     if found is None:
-        raise DocumentNotFound(
-            f"document {job.document_id!r} has no version for ingest job {job.id!r} any more",
-            metadata={"document": job.document_id, "collection": job.collection_id},
-        )
+        raise _superseded(job)
     return found
 
 
@@ -102,16 +97,31 @@ async def refer(
 ) -> None:
     """Say what a stage of the job makes from now on, and release what it made before, by other
     rules. The caller holds the job, and then the row that is named. Raises as `get_version`."""
-    before = await get_version(tx, job)
-    await tx.run(
-        "UPDATE document_versions SET text_key = coalesce(%s, text_key), "
-        f"passage_set_key = coalesce(%s, passage_set_key) WHERE {_KEY}",
-        (text_key, passage_set_key, tx.tenant, job.collection_uid, job.document_id),
+    row = await tx.row(
+        f"WITH before AS (SELECT text_key, passage_set_key FROM document_versions WHERE {_KEY}) "
+        "UPDATE document_versions v SET text_key = coalesce(%s, v.text_key), "
+        "passage_set_key = coalesce(%s, v.passage_set_key) FROM before "
+        "WHERE v.tenant = %s AND v.collection_uid = %s AND v.document_id = %s "
+        "AND v.ingest_job = %s RETURNING before.text_key, before.passage_set_key",
+        (
+            *(tx.tenant, job.collection_uid, job.document_id),
+            *(text_key, passage_set_key, tx.tenant, job.collection_uid, job.document_id, job.id),
+        ),
     )
+    if row is None:
+        raise _superseded(job)
+    text, passages = row
     gone = Shares(
         None,
-        before.text_key if text_key not in (None, before.text_key) else None,
-        before.passage_set_key if passage_set_key not in (None, before.passage_set_key) else None,
+        text if text_key not in (None, text) else None,
+        passages if passage_set_key not in (None, passages) else None,
     )
     if gone.text_key or gone.passage_set_key:
         await sharing.release(tx, [gone])
+
+
+def _superseded(job: IngestJob) -> DocumentNotFound:
+    return DocumentNotFound(
+        f"document {job.document_id!r} has no version for ingest job {job.id!r} any more",
+        metadata={"document": job.document_id, "collection": job.collection_id},
+    )

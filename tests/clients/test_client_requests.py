@@ -312,6 +312,27 @@ async def test_an_upload_arrives_whole_from_every_kind_of_source(
     sources[-1].close()
 
 
+async def test_a_small_file_is_sent_in_one_message(
+    client: EitherClient, script: ScriptedServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.md"
+    path.write_bytes(b"# Notes")
+    stored = documents.CreateDocumentResponse(document=document_pb2.Document(name=DOCUMENT_NAME))
+    for source in (path, b"# Notes", bytearray(b"")):
+        script.on("CreateDocument", GONE, stored)
+        result = await client.call(
+            "upload_document", "papers", source, document_id="a", replace_existing=True
+        )
+        assert result.document.name == DOCUMENT_NAME
+        first, second = script.requests("CreateDocument")
+        assert first == second
+        assert second.data == (source.read_bytes() if isinstance(source, Path) else source)
+        assert second.WhichOneof("content") == "data"
+        assert (second.document_id, second.replace_existing) == ("a", True)
+        assert second.request_id
+        assert second.document.display_name == ("notes.md" if source is path else "")
+
+
 class Breaking(io.RawIOBase):
     """A file that fails in the middle, and cannot go back."""
 

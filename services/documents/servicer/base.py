@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from engine.errors import NoEmbeddingModel, QueueFull
+from engine.errors import NoEmbeddingModel
 from services.config import DocumentSettings
+from services.documents.admission import Admission
 from services.documents.files import Files
 from services.documents.pipeline import Pipeline
 from services.mesh.mesh import Mesh
 from services.objects.seam import ObjectStore
 from services.rpc import names
-from services.store import collections, jobs
+from services.store import collections
 from services.store.collections import Collection
 from services.store.store import Store, Tx
 
@@ -28,6 +29,7 @@ class Handlers:
         """`objects` has the files of documents, and is closed with it."""
         self._settings = settings
         self._store = store
+        self._admission = Admission(settings.jobs_waiting_max)
         self._files = Files(store, objects)
         self._pipeline = Pipeline(settings, store, mesh, owner, self._files)
 
@@ -42,19 +44,8 @@ class Handlers:
                 field="parent",
                 metadata={"collection": collection.id},
             )
-        await self._require_place(tx)
+        await self._admission.require_room(tx)
         return collection
-
-    async def _require_place(self, tx: Tx) -> None:
-        """Raises QueueFull where no more jobs may wait."""
-        waiting = await jobs.count_waiting(tx)
-        if waiting >= self._settings.jobs_waiting_max:
-            raise QueueFull(
-                f"{waiting:,} documents wait to be ingested; at most "
-                f"{self._settings.jobs_waiting_max:,} may. Try again later.",
-                metadata={"waiting": waiting, "waiting_max": self._settings.jobs_waiting_max},
-                retry_after_s=5.0,
-            )
 
 
 def collection_of(name: str) -> str:

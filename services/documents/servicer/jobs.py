@@ -78,7 +78,7 @@ class JobHandlers(Handlers):
 
         async def work(tx: Tx) -> IngestJob:
             if (await jobs.get_job(tx, job_id)).finished:
-                await self._require_place(tx)
+                await self._admission.require_room(tx)
             return await ingestions.retry_ingestion(tx, job_id)
 
         row = await self._store.run(call.tenant, work, timeout_s=call.remaining_s())

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.documents import clean as cleaning
 from engine.documents import sections as module
 from engine.documents.encoding import decode, encoding_of
 from engine.documents.numbering import numbered
@@ -112,3 +113,8 @@ def test_a_number_stays_with_its_text_and_is_never_given_to_another(
         kept = {number for number, _ in before} & set(numbers)
         assert len(kept) == sum(min(old.count(d), now.count(d)) for d in set(now))
         before = list(zip(numbers, now, strict=True))
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_is_cleaned_as_all_other_text_is(text: str) -> None:
+    assert cleaning._plain(text) == cleaning._visible(text)

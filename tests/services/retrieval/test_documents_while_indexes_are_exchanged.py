@@ -74,7 +74,7 @@ async def test_a_document_that_was_made_for_the_old_index_is_made_for_the_new_on
     pipeline = Pipeline(DocumentSettings(), store, cast(Mesh, None), "one", files)
     async with store.system() as tx:
         (job,) = await claim_jobs(tx, "one", lease_s=60, limit=1)
-    await pipeline._run(job, pipeline._parsers[0])
+    await pipeline._run(job)
     async with store.system() as tx:
         (again,) = await claim_jobs(tx, "two", lease_s=60, limit=1)
     assert again.id == job.id

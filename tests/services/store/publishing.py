@@ -53,18 +53,19 @@ async def make(
     """What the stages of a job make, all but its publishing."""
     version = await get_version(tx, job)
     text_key = hashlib.sha256(version.content_sha256 + b"parser 1").digest()
+    await jobs.hold_job(tx, job)
     text = await begin_text(tx, job, text_key)
     section = TextSection(section_index=0, start=0, text=said, blocks='[["paragraph", 0, 93]]')
-    await put_section(tx, job, text_key, section)
+    await put_section(tx, text_key, section)
     known = replace(text, title="Title", media_type="text/plain", characters=len(said), sections=1)
-    await complete_text(tx, job, known)
+    await complete_text(tx, known)
     begun = await begin_passages(
         tx, job, hashlib.sha256(text_key + b"chunking").digest(), fingerprint
     )
     if not begun.complete:
         rows = passage_rows(said) if rows is None else rows
-        await put_passages(tx, job, begun.passage_set_key, rows)
-        await end_section(tx, job, replace(begun, passages=len(rows), sections=1, complete=True))
+        await put_passages(tx, begun.passage_set_key, rows)
+        await end_section(tx, replace(begun, passages=len(rows), sections=1, complete=True))
 
 
 async def there(name: str) -> bool:

@@ -38,10 +38,11 @@ async def test_what_is_not_whole_is_not_published(store: Store) -> None:
     async with store.system() as tx:
         [job] = await jobs.claim_jobs(tx, "worker", lease_s=60, limit=1)
     async with store.transaction("one") as tx:
+        await jobs.hold_job(tx, job)
         text = await begin_text(tx, job, b"k" * 32)
-        await complete_text(tx, job, replace(text, sections=1))
+        await complete_text(tx, replace(text, sections=1))
         await begin_passages(tx, job, b"s" * 32, "f")
-        await put_passages(tx, job, b"s" * 32, passage_rows()[:1])
+        await put_passages(tx, b"s" * 32, passage_rows()[:1])
     with pytest.raises(StoreUnavailable):
         async with store.transaction("one") as tx:
             await publish_document(tx, collection, job)

@@ -26,12 +26,14 @@ UploadSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[byte
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file to send: `open` gives its pieces from the start, again if `repeatable`."""
+    """A file to send: `open` gives its pieces from the start, again if `repeatable`. `whole` is
+    all of a file that is a single piece, and None of a longer one."""
 
     open: Callable[[], Iterator[bytes]]
     file_name: str
     media_type: str
     repeatable: bool
+    whole: bytes | None = None
 
 
 def prepare(source: UploadSource, *, bounded: bool = True) -> Upload:
@@ -41,14 +43,16 @@ def prepare(source: UploadSource, *, bounded: bool = True) -> Upload:
         data = bytes(source)
         if bounded:
             check_upload_size(len(data))
-        return Upload(lambda: _pieces_of(data), "", "", repeatable=True)
+        whole = data if len(data) <= PIECE_BYTES else None
+        return Upload(lambda: _pieces_of(data), "", "", repeatable=True, whole=whole)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         size_bytes = path.stat().st_size
         if bounded:
             check_upload_size(size_bytes)
         media_type = mimetypes.guess_type(path.name)[0] or ""
-        return Upload(lambda: _pieces_at(path), path.name, media_type, repeatable=True)
+        whole = _small(path) if size_bytes <= PIECE_BYTES else None
+        return Upload(lambda: _pieces_at(path), path.name, media_type, repeatable=True, whole=whole)
     if not hasattr(source, "read"):
         kind = type(source).__name__
         raise refuse("source", f"is of type {kind}; give a path, bytes or a binary file.")
@@ -119,6 +123,13 @@ class ImportFeed:
 def _pieces_of(data: bytes) -> Iterator[bytes]:
     for start in range(0, len(data), PIECE_BYTES):
         yield data[start : start + PIECE_BYTES]
+
+
+def _small(path: Path) -> bytes | None:
+    """All of a file; None where it is no single piece any more."""
+    with path.open("rb") as file:
+        data = file.read(PIECE_BYTES + 1)
+    return data if len(data) <= PIECE_BYTES else None
 
 
 def _pieces_at(path: Path) -> Iterator[bytes]:
