@@ -11,6 +11,7 @@ from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.generation.v1 import citation_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.retrieval.v1 import point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from engine.answers.evidence import Citation, Passage
@@ -49,30 +50,26 @@ def search_request(
         filter=request.filter if request.HasField("filter") else None,
         limit=ask.passages_max,
         include_sentences=True,
+        include_parents=True,
         min_watermark=request.min_watermarks.get(collection, ""),
     )
 
 
 def found_values(response: retrieval.SearchCollectionResponse, collection: str) -> Sequence[Found]:
-    """The passages of a search, the best first."""
+    """The passages of a search, the best first: where one is a part of a larger passage, that one,
+    once, as the best of its parts."""
     # A search by words alone gives no hit a dense score, a fused one does.
     fused = any(hit.HasField("dense_score") for hit in response.hits)
-    return [
-        Found(
-            Passage(
-                collection,
-                hit.point.id,
-                hit.point.document,
-                hit.point.passage_index,
-                hit.point.text,
-                hit.score,
-            ),
-            start=hit.point.span.start if hit.point.document else 0,
-            fused=fused,
-            wire=hit,
+    found: dict[tuple[str, str | int], Found] = {}
+    for hit in response.hits:
+        point, whole = hit.point, hit.parent if hit.HasField("parent") else hit.point
+        passage = Passage(
+            *(collection, point.id, point.document, point.passage_index), whole.text, hit.score
         )
-        for hit in response.hits
-    ]
+        start = whole.span.start if point.document else 0
+        key = (point.document, start) if hit.HasField("parent") else ("", point.id)
+        found.setdefault(key, Found(passage, start, fused, whole))
+    return list(found.values())
 
 
 def count_request(texts: Sequence[str]) -> embedding.CountTokensRequest:
@@ -83,7 +80,7 @@ def count_request(texts: Sequence[str]) -> embedding.CountTokensRequest:
 def passage_message(found: Found) -> citation_pb2.SourcePassage:
     """A passage as the generation service takes it; it may be only the beginning of the hit's."""
     passage, end = found.passage, len(found.passage.text)
-    point = cast(retrieval.SearchHit, found.wire).point
+    whole = cast(point_pb2.Point | retrieval.ParentPassage, found.wire)
     return citation_pb2.SourcePassage(
         collection=passage.collection,
         point_id=passage.point_id,
@@ -92,7 +89,7 @@ def passage_message(found: Found) -> citation_pb2.SourcePassage:
         text=passage.text,
         span=vector_pb2.TextSpan(start=found.start, end=found.start + end),
         score=passage.score,
-        sentences=[s for s in point.sentences if s.span.end <= end],
+        sentences=[s for s in whole.sentences if s.span.end <= end],
     )
 
 

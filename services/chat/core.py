@@ -48,7 +48,7 @@ class Ask:
 class Found:
     """A passage that a search found. `start` is where its text begins in the document's stored
     text, 0 without a document. `fused` says whether its score comes from rank fusion; `wire` is
-    the hit as siblings take it."""
+    what has its sentences as siblings take them."""
 
     passage: Passage
     start: int

@@ -56,6 +56,13 @@ ChunkTokensMax: TypeAlias = Annotated[
 ChunkOverlapTokens: TypeAlias = Annotated[
     int | None, _number("Tokens that a passage repeats.", 1_024)
 ]
+ChunkStrategy: TypeAlias = Annotated[
+    Literal["structure", "semantic", "hierarchical"] | None,
+    typer.Option(
+        help="Where passages end: by headings and paragraphs, where the meaning changes, or small "
+        "ones with the larger passage around each.",
+    ),
+]
 HnswM: TypeAlias = Annotated[int | None, _number("Links of a node; 0 for 16.", 100)]
 HnswEfConstruction: TypeAlias = Annotated[
     int | None, _number("Candidates when a point is added; 0 for 100.", 2_000)

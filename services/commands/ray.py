@@ -126,6 +126,37 @@ def fill(
     print_json({"filled": asdict(filled)})
 
 
+@app.command("ingest", hidden=True)
+def ingest(
+    collection: Annotated[str, typer.Argument(help="Id of the collection.")],
+    address: Annotated[str, typer.Option(help="host:port of Ray's head.")],
+    actors: Annotated[int, typer.Option(help="Of each kind at most.")],
+    cpus: Annotated[float, typer.Option(help="Of an actor.")],
+    gpus: Annotated[float, typer.Option(help="Of an actor that embeds.")] = 0.0,
+    json: options.Json = False,
+) -> None:
+    """Ingest a collection's waiting documents; run by `ragmesh ingest --ray`."""
+    from dataclasses import asdict
+
+    from services.commands.settings import load
+    from services.ray.ingest import ingest as ingest_on_ray
+
+    def progress(done: int, documents: int) -> None:
+        print_json({"done": done, "documents": documents})
+
+    ingested = ingest_on_ray(
+        load(),
+        collection,
+        address,
+        readers_max=actors,
+        embedders_max=actors,
+        cpus=cpus,
+        gpus=gpus,
+        progress=progress,
+    )
+    print_json({"ingested": asdict(ingested)})
+
+
 async def _run(controller: Controller) -> str:
     """What went wrong, which is in the log too; empty for a stop that was asked for."""
     import logging

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as pb
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
-from engine.documents.chunk import CONTEXT_TOKENS_MAX, Chunk, chunking
+from engine.documents.chunk import Chunk
 from engine.documents.embedding import embedding_text, passage_sentences
 from engine.documents.parsed import Parsed
 from engine.errors import (
@@ -19,6 +20,8 @@ from engine.errors import (
     QueueFull,
     Unavailable,
 )
+from engine.types import Matrix
+from services.documents.cutting import cut_document
 from services.mesh.mesh import Mesh
 from services.rpc import names
 from services.rpc.call import Call
@@ -35,21 +38,28 @@ _REFUSALS = {
 
 
 async def cut(mesh: Mesh, collection: Collection, parsed: Parsed, call: Call) -> list[Chunk]:
-    """The passages of a section, with tokens as the collection's model counts them."""
-    steps = chunking(
-        parsed,
-        tokens_max=collection.chunk_tokens_max,
-        overlap_tokens=collection.chunk_overlap_tokens,
-        context_tokens_max=CONTEXT_TOKENS_MAX,
+    """The passages of a section, with tokens and likenesses as the collection's model has them."""
+
+    async def count(texts: Sequence[str]) -> list[int]:
+        return await _counts(mesh, collection, texts, call)
+
+    async def vectors(texts: Sequence[str]) -> Matrix:
+        return await _vectors(mesh, collection, texts, call)
+
+    return await cut_document(collection, parsed, count, vectors)
+
+
+async def _vectors(mesh: Mesh, collection: Collection, texts: Sequence[str], call: Call) -> Matrix:
+    response = await mesh.embedding.EmbedTexts(
+        pb.EmbedTextsRequest(
+            model=collection.embedding_model,
+            texts=texts,
+            input_kind=pb.INPUT_KIND_PASSAGE,
+            truncate=True,
+        ),
+        call,
     )
-    texts = next(steps)
-    while True:
-        counts = await _counts(mesh, collection, texts, call)
-        try:
-            texts = steps.send(counts)
-        except StopIteration as done:
-            chunks: list[Chunk] = done.value
-            return chunks
+    return np.stack([vector_value(made.vector, "sentence") for made in response.embeddings])
 
 
 async def _counts(

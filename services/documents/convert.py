@@ -10,8 +10,9 @@ from google.rpc import error_details_pb2, status_pb2
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.embedding.v1 import vector_pb2
 
+from engine.documents.places import Place
 from engine.errors import RagmeshError
-from engine.types import JsonValue
+from engine.types import JsonValue, Span
 from services.errors import DOMAIN, row_of
 from services.rpc import names
 from services.rpc.values import payload_message, timestamp
@@ -92,12 +93,23 @@ def passage_message(row: PassageRow, document: str) -> document_pb2.Passage:
         document=document,
         passage_index=row.passage_index,
         text=row.text,
-        span=vector_pb2.TextSpan(start=row.span.start, end=row.span.end),
+        span=_span_message(row.span),
         heading_path=row.heading_path,
         page=row.page,
         tokens=row.tokens,
         sentences=[vector_pb2.TextSpan(start=start, end=end) for start, end in spans],
+        places=map(_place_message, row.places),
+        parent=_span_message(row.parent) if row.parent else None,
     )
+
+
+def _span_message(span: Span) -> vector_pb2.TextSpan:
+    return vector_pb2.TextSpan(start=span.start, end=span.end)
+
+
+def _place_message(place: Place) -> document_pb2.Place:
+    left, bottom, right, top = place.box or (0.0, 0.0, 0.0, 0.0)
+    return document_pb2.Place(page=place.page, left=left, bottom=bottom, right=right, top=top)
 
 
 def error_value(error: BaseException) -> Mapping[str, JsonValue]:

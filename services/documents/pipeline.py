@@ -9,29 +9,19 @@ import asyncio
 import contextlib
 import logging
 
-from engine.errors import (
-    CollectionNotFound,
-    DocumentNotFound,
-    DocumentUnreadable,
-    Exhausted,
-    FailedPrecondition,
-    FingerprintMismatch,
-    InvalidArgument,
-    NoEmbeddingModel,
-    RagmeshError,
-)
+from engine.errors import CollectionNotFound, RagmeshError
 from services.config import DocumentSettings
-from services.documents.convert import error_value
 from services.documents.files import Files
+from services.documents.outcome import LOST, end, give_back
 from services.documents.parser import Parsers
 from services.documents.stages import Progress, Stages
 from services.ending import ended
 from services.mesh.mesh import Mesh
 from services.rpc import metrics
-from services.store import collections, documents, jobs
+from services.store import jobs
 from services.store.jobs import IngestJob
 from services.store.points import Commit
-from services.store.store import Store, Tx
+from services.store.store import Store
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,19 +30,6 @@ POLL_S = 0.5
 """How often an idle worker looks for jobs that other nodes queued, or whose lease ran out."""
 BEAT_S = 1.0
 """How often a job that does not move is looked at: who cancels it is not kept waiting for long."""
-ATTEMPTS_MAX = 12
-"""Starts of a job before it fails for good; with pauses that double to a minute, that rides out
-some eight minutes without an embedding service or PostgreSQL."""
-
-# Wrong for good: another try would end the same way.
-_FINAL = (
-    InvalidArgument,
-    DocumentUnreadable,
-    FingerprintMismatch,
-    NoEmbeddingModel,
-)
-# The document or its collection is gone, or the job is another worker's.
-_LOST = (DocumentNotFound, CollectionNotFound, FailedPrecondition)
 
 
 class Pipeline:
@@ -143,21 +120,21 @@ class Pipeline:
         except asyncio.CancelledError:
             work.cancel()
             await asyncio.wait([work])
-            await self._give_back(job, delay_s=0.0)
+            await give_back(self._store, job, delay_s=0.0)
             raise
         finally:
             beat.cancel()
             metrics.INGEST_RUNNING.dec()
         error = None if work.cancelled() else work.exception()
-        if work.cancelled() or isinstance(error, _LOST):
+        if work.cancelled() or isinstance(error, LOST):
             _LOG.info("job was cancelled or taken over", extra={"job": job.id})
             # Or another index took over just now: where the collection is gone, so is the job.
             if isinstance(error, CollectionNotFound):
-                await self._give_back(job, delay_s=0.0)
+                await give_back(self._store, job, delay_s=0.0)
         elif error is None:
             metrics.INGEST_JOBS.labels("succeeded").inc()
         else:
-            await self._failed(job, error)
+            await end(self._store, job, error)
         self._tell(job.id)
 
     async def _beat(self, job: IngestJob, progress: Progress, work: asyncio.Task[Commit]) -> None:
@@ -187,33 +164,5 @@ class Pipeline:
             await asyncio.sleep(0.25)
             quiet_s += 0.25
 
-    async def _failed(self, job: IngestJob, error: BaseException) -> None:
-        final = isinstance(error, _FINAL) and not isinstance(error, Exhausted)
-        if not isinstance(error, RagmeshError):
-            _LOG.error("ingest job failed", exc_info=error, extra={"job": job.id})
-        if not final and job.attempts < ATTEMPTS_MAX:
-            await self._give_back(job, delay_s=min(60.0, 0.5 * 2**job.attempts))
-            return
-
-        async def end(tx: Tx) -> None:
-            if await jobs.fail_job(tx, job, error_value(error)):
-                collection = await collections.get_collection(tx, job.collection_id)
-                await documents.fail_document(tx, collection, job.document_id)
-
-        with contextlib.suppress(RagmeshError):
-            await self._store.run(job.tenant, end)
-        metrics.INGEST_JOBS.labels("failed").inc()
-
-    async def _give_back(self, job: IngestJob, *, delay_s: float) -> None:
-        # If this fails too, the lease runs out and another worker takes the job.
-        with contextlib.suppress(RagmeshError):
-            async with self._store.transaction(job.tenant) as tx:
-                await jobs.requeue_job(tx, job, delay_s=delay_s)
-
     async def _ingest(self, job: IngestJob, progress: Progress) -> Commit:
-        if job.attempts > ATTEMPTS_MAX:
-            raise DocumentUnreadable(
-                f"The node ended {ATTEMPTS_MAX} times while it worked on this document.",
-                metadata={"attempts": ATTEMPTS_MAX},
-            )
         return await self._stages.ingest(job, self._parsers, progress)

@@ -19,6 +19,7 @@ from engine.errors import DocumentUnreadable, StoreUnavailable
 from engine.models.late import answer_parts
 from services.documents.asking import cut, embed, require_room
 from services.documents.files import Files
+from services.documents.outcome import require_attempts
 from services.documents.parser import Parsers
 from services.documents.texts import (
     passage_key,
@@ -66,15 +67,7 @@ class Stages:
         """All stages that are not done. Raises what they raise, DocumentNotFound and
         CollectionNotFound where there is nothing to ingest any more, and FailedPrecondition where
         the job is not this worker's."""
-        async with self._holding(job) as tx:
-            collection = await collections.get_collection(tx, job.collection_id)
-            version = await versions.get_version(tx, job)
-            text = await texts.begin_text(tx, job, text_key(version))
-            if text.complete:
-                begun = await _begin_passages(tx, job, collection, text)
-        only: Parsed | None = None
-        if not text.complete:
-            text, begun, only = await self._parse(job, collection, version, parsers)
+        collection, text, begun, only = await self._begun(job, parsers)
         call = Call(job.tenant, f"ingest-{job.id}", lane="bulk")
         if not begun.complete:
             await require_room(self._mesh, collection, call)
@@ -89,6 +82,24 @@ class Stages:
             return await documents.publish_document(tx, collection, job, last)
 
         return await self._store.run(job.tenant, publish)
+
+    async def parse(self, job: IngestJob, parsers: Parsers) -> None:
+        """The first stage alone, for who embeds elsewhere. Raises as `ingest`."""
+        await self._begun(job, parsers)
+
+    async def _begun(
+        self, job: IngestJob, parsers: Parsers
+    ) -> tuple[Collection, StoredText, PassageSet, Parsed | None]:
+        """The text, parsed unless it is there, the passages so far, and the text's section where it
+        has but one and is at hand."""
+        require_attempts(job)
+        async with self._holding(job) as tx:
+            collection = await collections.get_collection(tx, job.collection_id)
+            version = await versions.get_version(tx, job)
+            text = await texts.begin_text(tx, job, text_key(version))
+            if text.complete:
+                return collection, text, await _begin_passages(tx, job, collection, text), None
+        return (collection, *await self._parse(job, collection, version, parsers))
 
     @contextlib.asynccontextmanager
     async def _holding(self, job: IngestJob) -> AsyncIterator[Tx]:
@@ -196,21 +207,25 @@ class Stages:
                 made.call,
             )
             found |= dict(zip(missing, fresh, strict=True))
+        placed = [chunk.shifted(start) for chunk in chunks]
         return [
             PassageRow(
                 passage_index=first_index + n,
                 text=said[n],
-                span=chunk.span.shifted(start),
+                span=chunk.span,
                 heading_path=chunk.heading_path,
                 context=chunk.context,
                 page=chunk.page,
+                places=chunk.places,
+                parent=chunk.parent,
+                parent_text=chunk.parent_text,
                 tokens=chunk.tokens,
                 vector=found[keys[n]].vector,
                 sentences=found[keys[n]].sentences,
                 token_vectors=found[keys[n]].token_vectors,
                 passage_key=keys[n],
             )
-            for n, chunk in enumerate(chunks)
+            for n, chunk in enumerate(placed)
         ]
 
 

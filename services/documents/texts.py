@@ -12,7 +12,7 @@ from services.store.versions import Version
 
 PARSER_VERSION = "3"
 """Raise it when the same file would give another text: then it is parsed again."""
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "3"
 """Raise it when the same text would be cut otherwise."""
 
 
@@ -29,6 +29,7 @@ def passage_set_key(text_key: bytes, collection: Collection) -> bytes:
         CHUNKER_VERSION,
         str(collection.chunk_tokens_max),
         str(collection.chunk_overlap_tokens),
+        collection.chunk_strategy,
         collection.fingerprint,
         *(("tokens",) if collection.token_store else ()),
     )

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-import ray
 from ray.exceptions import RayError
 
-from engine.errors import MigrationNotReady, ModelUnavailable, RagmeshError, ServiceUnavailable
+from engine.errors import MigrationNotReady, ModelUnavailable, RagmeshError
 from services.app import Node
 from services.config import Settings
+from services.ray.job import TENANT, connected, failed, open_store, require_data
 from services.retrieval.core import RetrievalCore
 from services.retrieval.index.indexes import Indexes
 from services.retrieval.migration.mirror import Mirror
@@ -37,13 +37,11 @@ from services.store.mirroring import (
     split_points,
     write_range,
 )
-from services.store.store import Store
 
 RANGE_ROWS = 512
 """Points of a range: what an actor that dies has to do again."""
 
 LEASE_S = 60.0
-TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def reembed(
     Raises MigrationNotFound, MigrationNotReady where another took over or a point cannot be
     embedded, and ServiceUnavailable where Ray fails.
     """
-    _require_data()
+    require_data()
     job = asyncio.run(_claim(settings, collection_id))
     if job is None:
         return Filled(0, 0)
@@ -88,14 +86,14 @@ def reembed(
     beat.start()
     filled, at = Filled(0, 0), 0
     try:
-        with _connected(address):
+        with connected(address):
             for number, points in _run(plan, places, actors_max, cpus):
                 at = number + 1
                 filled = Filled(filled.points + points, at)
                 asyncio.run(_move(settings, plan, places[number]))
                 progress(at, len(places))
     except RayError as error:
-        raise _failed(error) from error
+        raise failed(error, "fill the index") from error
     finally:
         beating.set()
         beat.join()
@@ -150,7 +148,7 @@ class _Filler:
         node = settings.node.model_copy(
             update={"services": ("embedding",), "listen": "127.0.0.1:0", "metrics_listen": ""}
         )
-        self._store = await _store(settings)
+        self._store = await open_store(settings)
         # It hosts the service for this process alone: nothing listens.
         bare = settings.store.model_copy(update={"redis_url": type(settings.store.redis_url)("")})
         self._node = Node(settings.model_copy(update={"node": node, "store": bare}))
@@ -186,7 +184,7 @@ class _Filler:
 async def _claim(settings: Settings, collection_id: str) -> tuple[Plan, list[Place]] | None:
     """The lease, taken from the node that has it, and the ranges; None where nothing is left."""
     owner = f"ray/{uuid.uuid4().hex}"
-    store = await _store(settings)
+    store = await open_store(settings)
     try:
         async with store.transaction(TENANT) as tx:
             row = await collections.get_collection(tx, collection_id)
@@ -202,7 +200,7 @@ async def _claim(settings: Settings, collection_id: str) -> tuple[Plan, list[Pla
 
 
 async def _move(settings: Settings, plan: Plan, place: Place) -> None:
-    store = await _store(settings)
+    store = await open_store(settings)
     try:
         async with store.transaction(plan.migration.tenant) as tx:
             moved = await move_points(tx, plan.migration, place, plan.owner)
@@ -213,7 +211,7 @@ async def _move(settings: Settings, plan: Plan, place: Place) -> None:
 
 
 async def _release(settings: Settings, plan: Plan) -> None:
-    store = await _store(settings)
+    store = await open_store(settings)
     try:
         async with store.transaction(plan.migration.tenant) as tx:
             await kept.release(tx, plan.migration, plan.owner)
@@ -225,7 +223,7 @@ def _beat(settings: Settings, plan: Plan, over: threading.Event) -> None:
     """Extends the lease until the job is over."""
 
     async def extend() -> None:
-        store = await _store(settings)
+        store = await open_store(settings)
         try:
             async with store.transaction(plan.migration.tenant) as tx:
                 await kept.claim(tx, plan.migration, plan.owner, LEASE_S)
@@ -235,38 +233,3 @@ def _beat(settings: Settings, plan: Plan, over: threading.Event) -> None:
     while not over.wait(LEASE_S / 4):
         with contextlib.suppress(RagmeshError):
             asyncio.run(extend())
-
-
-async def _store(settings: Settings) -> Store:
-    url = settings.store.postgres_url.get_secret_value()
-    return await Store.open(url, connections_max=2, migrations=False)
-
-
-@contextlib.contextmanager
-def _connected(address: str) -> Iterator[None]:
-    try:
-        ray.init(address=address, namespace="ragmesh", log_to_driver=False, configure_logging=False)
-    except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
-        raise _failed(error) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _failed(error: Exception) -> ServiceUnavailable:
-    said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    return ServiceUnavailable(
-        f"Ray did not fill the index: {said[0]}. What was written stays; the mesh goes on with it.",
-        metadata={"problem": said[0]},
-    )
-
-
-def _require_data() -> None:
-    try:
-        import ray.data as _data  # noqa: F401 - it needs more packages than ray itself
-    except ImportError as error:
-        raise ServiceUnavailable(
-            f"Ray Data is not installed whole ({error}): pip install 'ragmesh-server[ray]'",
-            metadata={"problem": str(error)},
-        ) from error

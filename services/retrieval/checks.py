@@ -54,6 +54,7 @@ def _settings(collection: collection_pb2.Collection, field: str) -> None:
     if chunking.HasField("overlap_tokens"):
         most = (chunking.tokens_max or 200) // 2
         fields.number(chunking.overlap_tokens, f"{field}.chunking.overlap_tokens", 0, most)
+    fields.enum(chunking, "strategy")
     migration_checks.hnsw(collection.hnsw, f"{field}.hnsw")
     _limits(collection.limits, f"{field}.limits")
     for name in ("sample_share", "target"):

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2, snapshot_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
+from engine.documents.chunk import Strategy
 from engine.types import Hit, Point
 from services.retrieval.core import PinnedModel
 from services.retrieval.filter_values import filter_value as filter_value
@@ -59,6 +60,18 @@ _STORAGE_NUMBERS = {
     "int8": collection_pb2.VECTOR_STORAGE_INT8,
 }
 
+STRATEGIES: Mapping[int, Strategy] = {
+    collection_pb2.CHUNKING_STRATEGY_UNSPECIFIED: "structure",
+    collection_pb2.CHUNKING_STRATEGY_STRUCTURE: "structure",
+    collection_pb2.CHUNKING_STRATEGY_SEMANTIC: "semantic",
+    collection_pb2.CHUNKING_STRATEGY_HIERARCHICAL: "hierarchical",
+}
+_STRATEGY_NUMBERS = {
+    "structure": collection_pb2.CHUNKING_STRATEGY_STRUCTURE,
+    "semantic": collection_pb2.CHUNKING_STRATEGY_SEMANTIC,
+    "hierarchical": collection_pb2.CHUNKING_STRATEGY_HIERARCHICAL,
+}
+
 
 def collection_message(row: Collection) -> collection_pb2.Collection:
     """A collection."""
@@ -71,7 +84,9 @@ def collection_message(row: Collection) -> collection_pb2.Collection:
         metric=_METRIC_NUMBERS[row.metric],
         language=row.language,
         chunking=collection_pb2.Chunking(
-            tokens_max=row.chunk_tokens_max, overlap_tokens=row.chunk_overlap_tokens
+            tokens_max=row.chunk_tokens_max,
+            overlap_tokens=row.chunk_overlap_tokens,
+            strategy=_STRATEGY_NUMBERS[row.chunk_strategy],
         ),
         hnsw=collection_pb2.HnswSettings(
             m=row.hnsw_m, ef_construction=row.hnsw_ef_construction, ef_search=row.hnsw_ef_search
@@ -114,6 +129,7 @@ def collection_spec(message: collection_pb2.Collection, model: PinnedModel) -> C
         language=message.language or "en",
         chunk_tokens_max=tokens_max,
         chunk_overlap_tokens=overlap(message, tokens_max),
+        chunk_strategy=STRATEGIES[message.chunking.strategy],
         hnsw_m=message.hnsw.m or 16,
         hnsw_ef_construction=message.hnsw.ef_construction or 100,
         hnsw_ef_search=message.hnsw.ef_search or 64,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from engine.documents.chunk import Strategy
 from engine.errors import CollectionExists, CollectionNotFound
 from services.store import jobs, sharing
 from services.store.store import Tx
@@ -17,11 +18,11 @@ VectorStorage: TypeAlias = Literal["float32", "float16", "int8"]
 
 _COLUMNS = (
     "tenant, id, uid, home_uid, display_name, embedding_model, fingerprint, dimensions, metric, "
-    "language, chunk_tokens_max, chunk_overlap_tokens, hnsw_m, hnsw_ef_construction, "
-    "hnsw_ef_search, limit_max, ef_search_max, upsert_points_max, payload_bytes_max, "
-    "filter_conditions_max, points_max, bytes_max, searches_per_second, writes_per_second, "
-    "recall_sample_share, recall_target, rerank_model, vector_storage, token_store, beams, "
-    "create_time, update_time"
+    "language, chunk_tokens_max, chunk_overlap_tokens, chunk_strategy, hnsw_m, "
+    "hnsw_ef_construction, hnsw_ef_search, limit_max, ef_search_max, upsert_points_max, "
+    "payload_bytes_max, filter_conditions_max, points_max, bytes_max, searches_per_second, "
+    "writes_per_second, recall_sample_share, recall_target, rerank_model, vector_storage, "
+    "token_store, beams, create_time, update_time"
 )
 SAMPLE_SHARE_DEFAULT = 0.01
 RECALL_TARGET_DEFAULT = 0.95
@@ -55,6 +56,7 @@ class CollectionSpec(CollectionLimits):
     language: str = "en"
     chunk_tokens_max: int = 200
     chunk_overlap_tokens: int = 32
+    chunk_strategy: Strategy = "structure"
     hnsw_m: int = 16
     hnsw_ef_construction: int = 100
     hnsw_ef_search: int = 64
@@ -179,6 +181,7 @@ async def update_collection(
     display_name: str | None = None,
     chunk_tokens_max: int | None = None,
     chunk_overlap_tokens: int | None = None,
+    chunk_strategy: Strategy | None = None,
     hnsw_m: int | None = None,
     hnsw_ef_construction: int | None = None,
     hnsw_ef_search: int | None = None,
@@ -197,6 +200,7 @@ async def update_collection(
         "display_name": display_name,
         "chunk_tokens_max": chunk_tokens_max,
         "chunk_overlap_tokens": chunk_overlap_tokens,
+        "chunk_strategy": chunk_strategy,
         "hnsw_m": hnsw_m,
         "hnsw_ef_construction": hnsw_ef_construction,
         "hnsw_ef_search": hnsw_ef_search,

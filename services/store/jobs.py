@@ -196,6 +196,52 @@ async def claim_jobs(tx: Tx, owner: str, *, lease_s: float, limit: int) -> list[
     return claimed
 
 
+async def claim_job(tx: Tx, job_id: str, owner: str, *, lease_s: float) -> IngestJob | None:
+    """Take one job that is queued or whose lease ran out; None where it is not to be had, or not
+    any more. An owner that has it gets it again."""
+    return await tx.one(
+        IngestJob,
+        "UPDATE ingest_jobs SET state = 'running', "
+        "attempts = attempts + CASE WHEN lease_owner = %(owner)s THEN 0 ELSE 1 END, "
+        "lease_owner = %(owner)s, update_time = clock_timestamp(), "
+        "lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s) "
+        "WHERE tenant = %(tenant)s AND id = %(id)s AND state IN ('queued', 'running') "
+        f"AND (lease_until <= clock_timestamp() OR lease_owner = %(owner)s) RETURNING {_COLUMNS}",
+        {"tenant": tx.tenant, "id": job_id, "owner": owner, "lease_s": lease_s},
+    )
+
+
+async def extend_leases(tx: Tx, owner: str, *, lease_s: float) -> int:
+    """Extend the leases of all running jobs of an owner; how many. For `Store.system`."""
+    return await tx.run(
+        "UPDATE ingest_jobs SET "
+        "lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s) "
+        "WHERE state = 'running' AND lease_owner = %(owner)s",
+        {"owner": owner, "lease_s": lease_s},
+    )
+
+
+async def release_jobs(tx: Tx, owner: str) -> int:
+    """Queue all running jobs of an owner again; how many. For `Store.system`."""
+    return await tx.run(
+        "UPDATE ingest_jobs SET state = 'queued', stage = '', lease_owner = '', "
+        "update_time = clock_timestamp(), lease_until = clock_timestamp() "
+        "WHERE state = 'running' AND lease_owner = %s",
+        (owner,),
+    )
+
+
+async def waiting_ids(tx: Tx, collection_uid: uuid.UUID) -> list[str]:
+    """Jobs of a collection that nobody works on, the oldest first."""
+    rows = await tx.rows(
+        "SELECT id FROM ingest_jobs WHERE tenant = %s AND collection_uid = %s "
+        "AND state IN ('queued', 'running') AND lease_until <= clock_timestamp() "
+        "ORDER BY create_time",
+        (tx.tenant, collection_uid),
+    )
+    return [row[0] for row in rows]
+
+
 async def advance_job(
     tx: Tx, job: IngestJob, stage: JobStage, *, done: int = 0, total: int = 0, lease_s: float
 ) -> bool:

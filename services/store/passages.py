@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.documents.places import Place
 from engine.types import Sentences, Span, TokenVectors, Vector
 from services.store.codec import (
     pack_sentences,
@@ -42,8 +43,9 @@ class PassageSet:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassageRow:
     """A passage; `text` is exactly the characters of `span` in the stored text. `context` is what
-    was before it when it was embedded; None where it is not known. `passage_key` is a hash of all
-    that its vectors were made from."""
+    was before it when it was embedded; None where it is not known. `parent` is the span of what it
+    is a part of, in a hierarchical collection; the first part has its text. `passage_key` is a hash
+    of all that its vectors were made from."""
 
     passage_index: int
     text: str
@@ -55,6 +57,9 @@ class PassageRow:
     vector: Vector | None = None
     sentences: Sentences | None = None
     token_vectors: TokenVectors | None = None
+    places: tuple[Place, ...] = ()
+    parent: Span | None = None
+    parent_text: str = ""
     passage_key: bytes | None = None
 
 
@@ -133,8 +138,9 @@ async def list_passages(
 ) -> list[PassageRow]:
     """In the order of the text, without vectors; with sentences."""
     rows = await tx.rows(
-        "SELECT passage_index, text, span_start, span_end, heading_path, page, tokens, sentences "
-        "FROM passages WHERE tenant = %s AND passage_set_key = %s AND passage_index > %s "
+        "SELECT passage_index, text, span_start, span_end, heading_path, page, tokens, sentences, "
+        "places, parent_start, parent_end FROM passages "
+        "WHERE tenant = %s AND passage_set_key = %s AND passage_index > %s "
         "ORDER BY passage_index LIMIT %s",
         (tx.tenant, passage_set_key, after_index, limit),
     )
@@ -147,8 +153,10 @@ async def list_passages(
             page=page,
             tokens=tokens,
             sentences=unpack_sentences(sentences),
+            places=_read_places(places),
+            parent=None if parent[0] is None else Span(*parent),
         )
-        for index, text, start, end, path, page, tokens, sentences in rows
+        for index, text, start, end, path, page, tokens, sentences, places, *parent in rows
     ]
 
 
@@ -156,15 +164,17 @@ async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]
     await tx.run(
         "INSERT INTO passages (tenant, passage_set_key, passage_index, text, span_start, "
         "span_end, heading_path, context, page, tokens, vector, sentences, token_vectors, "
-        "passage_key) "
+        "passage_key, places, parent_start, parent_end, parent_text) "
         "SELECT %(tenant)s, %(key)s, t.i, t.text, t.a, t.b, t.path::json, t.context, t.page, "
-        "t.tokens, t.vector, t.sentences, t.token_vectors, t.passage_key "
+        "t.tokens, t.vector, t.sentences, t.token_vectors, t.passage_key, t.places::json, "
+        "t.parent_start, t.parent_end, nullif(t.parent_text, '') "
         "FROM unnest(%(indexes)b::int[], %(texts)b::text[], "
         "%(starts)b::int[], %(ends)b::int[], %(paths)b::text[], %(contexts)b::text[], "
         "%(pages)b::int[], %(tokens)b::int[], %(vectors)b::bytea[], %(sentences)b::bytea[], "
-        "%(token_vectors)b::bytea[], %(passage_keys)b::bytea[]) "
+        "%(token_vectors)b::bytea[], %(passage_keys)b::bytea[], %(places)b::text[], "
+        "%(parent_starts)b::int[], %(parent_ends)b::int[], %(parent_texts)b::text[]) "
         "AS t (i, text, a, b, path, context, page, tokens, vector, sentences, token_vectors, "
-        "passage_key) ON CONFLICT DO NOTHING",
+        "passage_key, places, parent_start, parent_end, parent_text) ON CONFLICT DO NOTHING",
         {
             "tenant": tx.tenant,
             "key": passage_set_key,
@@ -180,5 +190,21 @@ async def _insert(tx: Tx, passage_set_key: bytes, passages: Sequence[PassageRow]
             "sentences": [pack_sentences(passage.sentences) for passage in passages],
             "token_vectors": [pack_tokens(passage.token_vectors) for passage in passages],
             "passage_keys": [passage.passage_key for passage in passages],
+            "places": [_places_json(passage.places) for passage in passages],
+            "parent_starts": [passage.parent and passage.parent.start for passage in passages],
+            "parent_ends": [passage.parent and passage.parent.end for passage in passages],
+            "parent_texts": [passage.parent_text for passage in passages],
         },
     )
+
+
+def _places_json(places: Sequence[Place]) -> str:
+    return json.dumps([[place.page, *(place.box or ())] for place in places])
+
+
+def _read_places(rows: Sequence[Sequence[float]] | None) -> tuple[Place, ...]:
+    places = []
+    for page, *edges in rows or ():
+        left, bottom, right, top = edges or (0.0,) * 4
+        places.append(Place(int(page), (left, bottom, right, top) if edges else None))
+    return tuple(places)

@@ -53,6 +53,7 @@ def _create(world: World) -> Iterator[Bad]:
         collection_pb2.Chunking(tokens_max=2_049),
         collection_pb2.Chunking(tokens_max=100, overlap_tokens=51),
         collection_pb2.Chunking(overlap_tokens=-1),
+        collection_pb2.Chunking(strategy=99),  # type: ignore[arg-type]
     ):
         yield Bad(f"chunking {chunking}", make(chunking=chunking))
     longer = collection_pb2.Chunking(tokens_max=1_000)

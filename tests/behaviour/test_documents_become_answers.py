@@ -75,6 +75,9 @@ async def test_passages_stand_exactly_in_the_text(
         for span in passage.sentences:
             assert passage.text[span.start : span.end].strip()
         assert (passage.page > 0) == (file.endswith(".pdf"))
+        assert [place.page for place in passage.places][:1] == [passage.page][: passage.page]
+        for place in passage.places:
+            assert 0 < place.left < place.right < 1_000 and 0 < place.bottom < place.top < 1_000
     covered = {i for p in passages for i in range(p.span.start, p.span.end)}
     left = "".join(c for i, c in enumerate(text) if i not in covered)
     assert not left.strip(), "every word of the text is in some passage"

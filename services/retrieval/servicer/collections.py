@@ -112,6 +112,7 @@ class CollectionHandlers(Handlers):
                 display_name=new.display_name if "display_name" in changed else None,
                 chunk_tokens_max=tokens_max,
                 chunk_overlap_tokens=convert.overlap(new, tokens_max) if tokens_max else None,
+                chunk_strategy=convert.STRATEGIES[new.chunking.strategy] if chunking else None,
                 hnsw_m=(new.hnsw.m or 16) if hnsw else None,
                 hnsw_ef_construction=(new.hnsw.ef_construction or 100) if hnsw else None,
                 hnsw_ef_search=(new.hnsw.ef_search or 64) if hnsw else None,

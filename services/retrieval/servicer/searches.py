@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
-from services.retrieval.search import answering, asking
+from services.retrieval.search import answering, asking, parents
 from services.retrieval.search.running import Answered
 from services.retrieval.servicer.base import Handlers
 from services.retrieval.stale import renewed
@@ -30,6 +30,7 @@ class SearchHandlers(Handlers):
             answering.fill(response, answered, collection.id, request)
 
         await self._searcher.search(collection, asked, least, call, use)
+        await parents.add(self._store, collection, [(request, response)], call)
         return response
 
     @renewed("collection")
@@ -53,4 +54,6 @@ class SearchHandlers(Handlers):
 
         marks = await self._searcher.batch(collection, searches, least, call, use)
         response.watermark = str(marks[0])
+        both = list(zip(request.searches, messages, strict=True))
+        await parents.add(self._store, collection, both, call)
         return response

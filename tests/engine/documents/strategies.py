@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import get_args
 
 from hypothesis import strategies as st
@@ -43,6 +44,29 @@ def documents(draw: st.DrawFn) -> Parsed:
     return assemble(
         title, "text/plain", parts, author=draw(st.text(max_size=9)), created="2024-01-31"
     )
+
+
+def without_boilerplate(parsed: Parsed) -> str:
+    """The text with spaces for all boilerplate that is not searched: not a few lines between a
+    heading and something else, and none where there is nothing else."""
+    if all(block.role == "boilerplate" for block in parsed.blocks):
+        return parsed.text
+    parts, at = [], 0
+    groups = [list(group) for _, group in groupby(parsed.blocks, lambda block: block.role)]
+    for before, group, after in zip([[], *groups], groups, [*groups[1:], []], strict=False):
+        start, end = group[0].span.start, group[-1].span.end
+        titled = before and before[-1].kind == "heading" and after
+        if group[0].role == "boilerplate" and not (titled and end - start <= 400):
+            parts += [parsed.text[at:start], " " * (end - start)]
+            at = end
+    return "".join([*parts, parsed.text[at:]])
+
+
+def run_around(text: str, at: int, belongs: Callable[[str], bool]) -> str:
+    """The longest run of signs around text[at] that all belong."""
+    start = next((i for i in range(at, 0, -1) if not belongs(text[i - 1])), 0)
+    end = next((i for i in range(at, len(text)) if not belongs(text[i])), len(text))
+    return text[start:end]
 
 
 def word_pieces(texts: Sequence[str]) -> list[int]:

@@ -18,8 +18,9 @@ from engine.documents.chunk import chunk
 from engine.documents.formats.ocr import ocr_available
 from engine.documents.parse import parse_document
 from engine.documents.parsed import Parsed
+from engine.documents.units import WHOLE_CHARS_MAX
 from engine.errors import DocumentUnreadable, RagmeshError, UnsupportedMediaType
-from tests.engine.documents.strategies import word_pieces
+from tests.engine.documents.strategies import run_around, without_boilerplate, word_pieces
 
 OWN = Path(__file__).parents[3] / "corpus" / "files"
 GIVEN = Path(os.environ.get("RAGMESH_DATA", "/nowhere")) / "parser-docs" / "unstructured"
@@ -120,11 +121,20 @@ def _words_of(parsed: Parsed) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [n for n in FILES if not _expected(n)][::4])
-def test_every_chunk_of_a_real_file_quotes_it(name: str) -> None:
+def test_chunks_of_a_real_file_quote_all_but_boilerplate_and_cut_no_row(name: str) -> None:
     parsed = _read(name)
-    text = "".join(parsed.text.split())
-    quoted = [
-        parsed.text[piece.span.start : piece.span.end]
-        for piece in chunk(parsed, word_pieces, overlap_tokens=0)
-    ]
-    assert "".join("".join(quote.split()) for quote in quoted) == text
+    chunks = chunk(parsed, word_pieces, overlap_tokens=0)
+    quoted = [parsed.text[piece.span.start : piece.span.end] for piece in chunks]
+    searched = without_boilerplate(parsed)
+    assert "".join("".join(quote.split()) for quote in quoted) == "".join(searched.split())
+    tables = {
+        at: block
+        for block in parsed.blocks
+        if block.kind == "table"
+        for at in range(block.span.start + 1, block.span.end)
+    }
+    for piece in chunks[:-1]:
+        at = piece.span.end
+        if at in tables and parsed.text[at] != "\n":
+            row = run_around(parsed.text, at, lambda c: c != "\n")
+            assert word_pieces([row])[0] > 200 or len(row) > WHOLE_CHARS_MAX

@@ -201,9 +201,10 @@ def test_every_setting_of_a_collection_can_be_said_and_changed(mesh: Up) -> None
             *(mesh.home, "collections", "create", "tuned", "--dimensions", "4", "--metric", "dot"),
             *("--display-name", "Tuned", "--hnsw-m", "20", "--points-max", "100"),
             *("--limit-max", "50", "--recall-target", "0.9", "--chunk-tokens-max", "100"),
-            *("--vector-storage", "float16", "--json"),
+            *("--vector-storage", "float16", "--chunk-strategy", "hierarchical", "--json"),
         )
     )
+    assert made["chunking"]["strategy"] == "hierarchical"
     assert (made["metric"], made["display_name"], made["hnsw"]["m"]) == ("dot", "Tuned", 20)
     assert (made["limits"]["points_max"], made["limits"]["limit_max"]) == (100, 50)
     assert (made["recall"]["target"], made["chunking"]["tokens_max"]) == (0.9, 100)

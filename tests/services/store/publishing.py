@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.documents.places import Place
 from engine.types import Span
 from services.store import jobs
 from services.store.changes import Feed, snapshot_scan
@@ -22,6 +23,7 @@ from services.store.versions import get_version
 
 DATA = b"A first sentence. A second one." * 3
 TEXT = DATA.decode()
+PLACES = (Place(3, (1.5, 2.0, 30.1, 40.0)), Place(4))
 
 
 def content_of(data: bytes = DATA) -> Content:
@@ -36,6 +38,9 @@ def passage_rows(said: str = TEXT) -> list[PassageRow]:
             span=Span(start, start + 31),
             heading_path=("A", "B"),
             tokens=7,
+            places=PLACES[:index],
+            parent=Span(0, 62) if index < 2 else None,
+            parent_text=said[:62] if index == 0 else "",
             vector=np.full(4, index + 1, np.float32),
             passage_key=hashlib.sha256(said[start : start + 31].encode()).digest(),
         )

@@ -13,6 +13,7 @@ from engine.errors import (
     FailedPrecondition,
     IngestJobNotFound,
 )
+from engine.types import Span
 from services.store import cleanup, jobs
 from services.store.changes import Feed, get_head, snapshot_scan
 from services.store.collections import delete_collection
@@ -26,6 +27,7 @@ from services.store.documents import (
     list_documents,
     publish_document,
 )
+from services.store.parents import Parent, parents_of
 from services.store.passages import (
     list_passages,
 )
@@ -34,7 +36,14 @@ from services.store.texts import (
     get_section,
     get_text,
 )
-from tests.services.store.publishing import TEXT, content_of, create, publish, stored_rows
+from tests.services.store.publishing import (
+    PLACES,
+    TEXT,
+    content_of,
+    create,
+    publish,
+    stored_rows,
+)
 from tests.services.store.stored import Replica, make_collection
 
 pytestmark = pytest.mark.asyncio
@@ -141,15 +150,29 @@ async def test_a_published_document_has_text_passages_and_a_finished_job(store: 
         assert text is not None and (text.title, text.sections) == ("Title", 1)
         section = await get_section(tx, document.text_key, 0)
         assert section is not None and section.text == TEXT
-        rows = await list_passages(tx, document.passage_set_key, after_index=0, limit=1)
-        assert [(r.passage_index, r.text, r.heading_path) for r in rows] == [
-            (1, TEXT[31:62], ("A", "B"))
+        rows = await list_passages(tx, document.passage_set_key, after_index=0, limit=2)
+        assert [(r.passage_index, r.text, r.heading_path, r.places, r.parent) for r in rows] == [
+            (1, TEXT[31:62], ("A", "B"), PLACES[:1], Span(0, 62)),
+            (2, TEXT[62:93], ("A", "B"), PLACES, None),
         ]
         job = await jobs.get_job(tx, document.ingest_job)
         head = await get_head(tx, "one", collection.uid)
     assert head is not None
     assert (job.state, job.watermark, job.passages_done) == ("succeeded", head.seq, 3)
     assert job.finished and job.finish_time is not None
+
+
+async def test_parts_of_a_larger_passage_lead_to_it(store: Store) -> None:
+    collection = await make_collection(store, "one", "c")
+    other = await make_collection(store, "two", "c")
+    await create(store, collection, "x")
+    await publish(store, collection)
+    ids = ["x#0", "x#1", "x#2", "y#0"]
+    async with store.transaction("one") as tx:
+        found = await parents_of(tx, collection, ids)
+    assert found == dict.fromkeys(ids[:2], Parent(Span(0, 62), TEXT[:62], None))
+    async with store.transaction("two") as tx:
+        assert await parents_of(tx, other, ids) == {}
 
 
 async def test_a_job_goes_to_one_worker_and_after_its_lease_to_another(store: Store) -> None:

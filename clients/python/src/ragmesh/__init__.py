@@ -135,6 +135,7 @@ from ragmesh._types.documents import (
     IngestJobStage,
     IngestJobState,
     Passage,
+    Place,
     StoredDocument,
 )
 from ragmesh._types.embedding import (
@@ -177,6 +178,7 @@ from ragmesh._types.search import (
     FusionMethod,
     Grouping,
     NumberDecay,
+    ParentPassage,
     RankFusion,
     Rerank,
     RerankMethod,
@@ -300,9 +302,11 @@ __all__ = [
     "NotFound",
     "NumberDecay",
     "Page",
+    "ParentPassage",
     "ParserLimitExceeded",
     "Passage",
     "PermissionDenied",
+    "Place",
     "Point",
     "PointCount",
     "PointNotFound",

@@ -45,6 +45,7 @@ def search_collection(
     explain: bool = False,
     fingerprint: str = "",
     sparse_vector: SparseVectorLike | None = None,
+    include_parents: bool = False,
     min_watermark: str | None = None,
     timeout_s: float | None = None,
     lane: Lane | None = None,
@@ -52,13 +53,12 @@ def search_collection(
     """Finds the points that match a text, a vector, another point or examples best.
 
     Give exactly one of `text` (1 to 10,000 characters), `vector`, `point_id` and `examples`, and a
-    `sparse_vector` beside it or alone. `mode` is `dense`, `lexical`, `sparse` or `hybrid`; by
-    default all that is given counts, a text by meaning and by words. `limit` is 0 for 10, at most
-    1,000; with `group` it counts groups. Scores are fused, moved by `boosts` (at most 16) and
-    `decays` (8), cut at `score_threshold`, reranked, made diverse and grouped, in this order. The
-    search sees what this client wrote, unless `min_watermark` says otherwise. Raises
-    CollectionNotFound, PointNotFound, DimensionMismatch, NoEmbeddingModel, InvalidFilter or
-    InvalidVector.
+    `sparse_vector` beside it or alone. By default all that is given counts in the `mode`, a text by
+    meaning and by words. `limit` is 0 for 10, at most 1,000; with `group` it counts groups. Scores
+    are fused, moved by `boosts` (at most 16) and `decays` (8), cut at `score_threshold`, reranked,
+    made diverse and grouped, in this order; `include_parents` brings the larger passages around
+    small ones. It sees what this client wrote, unless `min_watermark` says otherwise. Raises
+    CollectionNotFound, PointNotFound, DimensionMismatch, NoEmbeddingModel and errors of arguments.
     """
     name = collection_name(collection)
     asked = types.Search(
@@ -84,6 +84,7 @@ def search_collection(
         explain=explain,
         fingerprint=fingerprint,
         sparse_vector=sparse_vector,
+        include_parents=include_parents,
     )
     request = convert.to_search(asked, name, session.min_watermark(name, min_watermark))
     sent = send(session, rpcs.SEARCH_COLLECTION, request, timeout_s=timeout_s, lane=lane)

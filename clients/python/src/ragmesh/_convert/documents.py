@@ -41,6 +41,11 @@ def passage(message: document_pb2.Passage) -> types.Passage:
         page=message.page,
         tokens=message.tokens,
         sentences=tuple(vectors.span(s) for s in message.sentences),
+        places=tuple(
+            types.Place(place.page, place.left, place.bottom, place.right, place.top)
+            for place in message.places
+        ),
+        parent=vectors.span(message.parent) if message.HasField("parent") else None,
     )
 
 

@@ -7,7 +7,7 @@ from typing import cast
 
 from ragmesh._convert import embedding as vectors
 from ragmesh._types import retrieval as types
-from ragmesh._values import from_enum, from_struct, from_time, to_struct
+from ragmesh._values import from_enum, from_struct, from_time, to_enum, to_struct
 from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2, retrieval_service_pb2
 
 
@@ -22,7 +22,14 @@ def collection(message: collection_pb2.Collection) -> types.Collection:
         dimensions=message.dimensions,
         metric=cast(types.Metric, from_enum(collection_pb2.Metric.DESCRIPTOR, message.metric)),
         language=message.language,
-        chunking=types.Chunking(chunking.tokens_max, overlap),
+        chunking=types.Chunking(
+            chunking.tokens_max,
+            overlap,
+            cast(
+                types.ChunkingStrategy,
+                from_enum(collection_pb2.ChunkingStrategy.DESCRIPTOR, chunking.strategy),
+            ),
+        ),
         hnsw=types.HnswSettings(hnsw.m, hnsw.ef_construction, hnsw.ef_search),
         create_time=from_time(message.create_time),
         update_time=from_time(message.update_time),
@@ -46,7 +53,13 @@ def _limits(message: collection_pb2.CollectionLimits) -> types.CollectionLimits:
 def to_chunking(value: types.Chunking | None) -> collection_pb2.Chunking | None:
     if value is None:
         return None
-    return collection_pb2.Chunking(tokens_max=value.tokens_max, overlap_tokens=value.overlap_tokens)
+    return collection_pb2.Chunking(
+        tokens_max=value.tokens_max,
+        overlap_tokens=value.overlap_tokens,
+        strategy=to_enum(
+            collection_pb2.ChunkingStrategy.DESCRIPTOR, value.strategy, "chunking.strategy"
+        ),
+    )
 
 
 def to_hnsw(value: types.HnswSettings | None) -> collection_pb2.HnswSettings | None:

@@ -54,6 +54,7 @@ def to_search(
         fingerprint=value.fingerprint,
         ids_only=value.ids_only,
         sparse_vector=vectors.to_sparse_vector(to_sparse(value.sparse_vector)),
+        include_parents=value.include_parents,
     )
     if value.text is not None:
         request.text = value.text
@@ -217,4 +218,11 @@ def _hit(message: pb.SearchHit) -> types.SearchHit:
         rerank_score=message.rerank_score if message.HasField("rerank_score") else None,
         group=message.group if message.HasField("group") else None,
         sparse_score=message.sparse_score if message.HasField("sparse_score") else None,
+        parent=_parent(message.parent) if message.HasField("parent") else None,
+    )
+
+
+def _parent(message: pb.ParentPassage) -> types.ParentPassage:
+    return types.ParentPassage(
+        vectors.span(message.span), message.text, vectors.sentences(message.sentences)
     )

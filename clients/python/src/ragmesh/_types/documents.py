@@ -38,11 +38,25 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A page, from 1 on, and the smallest box on it around the blocks of text that a passage has a
+    part of, in points of 1/72 inch from the page's lower left corner; all 0 where only the page is
+    known."""
+
+    page: int
+    left: float = 0.0
+    bottom: float = 0.0
+    right: float = 0.0
+    top: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A piece of a document's text, the unit of retrieval.
 
     `text` is exactly the characters of `span` in the document's stored text. `page` counts from
-    1, 0 where the format has none. `sentences` are spans of `text`.
+    1, 0 where the format has none. `sentences` are spans of `text`. `places` are the pages that it
+    lies on, at most 32; `parent` is the span of what it is a part of, in hierarchical collections.
     """
 
     document: str
@@ -53,6 +67,8 @@ class Passage:
     page: int
     tokens: int
     sentences: tuple[TextSpan, ...]
+    places: tuple[Place, ...] = ()
+    parent: TextSpan | None = None
 
 
 @dataclass(frozen=True, slots=True)

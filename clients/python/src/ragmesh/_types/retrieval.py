@@ -12,6 +12,7 @@ from ragmesh._vectors import SparseVector, SparseVectorLike, Vector, VectorLike,
 
 Metric = Literal["unspecified", "cosine", "dot", "euclidean"]
 VectorStorage = Literal["unspecified", "float32", "float16", "int8"]
+ChunkingStrategy = Literal["unspecified", "structure", "semantic", "hierarchical"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,15 @@ class Chunking:
     """How documents are cut into passages.
 
     `tokens_max`: 16 to 2,048, 0 for the server's default. `overlap_tokens`: 0 to half of it,
-    None for the default.
+    None for the default. `strategy`: "structure" (by headings, paragraphs and length; the default),
+    "semantic" (where neighboring sentences differ most; repeats nothing, costs twice as much), or
+    "hierarchical" (small passages of a quarter of the tokens, with the larger one that each is a
+    part of; see `include_parents` of a search).
     """
 
     tokens_max: int = 0
     overlap_tokens: int | None = None
+    strategy: ChunkingStrategy = "unspecified"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from ragmesh._filters import Filter
-from ragmesh._types.embedding import TextSpan
+from ragmesh._types.embedding import SentenceVector, TextSpan
 from ragmesh._types.retrieval import Point
 from ragmesh._vectors import SparseVectorLike, VectorLike
 
@@ -164,6 +164,18 @@ class Search:
     explain: bool = False
     fingerprint: str = ""
     sparse_vector: SparseVectorLike | None = None
+    include_parents: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ParentPassage:
+    """The larger passage that a small one is a part of: exactly the characters of `span` in the
+    document's stored text. `sentences` are spans of `text`, but those that it repeats of the parent
+    before."""
+
+    span: TextSpan
+    text: str
+    sentences: tuple[SentenceVector, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +184,8 @@ class SearchHit:
 
     `dense_score`, `lexical_score` and `sparse_score` are the legs' own, None where a leg did not
     find it; `rerank_score` is the reranking's, None where it did not look. `group` is its place in
-    the result's groups.
+    the result's groups. `parent` is what a passage of a hierarchical collection is a part of, if
+    `include_parents` asked for it and it is there.
     """
 
     point: Point
@@ -182,6 +195,7 @@ class SearchHit:
     rerank_score: float | None = None
     group: int | None = None
     sparse_score: float | None = None
+    parent: ParentPassage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,8 @@ class Passage(_message.Message):
     PAGE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     SENTENCES_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     document: _builtins.str
     """`collections/{id}/documents/{id}`."""
     passage_index: _builtins.int
@@ -169,6 +171,18 @@ class Passage(_message.Message):
     def sentences(self) -> _containers.RepeatedCompositeFieldContainer[_vector_pb2.TextSpan]:
         """Where its sentences stand in `text`."""
 
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___Place]:
+        """The pages that it lies on, ascending: the first 32. Empty where the format has none, and for
+        documents from before there were places.
+        """
+
+    @_builtins.property
+    def parent(self) -> _vector_pb2.TextSpan:
+        """The span in the document's stored text of what it is a part of, if its collection was
+        hierarchical when it was cut.
+        """
+
     def __init__(
         self,
         *,
@@ -180,11 +194,54 @@ class Passage(_message.Message):
         page: _builtins.int = ...,
         tokens: _builtins.int = ...,
         sentences: _abc.Iterable[_vector_pb2.TextSpan] | None = ...,
+        places: _abc.Iterable[Global___Place] | None = ...,
+        parent: _vector_pb2.TextSpan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "span", b"span"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "heading_path", b"heading_path", "page", b"page", "passage_index", b"passage_index", "sentences", b"sentences", "span", b"span", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "heading_path", b"heading_path", "page", b"page", "parent", b"parent", "passage_index", b"passage_index", "places", b"places", "sentences", b"sentences", "span", b"span", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Passage: _TypeAlias = Passage  # noqa: Y015
+
+@_typing.final
+class Place(_message.Message):
+    """A page, and the smallest box on it around the blocks of text that a passage has a part of. Points
+    of 1/72 inch, counted from the lower left corner of the page as a reader sees it; all 0 where
+    only the page is known, such as for slides.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    page: _builtins.int
+    """From 1."""
+    left: _builtins.float
+    """The left edge."""
+    bottom: _builtins.float
+    """The lower edge."""
+    right: _builtins.float
+    """The right edge, not less than `left`."""
+    top: _builtins.float
+    """The upper edge, not less than `bottom`."""
+    def __init__(
+        self,
+        *,
+        page: _builtins.int = ...,
+        left: _builtins.float = ...,
+        bottom: _builtins.float = ...,
+        right: _builtins.float = ...,
+        top: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "page", b"page", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Place: _TypeAlias = Place  # noqa: Y015

@@ -25,25 +25,27 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)ragmesh/api/retrieval/v1/collection.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x04\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x17\n\x0f\x65mbedding_model\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x12\n\ndimensions\x18\x05 \x01(\x05\x12\x30\n\x06metric\x18\x06 \x01(\x0e\x32 .ragmesh.api.retrieval.v1.Metric\x12\x10\n\x08language\x18\x07 \x01(\t\x12\x34\n\x08\x63hunking\x18\x08 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.Chunking\x12\x34\n\x04hnsw\x18\t \x01(\x0b\x32&.ragmesh.api.retrieval.v1.HnswSettings\x12:\n\x06limits\x18\x0c \x01(\x0b\x32*.ragmesh.api.retrieval.v1.CollectionLimits\x12\x38\n\x06recall\x18\r \x01(\x0b\x32(.ragmesh.api.retrieval.v1.RecallSettings\x12\x14\n\x0crerank_model\x18\x0e \x01(\t\x12?\n\x0evector_storage\x18\x0f \x01(\x0e\x32\'.ragmesh.api.retrieval.v1.VectorStorage\x12\x13\n\x0btoken_store\x18\x10 \x01(\x08\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x08\x43hunking\x12\x12\n\ntokens_max\x18\x01 \x01(\x05\x12\x1b\n\x0eoverlap_tokens\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_overlap_tokens\"E\n\x0cHnswSettings\x12\t\n\x01m\x18\x01 \x01(\x05\x12\x17\n\x0f\x65\x66_construction\x18\x02 \x01(\x05\x12\x11\n\tef_search\x18\x03 \x01(\x05\"\xf0\x01\n\x10\x43ollectionLimits\x12\x11\n\tlimit_max\x18\x01 \x01(\x05\x12\x15\n\ref_search_max\x18\x02 \x01(\x05\x12\x19\n\x11upsert_points_max\x18\x03 \x01(\x05\x12\x19\n\x11payload_bytes_max\x18\x04 \x01(\x05\x12\x1d\n\x15\x66ilter_conditions_max\x18\x05 \x01(\x05\x12\x12\n\npoints_max\x18\x06 \x01(\x03\x12\x11\n\tbytes_max\x18\x07 \x01(\x03\x12\x1b\n\x13searches_per_second\x18\x08 \x01(\x01\x12\x19\n\x11writes_per_second\x18\t \x01(\x01\"\\\n\x0eRecallSettings\x12\x19\n\x0csample_share\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06target\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0f\n\r_sample_shareB\t\n\x07_target*Y\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x0e\n\nMETRIC_DOT\x10\x02\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x03*\x80\x01\n\rVectorStorage\x12\x1e\n\x1aVECTOR_STORAGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16VECTOR_STORAGE_FLOAT32\x10\x01\x12\x1a\n\x16VECTOR_STORAGE_FLOAT16\x10\x02\x12\x17\n\x13VECTOR_STORAGE_INT8\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)ragmesh/api/retrieval/v1/collection.proto\x12\x18ragmesh.api.retrieval.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x04\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x17\n\x0f\x65mbedding_model\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x12\n\ndimensions\x18\x05 \x01(\x05\x12\x30\n\x06metric\x18\x06 \x01(\x0e\x32 .ragmesh.api.retrieval.v1.Metric\x12\x10\n\x08language\x18\x07 \x01(\t\x12\x34\n\x08\x63hunking\x18\x08 \x01(\x0b\x32\".ragmesh.api.retrieval.v1.Chunking\x12\x34\n\x04hnsw\x18\t \x01(\x0b\x32&.ragmesh.api.retrieval.v1.HnswSettings\x12:\n\x06limits\x18\x0c \x01(\x0b\x32*.ragmesh.api.retrieval.v1.CollectionLimits\x12\x38\n\x06recall\x18\r \x01(\x0b\x32(.ragmesh.api.retrieval.v1.RecallSettings\x12\x14\n\x0crerank_model\x18\x0e \x01(\t\x12?\n\x0evector_storage\x18\x0f \x01(\x0e\x32\'.ragmesh.api.retrieval.v1.VectorStorage\x12\x13\n\x0btoken_store\x18\x10 \x01(\x08\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8c\x01\n\x08\x43hunking\x12\x12\n\ntokens_max\x18\x01 \x01(\x05\x12\x1b\n\x0eoverlap_tokens\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12<\n\x08strategy\x18\x03 \x01(\x0e\x32*.ragmesh.api.retrieval.v1.ChunkingStrategyB\x11\n\x0f_overlap_tokens\"E\n\x0cHnswSettings\x12\t\n\x01m\x18\x01 \x01(\x05\x12\x17\n\x0f\x65\x66_construction\x18\x02 \x01(\x05\x12\x11\n\tef_search\x18\x03 \x01(\x05\"\xf0\x01\n\x10\x43ollectionLimits\x12\x11\n\tlimit_max\x18\x01 \x01(\x05\x12\x15\n\ref_search_max\x18\x02 \x01(\x05\x12\x19\n\x11upsert_points_max\x18\x03 \x01(\x05\x12\x19\n\x11payload_bytes_max\x18\x04 \x01(\x05\x12\x1d\n\x15\x66ilter_conditions_max\x18\x05 \x01(\x05\x12\x12\n\npoints_max\x18\x06 \x01(\x03\x12\x11\n\tbytes_max\x18\x07 \x01(\x03\x12\x1b\n\x13searches_per_second\x18\x08 \x01(\x01\x12\x19\n\x11writes_per_second\x18\t \x01(\x01\"\\\n\x0eRecallSettings\x12\x19\n\x0csample_share\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06target\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0f\n\r_sample_shareB\t\n\x07_target*Y\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x0e\n\nMETRIC_DOT\x10\x02\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x03*\x80\x01\n\rVectorStorage\x12\x1e\n\x1aVECTOR_STORAGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16VECTOR_STORAGE_FLOAT32\x10\x01\x12\x1a\n\x16VECTOR_STORAGE_FLOAT16\x10\x02\x12\x17\n\x13VECTOR_STORAGE_INT8\x10\x03*\x9a\x01\n\x10\x43hunkingStrategy\x12!\n\x1d\x43HUNKING_STRATEGY_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43HUNKING_STRATEGY_STRUCTURE\x10\x01\x12\x1e\n\x1a\x43HUNKING_STRATEGY_SEMANTIC\x10\x02\x12\"\n\x1e\x43HUNKING_STRATEGY_HIERARCHICAL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ragmesh.api.retrieval.v1.collection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_METRIC']._serialized_start=1209
-  _globals['_METRIC']._serialized_end=1298
-  _globals['_VECTORSTORAGE']._serialized_start=1301
-  _globals['_VECTORSTORAGE']._serialized_end=1429
+  _globals['_METRIC']._serialized_start=1272
+  _globals['_METRIC']._serialized_end=1361
+  _globals['_VECTORSTORAGE']._serialized_start=1364
+  _globals['_VECTORSTORAGE']._serialized_end=1492
+  _globals['_CHUNKINGSTRATEGY']._serialized_start=1495
+  _globals['_CHUNKINGSTRATEGY']._serialized_end=1649
   _globals['_COLLECTION']._serialized_start=105
   _globals['_COLLECTION']._serialized_end=719
-  _globals['_CHUNKING']._serialized_start=721
-  _globals['_CHUNKING']._serialized_end=799
-  _globals['_HNSWSETTINGS']._serialized_start=801
-  _globals['_HNSWSETTINGS']._serialized_end=870
-  _globals['_COLLECTIONLIMITS']._serialized_start=873
-  _globals['_COLLECTIONLIMITS']._serialized_end=1113
-  _globals['_RECALLSETTINGS']._serialized_start=1115
-  _globals['_RECALLSETTINGS']._serialized_end=1207
+  _globals['_CHUNKING']._serialized_start=722
+  _globals['_CHUNKING']._serialized_end=862
+  _globals['_HNSWSETTINGS']._serialized_start=864
+  _globals['_HNSWSETTINGS']._serialized_end=933
+  _globals['_COLLECTIONLIMITS']._serialized_start=936
+  _globals['_COLLECTIONLIMITS']._serialized_end=1176
+  _globals['_RECALLSETTINGS']._serialized_start=1178
+  _globals['_RECALLSETTINGS']._serialized_end=1270
 # @@protoc_insertion_point(module_scope)

@@ -80,6 +80,48 @@ is scored anew. 3 bytes a value, of which a search touches mostly the one.
 """
 Global___VectorStorage: _TypeAlias = VectorStorage  # noqa: Y015
 
+class _ChunkingStrategy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChunkingStrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChunkingStrategy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHUNKING_STRATEGY_UNSPECIFIED: _ChunkingStrategy.ValueType  # 0
+    """The same as CHUNKING_STRATEGY_STRUCTURE."""
+    CHUNKING_STRATEGY_STRUCTURE: _ChunkingStrategy.ValueType  # 1
+    """By headings, paragraphs and length."""
+    CHUNKING_STRATEGY_SEMANTIC: _ChunkingStrategy.ValueType  # 2
+    """Within a section where neighboring sentences differ most in meaning, up to `tokens_max`: for
+    texts that change their subject without saying so. Every sentence is embedded by itself first,
+    so that ingestion costs about twice as much.
+    """
+    CHUNKING_STRATEGY_HIERARCHICAL: _ChunkingStrategy.ValueType  # 3
+    """Small passages, of a quarter of `tokens_max` or one sentence, each a part of the passage by
+    structure that is its parent. Searches find the small ones, `include_parents` brings the text
+    around them, and answers are written from it.
+    """
+
+class ChunkingStrategy(_ChunkingStrategy, metaclass=_ChunkingStrategyEnumTypeWrapper):
+    """Where a passage of a document ends. In each way it holds whole sentences, words and rows of
+    tables unless one alone is too long, and no boilerplate.
+    """
+
+CHUNKING_STRATEGY_UNSPECIFIED: ChunkingStrategy.ValueType  # 0
+"""The same as CHUNKING_STRATEGY_STRUCTURE."""
+CHUNKING_STRATEGY_STRUCTURE: ChunkingStrategy.ValueType  # 1
+"""By headings, paragraphs and length."""
+CHUNKING_STRATEGY_SEMANTIC: ChunkingStrategy.ValueType  # 2
+"""Within a section where neighboring sentences differ most in meaning, up to `tokens_max`: for
+texts that change their subject without saying so. Every sentence is embedded by itself first,
+so that ingestion costs about twice as much.
+"""
+CHUNKING_STRATEGY_HIERARCHICAL: ChunkingStrategy.ValueType  # 3
+"""Small passages, of a quarter of `tokens_max` or one sentence, each a part of the passage by
+structure that is its parent. Searches find the small ones, `include_parents` brings the text
+around them, and answers are written from it.
+"""
+Global___ChunkingStrategy: _TypeAlias = ChunkingStrategy  # noqa: Y015
+
 @_typing.final
 class Collection(_message.Message):
     """A set of points that are searched together."""
@@ -191,21 +233,28 @@ class Chunking(_message.Message):
 
     TOKENS_MAX_FIELD_NUMBER: _builtins.int
     OVERLAP_TOKENS_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
     tokens_max: _builtins.int
     """The most tokens of a passage, 16 to 2,048, and at most the model's `tokens_max` less its
-    special tokens; 0 for 200, or for that if it is less.
+    special tokens; 0 for 200, or for that if it is less. Of a parent, where `strategy` is
+    CHUNKING_STRATEGY_HIERARCHICAL.
     """
     overlap_tokens: _builtins.int
-    """Tokens that a passage repeats from the one before, 0 to half of `tokens_max`; unset for 32."""
+    """Tokens that a passage repeats from the one before, 0 to half of `tokens_max`; unset for 32.
+    CHUNKING_STRATEGY_SEMANTIC repeats nothing; CHUNKING_STRATEGY_HIERARCHICAL in parents only.
+    """
+    strategy: Global___ChunkingStrategy.ValueType
+    """Where a passage ends."""
     def __init__(
         self,
         *,
         tokens_max: _builtins.int = ...,
         overlap_tokens: _builtins.int | None = ...,
+        strategy: Global___ChunkingStrategy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_overlap_tokens", b"_overlap_tokens", "overlap_tokens", b"overlap_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overlap_tokens", b"_overlap_tokens", "overlap_tokens", b"overlap_tokens", "tokens_max", b"tokens_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overlap_tokens", b"_overlap_tokens", "overlap_tokens", b"overlap_tokens", "strategy", b"strategy", "tokens_max", b"tokens_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__overlap_tokens: _TypeAlias = _typing.Literal["overlap_tokens"]  # noqa: Y015
     _WhichOneofArgType__overlap_tokens: _TypeAlias = _typing.Literal["_overlap_tokens", b"_overlap_tokens"]  # noqa: Y015

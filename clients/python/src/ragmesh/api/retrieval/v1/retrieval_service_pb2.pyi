@@ -886,6 +886,7 @@ class SearchCollectionRequest(_message.Message):
     DIVERSITY_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     SPARSE_VECTOR_FIELD_NUMBER: _builtins.int
+    INCLUDE_PARENTS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """`collections/{id}`."""
     text: _builtins.str
@@ -914,6 +915,10 @@ class SearchCollectionRequest(_message.Message):
     """The space of `vector`, as EmbedTexts gave it; checked against the collection's if set."""
     ids_only: _builtins.bool
     """Whether texts and payloads are left out of the hits."""
+    include_parents: _builtins.bool
+    """Whether what passages are a part of comes along with the first 256 hits, in collections whose
+    chunking is CHUNKING_STRATEGY_HIERARCHICAL; not with `ids_only`.
+    """
     @_builtins.property
     def vector(self) -> _vector_pb2.Vector:
         """Of the collection's length."""
@@ -986,10 +991,11 @@ class SearchCollectionRequest(_message.Message):
         diversity: _search_pb2.Diversity | None = ...,
         group: _search_pb2.Grouping | None = ...,
         sparse_vector: _vector_pb2.SparseVector | None = ...,
+        include_parents: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "diversity", b"diversity", "examples", b"examples", "filter", b"filter", "fusion", b"fusion", "group", b"group", "point_id", b"point_id", "query", b"query", "rerank", b"rerank", "score_threshold", b"score_threshold", "sparse_vector", b"sparse_vector", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "boosts", b"boosts", "collection", b"collection", "decays", b"decays", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "explain", b"explain", "filter", b"filter", "fingerprint", b"fingerprint", "fusion", b"fusion", "group", b"group", "ids_only", b"ids_only", "include_sentences", b"include_sentences", "include_vectors", b"include_vectors", "limit", b"limit", "min_watermark", b"min_watermark", "mode", b"mode", "point_id", b"point_id", "query", b"query", "rerank", b"rerank", "score_threshold", b"score_threshold", "sparse_vector", b"sparse_vector", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "boosts", b"boosts", "collection", b"collection", "decays", b"decays", "diversity", b"diversity", "ef_search", b"ef_search", "exact", b"exact", "examples", b"examples", "explain", b"explain", "filter", b"filter", "fingerprint", b"fingerprint", "fusion", b"fusion", "group", b"group", "ids_only", b"ids_only", "include_parents", b"include_parents", "include_sentences", b"include_sentences", "include_vectors", b"include_vectors", "limit", b"limit", "min_watermark", b"min_watermark", "mode", b"mode", "point_id", b"point_id", "query", b"query", "rerank", b"rerank", "score_threshold", b"score_threshold", "sparse_vector", b"sparse_vector", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score_threshold: _TypeAlias = _typing.Literal["score_threshold"]  # noqa: Y015
     _WhichOneofArgType__score_threshold: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold"]  # noqa: Y015
@@ -1067,6 +1073,7 @@ class SearchHit(_message.Message):
     RERANK_SCORE_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     SPARSE_SCORE_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """Higher is better: the fused score of a hybrid search, else the leg's own, with boosts and
     decays.
@@ -1087,6 +1094,13 @@ class SearchHit(_message.Message):
     def point(self) -> _point_pb2.Point:
         """The point."""
 
+    @_builtins.property
+    def parent(self) -> Global___ParentPassage:
+        """What the passage is a part of, if asked for. Absent for points that are no passages of a
+        hierarchical collection, for passages that were replaced meanwhile, and while PostgreSQL, which
+        keeps it, does not answer.
+        """
+
     def __init__(
         self,
         *,
@@ -1097,10 +1111,11 @@ class SearchHit(_message.Message):
         rerank_score: _builtins.float | None = ...,
         group: _builtins.int | None = ...,
         sparse_score: _builtins.float | None = ...,
+        parent: Global___ParentPassage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "point", b"point", "rerank_score", b"rerank_score", "sparse_score", b"sparse_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "parent", b"parent", "point", b"point", "rerank_score", b"rerank_score", "sparse_score", b"sparse_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "point", b"point", "rerank_score", b"rerank_score", "score", b"score", "sparse_score", b"sparse_score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score", "_group", b"_group", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "_sparse_score", b"_sparse_score", "dense_score", b"dense_score", "group", b"group", "lexical_score", b"lexical_score", "parent", b"parent", "point", b"point", "rerank_score", b"rerank_score", "score", b"score", "sparse_score", b"sparse_score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_score: _TypeAlias = _typing.Literal["dense_score"]  # noqa: Y015
     _WhichOneofArgType__dense_score: _TypeAlias = _typing.Literal["_dense_score", b"_dense_score"]  # noqa: Y015
@@ -1124,6 +1139,40 @@ class SearchHit(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sparse_score) -> _WhichOneofReturnType__sparse_score | None: ...
 
 Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
+
+@_typing.final
+class ParentPassage(_message.Message):
+    """The larger passage that a small one is a part of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPAN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Exactly the characters of `span`; the found passage's are among them."""
+    @_builtins.property
+    def span(self) -> _vector_pb2.TextSpan:
+        """Where it stands in the document's stored text."""
+
+    @_builtins.property
+    def sentences(self) -> _containers.RepeatedCompositeFieldContainer[_vector_pb2.SentenceVector]:
+        """Its sentences but those that it repeats of the parent before, if asked for."""
+
+    def __init__(
+        self,
+        *,
+        span: _vector_pb2.TextSpan | None = ...,
+        text: _builtins.str = ...,
+        sentences: _abc.Iterable[_vector_pb2.SentenceVector] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sentences", b"sentences", "span", b"span", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParentPassage: _TypeAlias = ParentPassage  # noqa: Y015
 
 @_typing.final
 class SearchTimings(_message.Message):
