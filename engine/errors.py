@@ -27,6 +27,7 @@
     │   ├── CollectionNotEmpty       what was asked would lose points
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── RecallTooLow             searches would find less, so nothing was changed
+    │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over the size limit
@@ -207,6 +208,10 @@ class MigrationNotReady(FailedPrecondition):
 
 class RecallTooLow(FailedPrecondition):
     """With what was asked for, searches would find less than they have to; nothing was changed."""
+
+
+class IngestJobFinished(FailedPrecondition):
+    """The ingest job is over: it cannot be cancelled, or not be tried again."""
 
 
 class ProviderMissing(FailedPrecondition):

@@ -14,6 +14,7 @@ from services.commands import (
     control_plane,
     demo,
     doctor,
+    documents,
     gateway,
     ingest,
     models,
@@ -43,6 +44,7 @@ app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("ask")(ask.ask)
 app.add_typer(collections.app, name="collections")
+app.add_typer(documents.app, name="documents")
 app.add_typer(models.app, name="models")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)

@@ -70,6 +70,7 @@ TABLE: dict[type[BaseException], Row] = {
     e.MigrationNotReady: Row(Code.FAILED_PRECONDITION, "MIGRATION_NOT_READY"),
     e.ProviderMissing: Row(Code.FAILED_PRECONDITION, "PROVIDER_MISSING"),
     e.RecallTooLow: Row(Code.FAILED_PRECONDITION, "RECALL_TOO_LOW"),
+    e.IngestJobFinished: Row(Code.FAILED_PRECONDITION, "INGEST_JOB_FINISHED"),
     e.ModelTaskMismatch: Row(Code.FAILED_PRECONDITION, "MODEL_TASK_MISMATCH"),
     e.NoEmbeddingModel: Row(Code.FAILED_PRECONDITION, "NO_EMBEDDING_MODEL"),
     e.TokenStoreMissing: Row(Code.FAILED_PRECONDITION, "TOKEN_STORE_MISSING"),

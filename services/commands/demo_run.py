@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,12 +22,12 @@ from services.commands.answers import (
     from_json,
     print_answer,
 )
-from services.commands.ingestion import Item, Outcome, ingest_all
+from services.commands.ingestion import Ingestion, Item, Outcome, Told
 from services.commands.output import stderr, stdout
 
 if TYPE_CHECKING:
     import httpx
-    from ragmesh import AsyncClient, Passage, StoredDocument
+    from ragmesh import AsyncClient, IngestJob, Passage
 
     from services.config import Settings
     from services.local.mesh import LocalMesh
@@ -208,7 +208,9 @@ class Demo:
         items = [_abstract(*abstract) for abstract in self._corpus.abstracts]
         items += [_file(path) for path in self._corpus.files]
         if self._as_json:
-            self._tally.outcomes += await ingest_all(client, items)
+            told = Told()
+            await Ingestion(client, told).run(items)
+            self._tally.outcomes += told.outcomes
             return
         from rich.progress import (
             BarColumn,
@@ -226,9 +228,9 @@ class Demo:
         )
         with Progress(*columns, console=stderr()) as progress:
             bar = progress.add_task("ingesting documents", total=len(items))
-            self._tally.outcomes += await ingest_all(
-                client, items, on_outcome=lambda outcome: progress.advance(bar)
-            )
+            shown = _Advancing(lambda: progress.advance(bar))
+            await Ingestion(client, shown).run(items)
+        self._tally.outcomes += shown.outcomes
 
     async def _ask(self, client: AsyncClient, rest: httpx.AsyncClient) -> None:
         # A search waits until the index has every commit that this client has been told of.
@@ -267,9 +269,21 @@ class Demo:
         )
 
 
+class _Advancing(Told):
+    """Keeps the outcomes, and says when there is one more."""
+
+    def __init__(self, advance: Callable[[], None]) -> None:
+        super().__init__()
+        self._advance = advance
+
+    def ended(self, outcome: Outcome) -> None:
+        super().ended(outcome)
+        self._advance()
+
+
 def _abstract(abstract_id: str, title: str, text: str) -> Item:
-    async def send(client: AsyncClient) -> StoredDocument:
-        return await client.create_document(
+    async def send(client: AsyncClient) -> IngestJob:
+        stored = await client.create_document(
             COLLECTION,
             text=f"{title}\n\n{text}",
             document_id=abstract_id,
@@ -277,14 +291,16 @@ def _abstract(abstract_id: str, title: str, text: str) -> Item:
             media_type="text/plain",
             source_uri=f"scifact:{abstract_id}",
         )
+        return stored.ingest_job
 
     return Item(f"abstract {abstract_id}", send)
 
 
 def _file(path: Path) -> Item:
-    async def send(client: AsyncClient) -> StoredDocument:
+    async def send(client: AsyncClient) -> IngestJob:
         document_id = path.name.lower().replace(".", "-")
-        return await client.upload_document(COLLECTION, path, document_id=document_id)
+        stored = await client.upload_document(COLLECTION, path, document_id=document_id)
+        return stored.ingest_job
 
     return Item(path.name, send)
 

@@ -3,253 +3,277 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import re
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import DocumentUnreadable, InvalidField, UnsupportedMediaType
+from engine.errors import FailedPrecondition, InvalidField
+from services.commands import ingest_sync as syncing
 from services.commands import options
 from services.commands.connect import find_address
-from services.commands.ingestion import Item, Outcome, ingest_all
+from services.commands.ingest_files import Found, find, in_thread, shown
+from services.commands.ingest_plan import deletes_many
+from services.commands.ingest_sending import changed_item
+from services.commands.ingest_shown import Lines, Picture, Tally, print_left_out, speed
+from services.commands.ingestion import Ingestion
 from services.commands.output import print_json, stderr, stdout
 
 if TYPE_CHECKING:
-    from ragmesh import AsyncClient, IngestJob, StoredDocument
+    from ragmesh import AsyncClient
+    from rich.console import Console
 
-_SAMPLE_BYTES = 65_536
-_FILES_SHOWN_MAX = 6
-_REASONS_SHOWN_MAX = 40
+PLACES_SHOWN_MAX = 20
+SIGNS = {"add": "+", "move": ">", "replace": "~", "again": "!", "delete": "-"}
 
 
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Files, and folders with all below them.")],
     collection: options.Collection,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Ingest anew what is there and has changed.")
+        bool,
+        typer.Option("--replace", help="Ingest a new version of what is there and has changed."),
     ] = False,
+    sync: Annotated[
+        bool,
+        typer.Option(
+            "--sync", help="Mirror one folder: new, changed, moved and deleted files of it."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --sync: only say what would be done.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --sync: do not ask before deleting many.")
+    ] = False,
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty", help="With --sync: the folder is really empty or gone; delete all."
+        ),
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option("--record", help="Also draw what is shown, as an SVG file.")
+    ] = None,
     address: options.Address = "",
     data_dir: options.DataDir = None,
     json: options.Json = False,
 ) -> None:
     """Ingest documents of any kind that is known, and wait until they can be searched.
 
-    A file is known by its path: one that is there already is skipped. Exits with 1 if a file
-    failed.
+    A file is known by its path: one that is there already is skipped. With --json, a line for each
+    step, and a last one for all. Exits with 1 if a file failed.
     """
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise InvalidField(
-            f"{missing[0]} does not exist", field="paths", metadata={"path": str(missing[0])}
-        )
-    found_address = find_address(address, data_dir)
-    run = _Run(found_address, collection, replace, json)
+    _check(paths, sync, (dry_run, yes, allow_empty))
+    run = _Run(find_address(address, data_dir), collection, json)
     try:
-        asyncio.run(run.ingest(paths))
+        if sync:
+            asyncio.run(run.sync(paths[0], dry_run=dry_run, yes=yes, allow_empty=allow_empty))
+        else:
+            asyncio.run(run.ingest(paths, replace))
     except KeyboardInterrupt:
-        stderr().print("interrupted: what was sent is being ingested all the same")
+        run.report_interrupted()
         raise
-    run.report()
-    if any(outcome.result == "failed" for outcome in run.outcomes):
+    if not dry_run:
+        run.report()
+    if record:
+        run.draw(record)
+    if run.tally.counts["failed"]:
         raise typer.Exit(1)
 
 
 class _Run:
     """One ingestion, and what is told of it."""
 
-    def __init__(self, address: str, collection: str, replace: bool, as_json: bool) -> None:
+    def __init__(self, address: str, collection: str, as_json: bool) -> None:
         self._address = address
         self._collection = collection
-        self._replace = replace
         self._as_json = as_json
-        self._begun_s = time.monotonic()
-        self.outcomes: list[Outcome] = []
-        self.made_collection = False
+        self.tally = Tally()
+        self._ingestion: Ingestion | None = None
+        self._made = False
+        self._synced: dict[str, int] = {}
 
-    async def ingest(self, paths: Sequence[Path]) -> None:
-        from ragmesh import AsyncClient, CollectionNotFound
+    async def ingest(self, paths: list[Path], replace: bool) -> None:
+        """Send what is not there yet, or has changed."""
+        from ragmesh import AsyncClient
 
-        files, refused = _sorted_out(paths)
-        self.outcomes += refused
+        with stderr().status("looking for files …"):
+            found = await in_thread(partial(find, paths))
         async with AsyncClient(self._address, lane="bulk") as client:
+            await self._make_collection(client)
+            self._begin(found, list(found.files))
             try:
-                await client.get_collection(self._collection)
-            except CollectionNotFound:
-                await client.create_collection(self._collection)
-                self.made_collection = True
-                if not self._as_json:
-                    stderr().print(f"made the collection [bold]{self._collection}[/]")
-            items = [Item(str(path), self._sender(path)) for path in files]
-            self.outcomes += await self._shown(client, items)
-
-    def _sender(self, path: Path) -> Any:
-        document_id = document_id_of(path)
-        uri = path.resolve().as_uri()
-
-        async def send(client: AsyncClient) -> StoredDocument:
-            from ragmesh import DocumentExists
-
-            try:
-                return await client.upload_document(
-                    self._collection, path, document_id=document_id, source_uri=uri
+                self._ingestion = Ingestion(client, self.tally, collection=self._collection)
+                await self._ingestion.run(
+                    changed_item(self._collection, file, replace=replace)
+                    for file in found.files.values()
                 )
-            except DocumentExists:
-                document = await client.get_document(document_id, collection=self._collection)
-                same = document.content_sha256 == await asyncio.to_thread(_sha256, path)
-                if same and document.state != "failed":
-                    raise DocumentExists("is there already, unchanged") from None
-                if not self._replace and document.state != "failed":
-                    raise DocumentExists(
-                        "is there already, and the file has changed since: --replace"
-                    ) from None
-            await client.delete_document(document_id, collection=self._collection)
-            return await client.upload_document(
-                self._collection, path, document_id=document_id, source_uri=uri
+            finally:
+                self.tally.close()
+
+    async def sync(self, folder: Path, *, dry_run: bool, yes: bool, allow_empty: bool) -> None:
+        """Make the collection mirror the folder."""
+        from ragmesh import AsyncClient
+
+        async with AsyncClient(self._address, lane="bulk") as client:
+            with stderr().status("comparing the folder with the collection …"):
+                plan = await syncing.make_plan(
+                    client, self._collection, folder, allow_empty=allow_empty
+                )
+            if dry_run:
+                self._say_plan(plan)
+                return
+            if deletes_many(plan.actions, plan.there) and not yes:
+                self._ask(plan)
+            await self._make_collection(client)
+            self._begin(plan.found, [action.place for action in plan.work])
+            try:
+                moved = syncing.Moved(self.tally, plan)
+                self._ingestion = Ingestion(client, moved, collection=self._collection)
+                await self._ingestion.run(syncing.items_of(self._collection, plan))
+                deleted = await syncing.clear_away(client, self._collection, plan, moved)
+            finally:
+                self.tally.close()
+            self._synced = {
+                "moved": len(moved.arrived),
+                "deleted": deleted - len(moved.arrived),
+                "unchanged": plan.counts["keep"],
+            }
+
+    async def _make_collection(self, client: AsyncClient) -> None:
+        from ragmesh import CollectionNotFound
+
+        try:
+            await client.get_collection(self._collection)
+        except CollectionNotFound:
+            await client.create_collection(self._collection)
+            self._made = True
+            if not self._as_json:
+                stderr().print(f"made the collection [bold]{self._collection}[/]")
+
+    def _begin(self, found: Found, places: list[str]) -> None:
+        files = [found.files[place] for place in places]
+        kind = Lines if self._as_json else Picture
+        self.tally = kind(len(files), sum(file.size_bytes for file in files))
+        for outcome in found.left_out:
+            self.tally.ended(outcome)
+
+    def _ask(self, plan: syncing.Plan) -> None:
+        count = plan.counts["delete"]
+        said = (
+            f"{count:,} of {plan.there:,} documents would be deleted, because their files are not "
+            f"in {plan.root} any more"
+        )
+        if self._as_json or not sys.stdin.isatty():
+            raise FailedPrecondition(
+                f"{said}: look at it with --dry-run, and say --yes if it is right",
+                metadata={"path": plan.root, "deletions": count, "documents": plan.there},
             )
+        stderr().print(f"{said}.")
+        typer.confirm("Delete them?", abort=True, err=True)
 
-        return send
-
-    async def _shown(self, client: AsyncClient, items: Sequence[Item]) -> Sequence[Outcome]:
-        if self._as_json or not items:
-            return await ingest_all(client, items)
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
+    def _say_plan(self, plan: syncing.Plan) -> None:
+        counts = {deed: plan.counts[deed] for deed in (*SIGNS, "keep")}
+        if self._as_json:
+            for action in plan.actions:
+                if action.deed != "keep":
+                    line = {"event": "plan", "deed": action.deed, "file": shown(action.place)}
+                    print_json(line | ({"before": shown(action.before)} if action.before else {}))
+            print_json({"event": "planned", **counts, "left_out": len(plan.found.left_out)})
+            return
+        console = stdout()
+        for deed, sign in SIGNS.items():
+            actions = [action for action in plan.actions if action.deed == deed]
+            for action in actions[:PLACES_SHOWN_MAX]:
+                before = f"{shown(action.before)} → " if action.before else ""
+                console.print(f"{sign} {before}{shown(action.place)}", markup=False, soft_wrap=True)
+            if len(actions) > PLACES_SHOWN_MAX:
+                console.print(f"{sign} … and {len(actions) - PLACES_SHOWN_MAX:,} more")
+        console.print(
+            f"would add {counts['add']:,}, move {counts['move']:,}, replace "
+            f"{counts['replace']:,}, try {counts['again']:,} again, delete {counts['delete']:,} "
+            f"and keep {counts['keep']:,}; nothing was done"
         )
 
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=stderr(), transient=True) as progress:
-            whole = progress.add_task("all files", total=len(items))
-            bars: dict[str, Any] = {}
+    def draw(self, path: Path) -> None:
+        """Draw what was shown, as a picture for a page."""
+        from services.commands.ingest_recorded import Recording
 
-            def on_progress(item: Item, job: IngestJob) -> None:
-                if item.label not in bars and len(bars) < _FILES_SHOWN_MAX:
-                    bars[item.label] = progress.add_task(Path(item.label).name, total=None)
-                if item.label in bars:
-                    total = job.passages_total or None
-                    progress.update(bars[item.label], completed=job.passages_done, total=total)
-
-            def on_outcome(outcome: Outcome) -> None:
-                progress.advance(whole)
-                if outcome.label in bars:
-                    progress.remove_task(bars.pop(outcome.label))
-
-            return await ingest_all(client, items, on_progress=on_progress, on_outcome=on_outcome)
+        recording = Recording(" ".join(["ragmesh", *sys.argv[1:]]))
+        recording.show(getattr(self.tally, "middle", None))
+        self._print(recording.console)
+        recording.save(path)
 
     def report(self) -> None:
         """Say how it went."""
-        counts = Counter(outcome.result for outcome in self.outcomes)
-        seconds = time.monotonic() - self._begun_s
-        passages = sum(outcome.passages for outcome in self.outcomes)
+        tally, counts = self.tally, self.tally.counts
         if self._as_json:
+            summary = {name: counts[name] for name in ("ingested", "skipped", "failed")}
             print_json(
                 {
+                    "event": "done",
                     "collection": self._collection,
-                    "collection_made": self.made_collection,
-                    **{name: counts[name] for name in ("ingested", "skipped", "failed")},
-                    "passages": passages,
-                    "seconds": round(seconds, 3),
-                    "files": [asdict(outcome) for outcome in self.outcomes],
+                    "collection_made": self._made,
+                    **summary,
+                    "unchanged": counts["unchanged"],
+                    **self._synced,
+                    "passages": tally.passages,
+                    "seconds": round(tally.seconds, 3),
                 }
             )
             return
-        console = stdout()
-        left_out = [outcome for outcome in self.outcomes if outcome.result != "ingested"]
-        if left_out:
-            _print_left_out(console, left_out)
-        if not self.outcomes:
+        self._print(stdout())
+
+    def _print(self, console: Console) -> None:
+        tally, counts = self.tally, self.tally.counts
+        if tally.outcomes:
+            among = counts["skipped"] + counts["failed"] - counts["unchanged"]
+            print_left_out(console, tally.outcomes, among)
+        if not (counts.total() or self._synced):
             console.print("There is no file below what you named.")
             return
+        synced = "".join(f", {count:,} {name}" for name, count in self._synced.items())
+        pace = tally.pace
         console.print(
-            f"[bold]{counts['ingested']}[/] ingested ({passages} passages), "
-            f"{counts['skipped']} skipped, {counts['failed']} failed in {seconds:.1f} s"
+            f"[bold]{counts['ingested']:,}[/] ingested ({tally.passages:,} passages), "
+            f"{counts['skipped']:,} skipped, {counts['failed']:,} failed{synced} "
+            f"in {tally.seconds:.1f} s"
         )
         if counts["ingested"]:
+            console.print(f"[dim]{speed(pace)}[/]")
             console.print(f"Next: ragmesh ask QUESTION --collection {self._collection}")
 
-
-def _print_left_out(console: Any, left_out: Sequence[Outcome]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title="not ingested", title_justify="left")
-    for name in ("file", "", "why"):
-        table.add_column(name, overflow="fold")
-    for outcome in left_out[:_REASONS_SHOWN_MAX]:
-        color = "red" if outcome.result == "failed" else "yellow"
-        table.add_row(
-            escape(outcome.label), f"[{color}]{outcome.result}[/]", escape(outcome.message)
-        )
-    console.print(table)
-    if len(left_out) > _REASONS_SHOWN_MAX:
-        console.print(f"… and {len(left_out) - _REASONS_SHOWN_MAX} more; --json lists all")
-
-
-def document_id_of(path: Path) -> str:
-    """An id that the same path always gets: readable, and different from all other paths'."""
-    place = os.fsencode(path.resolve())
-    readable = re.sub(r"[^a-z0-9]+", "-", path.name.lower()).strip("-")[:45].strip("-") or "file"
-    return f"{readable}-{hashlib.sha256(place).hexdigest()[:12]}"
-
-
-def _sorted_out(paths: Sequence[Path]) -> tuple[list[Path], list[Outcome]]:
-    """The files to send, each once, and those that need not be."""
-    from engine.documents.detect import detect
-
-    files: dict[Path, Path] = {}
-    refused: list[Outcome] = []
-    for path in (found for place in paths for found in _below(place)):
-        try:
-            with path.open("rb") as file:
-                sample = file.read(_SAMPLE_BYTES)
-            if not sample.strip():
-                refused.append(Outcome(str(path), "skipped", reason="EMPTY", message="is empty"))
-                continue
-            detect(sample, path.name)
-        except UnsupportedMediaType as error:
-            kind = Outcome(
-                str(path), "skipped", reason="UNSUPPORTED_MEDIA_TYPE", message=error.message
+    def report_interrupted(self) -> None:
+        """Say what goes on although nobody waits for it any more."""
+        ended = self.tally.counts["ingested"]
+        going = len(self._ingestion.in_flight) if self._ingestion else 0
+        if self._as_json:
+            print_json({"event": "interrupted", "ingested": ended, "in_flight": going})
+            return
+        told = f"interrupted after {ended:,} files"
+        if going:
+            told += (
+                f"; {going:,} more were sent and are ingested all the same: `ragmesh documents "
+                f"list -c {self._collection} --state ingesting` shows them, `ragmesh documents "
+                f"cancel -c {self._collection} --all` ends them"
             )
-            refused.append(kind)
-            continue
-        except OSError as error:
-            refused.append(
-                Outcome(str(path), "failed", reason="UNREADABLE", message=str(error.strerror))
+        stderr().print(f"{told}. The same command goes on where this one stopped.")
+
+
+def _check(paths: list[Path], sync: bool, only_for_sync: tuple[bool, ...]) -> None:
+    """Raises InvalidField where what was asked for does not fit together."""
+    if any(only_for_sync) and not sync:
+        raise InvalidField("--dry-run, --yes and --allow-empty are for --sync", field="sync")
+    if not sync:
+        missing = [path for path in paths if not path.exists()]
+        if missing:
+            raise InvalidField(
+                f"{shown(str(missing[0]))} does not exist",
+                field="paths",
+                metadata={"path": shown(str(missing[0]))},
             )
-            continue
-        except DocumentUnreadable:  # the sample may end within a character: the server decides
-            pass
-        files.setdefault(path.resolve(), path)
-    return list(files.values()), refused
-
-
-def _below(path: Path) -> Iterator[Path]:
-    """The file itself, or every file below the folder by name; hidden ones are left out."""
-    if not path.is_dir():
-        yield path
-        return
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(folder, name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    elif len(paths) != 1 or (paths[0].exists() and not paths[0].is_dir()):
+        raise InvalidField("--sync mirrors one folder: name one, and no file", field="paths")

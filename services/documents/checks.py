@@ -67,17 +67,34 @@ def _named_document(request: pb.GetDocumentRequest | pb.DeleteDocumentRequest) -
     names.document_ids(request.name)
 
 
+def _reindex(request: pb.ReindexDocumentRequest) -> None:
+    names.document_ids(request.name)
+    fields.request_id(request.request_id)
+
+
 def _list(request: pb.ListDocumentsRequest) -> None:
     names.collection_id(request.parent, "parent")
     paging.page_size(request.page_size)
+    fields.enum(request, "state")
 
 
 def _list_passages(request: pb.ListPassagesRequest) -> None:
     names.document_ids(request.parent, "parent")
     paging.page_size(request.page_size)
+    if request.from_index < 0:
+        raise InvalidField(
+            f"from_index is {request.from_index}; the first passage is 0.",
+            field="from_index",
+            metadata={"from_index": request.from_index},
+        )
 
 
-def _named_job(request: pb.GetIngestJobRequest | pb.WatchIngestJobRequest) -> None:
+def _named_job(
+    request: pb.GetIngestJobRequest
+    | pb.CancelIngestJobRequest
+    | pb.RetryIngestJobRequest
+    | pb.WatchIngestJobRequest,
+) -> None:
     names.parse(request.name, "ingestJobs/*", "name")
 
 
@@ -94,9 +111,12 @@ CHECKS: Mapping[type[Message], Check] = MappingProxyType(
         pb.UploadDocumentRequest: _upload,
         pb.GetDocumentRequest: _named_document,
         pb.DeleteDocumentRequest: _named_document,
+        pb.ReindexDocumentRequest: _reindex,
         pb.ListDocumentsRequest: _list,
         pb.ListPassagesRequest: _list_passages,
         pb.GetIngestJobRequest: _named_job,
+        pb.CancelIngestJobRequest: _named_job,
+        pb.RetryIngestJobRequest: _named_job,
         pb.WatchIngestJobRequest: _named_job,
         pb.ListIngestJobsRequest: _list_jobs,
     }

@@ -35,6 +35,9 @@ _JOB_STATES: Mapping[JobState, ingest_job_pb2.IngestJob.State.ValueType] = {
     "failed": _Job.STATE_FAILED,
     "cancelled": _Job.STATE_CANCELLED,
 }
+DOCUMENT_STATES: Mapping[int, DocumentState] = {
+    number: state for state, number in _DOCUMENT_STATES.items()
+}
 JOB_STATES: Mapping[int, JobState] = {number: state for state, number in _JOB_STATES.items()}
 _STAGES: Mapping[JobStage, ingest_job_pb2.IngestJob.Stage.ValueType] = {
     "": _Job.STAGE_UNSPECIFIED,

@@ -202,14 +202,19 @@ async def get_document(
 
 
 async def list_documents(
-    tx: Tx, collection: Collection, *, after: str = "", limit: int = 1000
+    tx: Tx,
+    collection: Collection,
+    *,
+    state: DocumentState | None = None,
+    after: str = "",
+    limit: int = 1000,
 ) -> list[Document]:
-    """By id, those that come after `after`."""
+    """By id, those that come after `after`; only those in `state`, if given."""
     return await tx.all(
         Document,
-        f"SELECT {_COLUMNS} FROM documents "
-        "WHERE tenant = %s AND collection_uid = %s AND id > %s ORDER BY id LIMIT %s",
-        (tx.tenant, collection.home_uid, after, limit),
+        f"SELECT {_COLUMNS} FROM documents WHERE tenant = %s AND collection_uid = %s AND id > %s "
+        "AND state = coalesce(%s, state) ORDER BY id LIMIT %s",
+        (tx.tenant, collection.home_uid, after, state, limit),
     )
 
 

@@ -56,7 +56,8 @@ WITH RECURSIVE waiting (tenant) AS (
     INSERT INTO ingest_turns (tenant, last_time) SELECT tenant, clock_timestamp() FROM next
     ON CONFLICT (tenant) DO UPDATE SET last_time = excluded.last_time
 )
-UPDATE ingest_jobs j SET state = 'running', attempts = attempts + 1, lease_owner = %(owner)s,
+UPDATE ingest_jobs j SET state = 'running', attempts = attempts + 1,
+    lease_owner = %(owner)s::text || '/' || gen_random_uuid(),
     update_time = clock_timestamp(), passages_done = 0,
     lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
 FROM next n WHERE j.tenant = n.tenant AND j.id = n.id AND j.state IN ('queued', 'running')
@@ -177,6 +178,8 @@ async def claim_jobs(tx: Tx, owner: str, *, lease_s: float, limit: int) -> list[
 
     What a person waits for goes before bulk, unless that has waited for BULK_WAIT_S; then tenants
     take turns, the one that was served longest ago first; then the oldest. For `Store.system`.
+
+    Each start has a `lease_owner` of its own, since a retry that is asked for counts attempts anew.
     """
     # One claim at a time, on all nodes: each turn is seen by the next.
     await tx.rows("SELECT pg_advisory_xact_lock(%s)", (_CLAIM_LOCK,))
@@ -297,6 +300,40 @@ async def succeed_job(tx: Tx, job: IngestJob, passages: int, seq: int) -> None:
         "update_time = clock_timestamp(), finish_time = clock_timestamp() "
         f"WHERE {_MINE}",
         {**_held(job), "passages": passages, "seq": seq},
+    )
+
+
+async def cancel_job(tx: Tx, job_id: str) -> IngestJob | None:
+    """End a job that waits or runs; None where it does neither."""
+    return await tx.one(
+        IngestJob,
+        "UPDATE ingest_jobs SET state = 'cancelled', lease_owner = '', "
+        "update_time = clock_timestamp(), finish_time = clock_timestamp() "
+        f"WHERE tenant = %s AND id = %s AND state IN ('queued', 'running') RETURNING {_COLUMNS}",
+        (tx.tenant, job_id),
+    )
+
+
+async def renew_job(tx: Tx, job_id: str) -> IngestJob | None:
+    """Queue a job that failed or was cancelled as if it were new; None where it did neither."""
+    return await tx.one(
+        IngestJob,
+        "UPDATE ingest_jobs SET state = 'queued', stage = '', attempts = 0, error = NULL, "
+        "passages_done = 0, passages_total = 0, lease_until = clock_timestamp(), "
+        "update_time = clock_timestamp(), finish_time = NULL "
+        f"WHERE tenant = %s AND id = %s AND state IN ('failed', 'cancelled') RETURNING {_COLUMNS}",
+        (tx.tenant, job_id),
+    )
+
+
+async def hasten_job(tx: Tx, job_id: str) -> IngestJob | None:
+    """Let a queued job start now, however long it was to wait; None where it is not queued."""
+    return await tx.one(
+        IngestJob,
+        "UPDATE ingest_jobs SET lease_until = least(lease_until, clock_timestamp()), "
+        "update_time = clock_timestamp() "
+        f"WHERE tenant = %s AND id = %s AND state = 'queued' RETURNING {_COLUMNS}",
+        (tx.tenant, job_id),
     )
 
 

@@ -92,21 +92,35 @@ def _document(kind: type[Any], field: str, world: World) -> Iterator[Bad]:
     yield Bad("collection unknown", make(nowhere), "COLLECTION_NOT_FOUND")
 
 
+def _reindex(world: World) -> Iterator[Bad]:
+    yield from _document(pb.ReindexDocumentRequest, "name", world)
+    yield from identified(partial(pb.ReindexDocumentRequest, name=world.document))
+
+
 def _list_documents(world: World) -> Iterator[Bad]:
     yield from named(lambda name: pb.ListDocumentsRequest(parent=name), "collections/{}")
     yield from paged(partial(pb.ListDocumentsRequest, parent=world.texts))
     absent = pb.ListDocumentsRequest(parent=ABSENT)
     yield Bad("collection unknown", absent, "COLLECTION_NOT_FOUND")
+    wrong = pb.ListDocumentsRequest(parent=world.texts, state=99)  # type: ignore[arg-type]
+    yield Bad("state unknown", wrong)
 
 
 def _list_passages(world: World) -> Iterator[Bad]:
     yield from _document(pb.ListPassagesRequest, "parent", world)
     yield from paged(partial(pb.ListPassagesRequest, parent=world.document))
+    before = pb.ListPassagesRequest(parent=world.document, from_index=-1)
+    yield Bad("from_index below 0", before)
 
 
 def _job(kind: type[Any], world: World) -> Iterator[Bad]:
     yield from named(lambda name: kind(name=name), "ingestJobs/{}")
     yield Bad("job unknown", kind(name="ingestJobs/absent"), "INGEST_JOB_NOT_FOUND")
+
+
+def _finished_job(kind: type[Any], world: World) -> Iterator[Bad]:
+    yield from _job(kind, world)
+    yield Bad("job succeeded", kind(name=world.job), "INGEST_JOB_FINISHED")
 
 
 def _list_jobs(world: World) -> Iterator[Bad]:
@@ -123,8 +137,11 @@ TABLE: Table = {
     "GetDocument": partial(_document, pb.GetDocumentRequest, "name"),
     "ListDocuments": _list_documents,
     "DeleteDocument": partial(_document, pb.DeleteDocumentRequest, "name"),
+    "ReindexDocument": _reindex,
     "ListPassages": _list_passages,
     "GetIngestJob": partial(_job, pb.GetIngestJobRequest),
     "ListIngestJobs": _list_jobs,
+    "CancelIngestJob": partial(_finished_job, pb.CancelIngestJobRequest),
+    "RetryIngestJob": partial(_finished_job, pb.RetryIngestJobRequest),
     "WatchIngestJob": partial(_job, pb.WatchIngestJobRequest),
 }

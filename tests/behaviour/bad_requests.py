@@ -38,6 +38,8 @@ class World:
     """A snapshot of `vectors`."""
     migrating: str
     """A collection of vectors of 8 whose second index is ready."""
+    cancelled: str
+    """A job of `texts` that was cancelled."""
 
 
 Table = dict[str, Callable[[World], Iterator[Bad]]]

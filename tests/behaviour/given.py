@@ -23,6 +23,7 @@ from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, migration_pb2, 
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from engine.types import Vector
+from tests.behaviour.refusals import Refused
 from tests.behaviour.rungs import Rung
 
 CORPUS = Path(__file__).parents[2] / "corpus"
@@ -239,6 +240,21 @@ class Given:
         response = await self.rung.call("CreateDocument", request, tenant=tenant)
         assert isinstance(response, documents.CreateDocumentResponse)
         return response
+
+    async def cancelled(self, collection: str, *, tenant: str = "default") -> str:
+        """The name of a job that was cancelled; its document is there and not searchable."""
+        for _ in range(10):
+            text = "\n\n".join(f"Rain fell on {new_id()}." for _ in range(500))
+            stored = await self.document(collection, text, "long.txt", tenant=tenant)
+            request = documents.CancelIngestJobRequest(name=stored.ingest_job.name)
+            try:
+                await self.rung.call("CancelIngestJob", request, tenant=tenant)
+            except Refused as refused:
+                if refused.reason == "INGEST_JOB_FINISHED":  # it was faster than we
+                    continue
+                raise
+            return str(stored.ingest_job.name)
+        raise AssertionError("500 passages were ingested ten times before the job was cancelled")
 
     async def finished(self, job_name: str, *, tenant: str = "default") -> ingest_job_pb2.IngestJob:
         """The job when it is finished, whichever way."""

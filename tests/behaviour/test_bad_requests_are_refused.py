@@ -56,8 +56,9 @@ async def world(rung: Rung, given: Given) -> World:
         await given.points(holder, [point("here", vectors(1)[0])], wait=True)
         kept = await given.snapshot(holder)
         migrating = await given.migrating()
+        cancelled = await given.cancelled(texts)
         _WORLDS[rung.name] = World(
-            holder, texts, document.name, document.ingest_job, kept, migrating
+            holder, texts, document.name, document.ingest_job, kept, migrating, cancelled
         )
     return _WORLDS[rung.name]
 
@@ -85,6 +86,7 @@ def test_every_rpc_has_bad_requests_and_a_valid_one() -> None:
         "ingestJobs/j",
         "collections/v/snapshots/s",
         "collections/m",
+        "ingestJobs/c",
     )
     assert TABLES.keys() == RPCS.keys()
     assert VALID.keys() == RPCS.keys()

@@ -30,7 +30,8 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     await given.points(holder, [point("here", vectors(1)[0])])
     kept = await given.snapshot(holder)
     migrating = await given.migrating()
-    return World(holder, texts, document.name, document.ingest_job, kept, migrating)
+    cancelled = await given.cancelled(texts)
+    return World(holder, texts, document.name, document.ingest_job, kept, migrating, cancelled)
 
 
 @pytest.mark.parametrize(("rpc", "index"), ALL)

@@ -64,8 +64,11 @@ TO_A_STRANGER: dict[str, str] = {
     "GetDocument": "COLLECTION_NOT_FOUND",
     "ListDocuments": "COLLECTION_NOT_FOUND",
     "DeleteDocument": "COLLECTION_NOT_FOUND",
+    "ReindexDocument": "COLLECTION_NOT_FOUND",
     "ListPassages": "COLLECTION_NOT_FOUND",
     "GetIngestJob": "INGEST_JOB_NOT_FOUND",
+    "CancelIngestJob": "INGEST_JOB_NOT_FOUND",
+    "RetryIngestJob": "INGEST_JOB_NOT_FOUND",
     "WatchIngestJob": "INGEST_JOB_NOT_FOUND",
     "AskQuestion": "COLLECTION_NOT_FOUND",
     "StreamAnswer": "COLLECTION_NOT_FOUND",
@@ -74,6 +77,7 @@ TO_A_STRANGER: dict[str, str] = {
 
 WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import")
 MIGRATES = ("StartMigration", "FlipMigration", "EndMigration")
+INGESTS = ("ReindexDocument", "CancelIngestJob", "RetryIngestJob")
 ALPHA, BETA = new_id("alpha"), new_id("beta")
 SECRETS = {ALPHA: "apricot", BETA: "blueberry"}
 VECTORS_ID, TEXTS_ID, MIGRATING_ID = new_id(), new_id(), new_id()
@@ -115,7 +119,8 @@ async def world_of(given: Given, tenant: str) -> World:
     await given.finished(stored.ingest_job.name, tenant=tenant)
     kept = await given.snapshot(holder, tenant=tenant)
     migrating = await given.migrating(tenant=tenant, collection_id=MIGRATING_ID, display_name=word)
-    return World(holder, texts, f"{texts}/documents/same", stored.ingest_job.name, kept, migrating)
+    job, cancelled = stored.ingest_job.name, await given.cancelled(texts, tenant=tenant)
+    return World(holder, texts, f"{texts}/documents/same", job, kept, migrating, cancelled)
 
 
 @pytest.fixture
@@ -176,7 +181,7 @@ async def test_both_see_their_own_under_the_same_names(
     for tenant, other in ((ALPHA, BETA), (BETA, ALPHA)):
         world, seen = worlds[tenant], []
         for rpc in RPCS:
-            if rpc.startswith(WRITES) or rpc in MIGRATES:
+            if rpc.startswith(WRITES) or rpc in MIGRATES + INGESTS:
                 continue
             answer = str(await send(rung, rpc, VALID[rpc](world), tenant))
             assert SECRETS[other] not in answer, rpc
@@ -196,7 +201,7 @@ async def test_both_see_their_own_under_the_same_names(
 
 
 async def test_names_of_jobs_are_no_way_in(rung: Rung, worlds: dict[str, World]) -> None:
-    for rpc in ("GetIngestJob", "WatchIngestJob"):
+    for rpc in ("GetIngestJob", "WatchIngestJob", "CancelIngestJob", "RetryIngestJob"):
         with pytest.raises(Refused) as refused:
             await send(rung, rpc, VALID[rpc](worlds[ALPHA]), BETA)
         assert refused.value.reason == "INGEST_JOB_NOT_FOUND"

@@ -78,9 +78,12 @@ VALID: Mapping[str, Callable[[World], Message]] = {
     "GetDocument": lambda w: documents.GetDocumentRequest(name=w.document),
     "ListDocuments": lambda w: documents.ListDocumentsRequest(parent=w.texts),
     "DeleteDocument": lambda w: documents.DeleteDocumentRequest(name=w.document),
+    "ReindexDocument": lambda w: documents.ReindexDocumentRequest(name=w.document),
     "ListPassages": lambda w: documents.ListPassagesRequest(parent=w.document),
     "GetIngestJob": lambda w: documents.GetIngestJobRequest(name=w.job),
     "ListIngestJobs": lambda w: documents.ListIngestJobsRequest(page_size=5),
+    "CancelIngestJob": lambda w: documents.CancelIngestJobRequest(name=w.cancelled),
+    "RetryIngestJob": lambda w: documents.RetryIngestJobRequest(name=w.cancelled),
     "WatchIngestJob": lambda w: documents.WatchIngestJobRequest(name=w.job),
     "GenerateText": lambda w: generation.GenerateTextRequest(
         model=GENERATION_MODEL, question="What?"

@@ -54,6 +54,12 @@ def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return value
 
 
+def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """The JSON objects on stdout of a command that tells how it goes, a line each."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def failure(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The JSON error on stderr of a command that failed, with nothing on stdout."""
     assert (done.returncode, done.stdout) == (1, ""), done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.commands.control_plane import origin_pattern
-from services.commands.ingest import document_id_of
+from services.commands.ingest_files import document_id_of
 from services.config import Settings, to_environment
 from services.local.mesh import parse_nodes
 from tests.services.commands.command_line import failure, run
@@ -30,6 +30,7 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
         "search",
         "ask",
         "collections",
+        "documents",
         "models",
         "status",
         "doctor",
@@ -47,6 +48,7 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
         ("collections", "list"),
         ("status",),
         ("ingest", ".", "--collection", "papers"),
+        ("documents", "list", "--collection", "papers"),
     ],
     ids=lambda command: command[0],
 )

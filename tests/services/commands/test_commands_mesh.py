@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.services.commands.command_line import Up, failure, result, run
+from tests.services.commands.command_line import Up, failure, lines, result, run
 from tests.services.local.running import gone
 
 FACT = "The lighthouse of Westerhever was finished in 1907 and is 41 meters tall."
@@ -35,10 +35,10 @@ def facts(mesh: Up) -> Path:
     (folder / "lighthouse.md").write_text(f"# Lighthouses\n\n{FACT} Sheep graze around it.\n")
     (folder / "below" / "bread.txt").write_text("Rye bread is baked with sourdough.\n")
     (folder / "program.md").write_bytes(b"\x7fELF" + bytes(64))
-    report = result(run(mesh.home, "ingest", str(folder), "-c", "facts", "--json"))
+    *files, report = lines(run(mesh.home, "ingest", str(folder), "-c", "facts", "--json"))
     assert report["collection_made"]
     assert (report["ingested"], report["skipped"], report["failed"]) == (2, 1, 0), report
-    (skipped,) = [one for one in report["files"] if one["result"] == "skipped"]
+    (skipped,) = [one for one in files if one.get("result") == "skipped"]
     assert skipped["reason"] == "UNSUPPORTED_MEDIA_TYPE"
     return folder
 
@@ -80,10 +80,10 @@ def test_a_search_says_how_it_was_done(mesh: Up, facts: Path) -> None:
 
 
 def test_what_was_ingested_once_is_left_alone_until_it_changes(mesh: Up, facts: Path) -> None:
-    again = result(run(mesh.home, "ingest", str(facts), "-c", "facts", "--json"))
+    again = lines(run(mesh.home, "ingest", str(facts), "-c", "facts", "--json"))[-1]
     assert (again["ingested"], again["skipped"]) == (0, 3), again
     (facts / "below" / "bread.txt").write_text("White bread is baked with yeast.\n")
-    replaced = result(run(mesh.home, "ingest", str(facts), "-c", "facts", "--replace", "--json"))
+    replaced = lines(run(mesh.home, "ingest", str(facts), "-c", "facts", "--replace", "--json"))[-1]
     assert (replaced["ingested"], replaced["failed"]) == (1, 0), replaced
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.services.commands.command_line import Up, failure, result, run
+from tests.services.commands.command_line import Up, failure, lines, result, run
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     up = Up(tmp_path_factory.mktemp("home"))
     note = up.home / "note.md"
     note.write_text("# Notes\n\nThe lighthouse is 41 meters tall.\n")
-    result(run(up.home, "ingest", str(note), "-c", "notes", "--json"))
+    lines(run(up.home, "ingest", str(note), "-c", "notes", "--json"))
     yield up
     up.close()
 

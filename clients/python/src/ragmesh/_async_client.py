@@ -93,10 +93,13 @@ class AsyncClient(AsyncRunner):
     get_document = call(documents.get_document)
     list_documents = listing(documents.list_documents)
     delete_document = call(documents.delete_document)
+    reindex_document = call(documents.reindex_document)
     list_passages = listing(documents.list_passages)
 
     get_ingest_job = call(jobs.get_ingest_job)
     list_ingest_jobs = listing(jobs.list_ingest_jobs)
+    cancel_ingest_job = call(jobs.cancel_ingest_job)
+    retry_ingest_job = call(jobs.retry_ingest_job)
     watch_ingest_job = stream(jobs.watch_ingest_job)
     wait_for_ingest_job = call(jobs.wait_for_ingest_job)
 

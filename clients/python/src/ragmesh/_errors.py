@@ -18,6 +18,7 @@
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
     │   ├── RecallTooLow             searches would find less, so nothing was changed
+    │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
     │   └── ProviderMissing  NoEmbeddingModel  ModelTaskMismatch
@@ -272,6 +273,12 @@ class MigrationNotReady(FailedPrecondition):
     """The second index has not, or cannot have, everything that the first one has."""
 
     reason = "MIGRATION_NOT_READY"
+
+
+class IngestJobFinished(FailedPrecondition):
+    """The ingest job is over: it cannot be cancelled, or not be tried again."""
+
+    reason = "INGEST_JOB_FINISHED"
 
 
 class ProviderMissing(FailedPrecondition):

@@ -83,9 +83,12 @@ UPLOAD_DOCUMENT = _rpc(documents.UploadDocumentRequest, documents.UploadDocument
 GET_DOCUMENT = _rpc(documents.GetDocumentRequest, documents.GetDocumentResponse)
 LIST_DOCUMENTS = _rpc(documents.ListDocumentsRequest, documents.ListDocumentsResponse)
 DELETE_DOCUMENT = _rpc(documents.DeleteDocumentRequest, documents.DeleteDocumentResponse)
+REINDEX_DOCUMENT = _rpc(documents.ReindexDocumentRequest, documents.ReindexDocumentResponse)
 LIST_PASSAGES = _rpc(documents.ListPassagesRequest, documents.ListPassagesResponse)
 GET_INGEST_JOB = _rpc(documents.GetIngestJobRequest, documents.GetIngestJobResponse)
 LIST_INGEST_JOBS = _rpc(documents.ListIngestJobsRequest, documents.ListIngestJobsResponse)
+CANCEL_INGEST_JOB = _rpc(documents.CancelIngestJobRequest, documents.CancelIngestJobResponse)
+RETRY_INGEST_JOB = _rpc(documents.RetryIngestJobRequest, documents.RetryIngestJobResponse)
 WATCH_INGEST_JOB = _rpc(documents.WatchIngestJobRequest, documents.WatchIngestJobResponse)
 
 GENERATE_TEXT = _rpc(generation.GenerateTextRequest, generation.GenerateTextResponse)

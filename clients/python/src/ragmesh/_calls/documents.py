@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from ragmesh import _rpcs as rpcs
 from ragmesh._convert import documents as convert
@@ -13,7 +14,7 @@ from ragmesh._plan import Pages, Plan, paged, send
 from ragmesh._session import Lane, Session, write_id
 from ragmesh._types import documents as types
 from ragmesh._upload import UploadFeed, UploadSource, prepare
-from ragmesh._values import to_struct
+from ragmesh._values import to_enum, to_struct
 from ragmesh.api.documents.v1 import document_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as pb
 
@@ -141,13 +142,22 @@ def get_document(
 
 
 def list_documents(
-    session: Session, collection: str, *, page_size: int = 0, timeout_s: float | None = None
+    session: Session,
+    collection: str,
+    *,
+    state: Literal["", "ingesting", "active", "failed"] = "",
+    page_size: int = 0,
+    timeout_s: float | None = None,
 ) -> Pages[types.Document]:
-    """Lists a collection's documents by name."""
+    """Lists a collection's documents by name: those in one state if given."""
     return paged(
         session,
         rpcs.LIST_DOCUMENTS,
-        pb.ListDocumentsRequest(parent=collection_name(collection), page_size=page_size),
+        pb.ListDocumentsRequest(
+            parent=collection_name(collection),
+            page_size=page_size,
+            state=to_enum(document_pb2.Document.State.DESCRIPTOR, state, "state"),
+        ),
         lambda response: map(convert.document, response.documents),
         timeout_s=timeout_s,
     )
@@ -170,20 +180,45 @@ def delete_document(
     return response.watermark
 
 
+def reindex_document(
+    session: Session,
+    name: str,
+    *,
+    collection: str | None = None,
+    request_id: str | None = None,
+    timeout_s: float | None = None,
+    lane: Lane | None = None,
+) -> Plan[types.StoredDocument]:
+    """Ingests a stored file anew, as its collection and the parsers are now.
+
+    A document that is searchable stays so, as it was, until its new passages are published in one
+    step. Returns it with the job that does it. Raises DocumentNotFound, QueueFull or
+    RequestIdReused.
+    """
+    request = pb.ReindexDocumentRequest(
+        name=document_name(name, collection), request_id=write_id(request_id)
+    )
+    response = yield from send(
+        session, rpcs.REINDEX_DOCUMENT, request, timeout_s=timeout_s, lane=lane
+    )
+    return convert.stored(response)
+
+
 def list_passages(
     session: Session,
     document: str,
     *,
     collection: str | None = None,
+    from_index: int = 0,
     page_size: int = 0,
     timeout_s: float | None = None,
 ) -> Pages[types.Passage]:
-    """Lists a document's passages in the order of its text."""
+    """Lists a document's passages in the order of its text, from `from_index` on."""
     parent = document_name(document, collection, "document")
     return paged(
         session,
         rpcs.LIST_PASSAGES,
-        pb.ListPassagesRequest(parent=parent, page_size=page_size),
+        pb.ListPassagesRequest(parent=parent, page_size=page_size, from_index=from_index),
         lambda response: map(convert.passage, response.passages),
         timeout_s=timeout_s,
     )

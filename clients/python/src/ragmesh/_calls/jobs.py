@@ -50,6 +50,34 @@ def list_ingest_jobs(
     )
 
 
+def cancel_ingest_job(
+    session: Session, name: str, *, timeout_s: float | None = None
+) -> Plan[types.IngestJob]:
+    """Ends a job that waits or runs; nothing of it is ever visible.
+
+    A document that was searchable stays as it was, one that was not is `failed`. Returns the job;
+    one that was cancelled before too. Raises IngestJobNotFound, or IngestJobFinished where it
+    succeeded or failed before.
+    """
+    request = pb.CancelIngestJobRequest(name=resource("ingestJobs", name, "name"))
+    response = yield from send(session, rpcs.CANCEL_INGEST_JOB, request, timeout_s=timeout_s)
+    return _noted(session, response.ingest_job)
+
+
+def retry_ingest_job(
+    session: Session, name: str, *, timeout_s: float | None = None
+) -> Plan[types.IngestJob]:
+    """Starts a job that failed or was cancelled once more; what it had finished is not done again.
+
+    Returns the job, also one that waits (it starts now) or runs. Raises IngestJobNotFound,
+    DocumentNotFound, QueueFull, or IngestJobFinished where it succeeded or its document has a
+    later job.
+    """
+    request = pb.RetryIngestJobRequest(name=resource("ingestJobs", name, "name"))
+    response = yield from send(session, rpcs.RETRY_INGEST_JOB, request, timeout_s=timeout_s)
+    return _noted(session, response.ingest_job)
+
+
 def watch_ingest_job(
     session: Session, name: str, *, timeout_s: float | None = WATCH_TIMEOUT_S
 ) -> Source[types.IngestJob]:
@@ -78,8 +106,8 @@ def wait_for_ingest_job(
     """Returns the job when its document is searchable; this client's searches then find it.
 
     `on_progress` is called with every change. Raises the job's own error if it failed (such as
-    DocumentUnreadable), Cancelled if the document was deleted meanwhile, DeadlineExceeded if
-    `timeout_s` is over (the job goes on), IngestJobNotFound.
+    DocumentUnreadable), Cancelled if it was cancelled or its document deleted, DeadlineExceeded
+    if `timeout_s` is over (the job goes on), IngestJobNotFound.
     """
     source = watch_ingest_job(session, name, timeout_s=timeout_s)
     last: types.IngestJob | None = None
@@ -98,7 +126,7 @@ def wait_for_ingest_job(
         raise error
     if last.state == "cancelled":
         raise Cancelled(
-            f"{last.name} was cancelled: {last.document} was deleted meanwhile.",
+            f"{last.name} was cancelled, or {last.document} was deleted or replaced meanwhile.",
             metadata={"ingest_job": last.name, "document": last.document},
         )
     return last

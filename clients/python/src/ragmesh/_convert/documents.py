@@ -69,6 +69,7 @@ def ingest_job(message: ingest_job_pb2.IngestJob) -> types.IngestJob:
 
 def stored(
     message: document_service_pb2.CreateDocumentResponse
-    | document_service_pb2.UploadDocumentResponse,
+    | document_service_pb2.UploadDocumentResponse
+    | document_service_pb2.ReindexDocumentResponse,
 ) -> types.StoredDocument:
     return types.StoredDocument(document(message.document), ingest_job(message.ingest_job))

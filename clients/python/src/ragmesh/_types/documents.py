@@ -76,7 +76,7 @@ class IngestJob:
     """The ingestion of one document.
 
     `error` says why it failed, in state `failed`; `watermark` is the commit that made the
-    document searchable, in state `succeeded`.
+    document searchable, in state `succeeded`. `attempts` counts from the last retry on.
     """
 
     name: str

@@ -43,7 +43,7 @@ class Document(_message.Message):
         STATE_ACTIVE: Document._State.ValueType  # 2
         """Searchable."""
         STATE_FAILED: Document._State.ValueType  # 3
-        """Not searchable; its job says why."""
+        """Not searchable: its job failed, which says why, or was cancelled."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where the ingestion of a document stands."""
@@ -55,7 +55,7 @@ class Document(_message.Message):
     STATE_ACTIVE: Document.State.ValueType  # 2
     """Searchable."""
     STATE_FAILED: Document.State.ValueType  # 3
-    """Not searchable; its job says why."""
+    """Not searchable: its job failed, which says why, or was cancelled."""
 
     NAME_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
@@ -94,7 +94,7 @@ class Document(_message.Message):
     title: _builtins.str
     """The title found in it. Output only."""
     ingest_job: _builtins.str
-    """`ingestJobs/{id}` of its ingestion. Output only."""
+    """`ingestJobs/{id}` of its latest ingestion. Output only."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
         """What the caller keeps with it; its passages carry it as payload. At most 32 KiB as JSON."""

@@ -27,7 +27,7 @@ from ragmesh.api.documents.v1 import document_pb2 as ragmesh_dot_api_dot_documen
 from ragmesh.api.documents.v1 import ingest_job_pb2 as ragmesh_dot_api_dot_documents_dot_v1_dot_ingest__job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/ragmesh/api/documents/v1/document_service.proto\x12\x18ragmesh.api.documents.v1\x1a\x1cgoogle/api/annotations.proto\x1a\'ragmesh/api/documents/v1/document.proto\x1a)ragmesh/api/documents/v1/ingest_job.proto\"\xcb\x01\n\x15\x43reateDocumentRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x34\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x05 \x01(\x0cH\x00\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x18\n\x10replace_existing\x18\x07 \x01(\x08\x42\t\n\x07\x63ontent\"\x87\x01\n\x16\x43reateDocumentResponse\x12\x34\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x37\n\ningest_job\x18\x02 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\"\x9e\x01\n\x15UploadDocumentRequest\x12\x38\n\x06header\x18\x01 \x01(\x0b\x32&.ragmesh.api.documents.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x32\n\x03\x65nd\x18\x03 \x01(\x0b\x32#.ragmesh.api.documents.v1.UploadEndH\x00\x42\x07\n\x05piece\"\x97\x01\n\x0cUploadHeader\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x34\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x18\n\x10replace_existing\x18\x05 \x01(\x08\"#\n\tUploadEnd\x12\x16\n\x0e\x63ontent_sha256\x18\x01 \x01(\t\"\x87\x01\n\x16UploadDocumentResponse\x12\x34\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x37\n\ningest_job\x18\x02 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\"\"\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"K\n\x13GetDocumentResponse\x12\x34\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\"M\n\x14ListDocumentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x15ListDocumentsResponse\x12\x35\n\tdocuments\x18\x01 \x03(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15\x44\x65leteDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"+\n\x16\x44\x65leteDocumentResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\"L\n\x13ListPassagesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"d\n\x14ListPassagesResponse\x12\x33\n\x08passages\x18\x01 \x03(\x0b\x32!.ragmesh.api.documents.v1.Passage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13GetIngestJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"O\n\x14GetIngestJobResponse\x12\x37\n\ningest_job\x18\x01 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\"\x8c\x01\n\x15ListIngestJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\ncollection\x18\x03 \x01(\t\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).ragmesh.api.documents.v1.IngestJob.State\"k\n\x16ListIngestJobsResponse\x12\x38\n\x0bingest_jobs\x18\x01 \x03(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15WatchIngestJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Q\n\x16WatchIngestJobResponse\x12\x37\n\ningest_job\x18\x01 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob2\x88\x0b\n\x0f\x44ocumentService\x12\xa4\x01\n\x0e\x43reateDocument\x12/.ragmesh.api.documents.v1.CreateDocumentRequest\x1a\x30.ragmesh.api.documents.v1.CreateDocumentResponse\"/\x82\xd3\xe4\x93\x02)\"$/v1/{parent=collections/*}/documents:\x01*\x12u\n\x0eUploadDocument\x12/.ragmesh.api.documents.v1.UploadDocumentRequest\x1a\x30.ragmesh.api.documents.v1.UploadDocumentResponse(\x01\x12\x9b\x01\n\x0bGetDocument\x12,.ragmesh.api.documents.v1.GetDocumentRequest\x1a-.ragmesh.api.documents.v1.GetDocumentResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{name=collections/*/documents/*}\x12\xa1\x01\n\rListDocuments\x12..ragmesh.api.documents.v1.ListDocumentsRequest\x1a/.ragmesh.api.documents.v1.ListDocumentsResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=collections/*}/documents\x12\xa1\x01\n\x0e\x44\x65leteDocument\x12/.ragmesh.api.documents.v1.DeleteDocumentRequest\x1a\x30.ragmesh.api.documents.v1.DeleteDocumentResponse\",\x82\xd3\xe4\x93\x02&*$/v1/{name=collections/*/documents/*}\x12\xa9\x01\n\x0cListPassages\x12-.ragmesh.api.documents.v1.ListPassagesRequest\x1a..ragmesh.api.documents.v1.ListPassagesResponse\":\x90\x02\x01\x82\xd3\xe4\x93\x02\x31\x12//v1/{parent=collections/*/documents/*}/passages\x12\x91\x01\n\x0cGetIngestJob\x12-.ragmesh.api.documents.v1.GetIngestJobRequest\x1a..ragmesh.api.documents.v1.GetIngestJobResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=ingestJobs/*}\x12\x8e\x01\n\x0eListIngestJobs\x12/.ragmesh.api.documents.v1.ListIngestJobsRequest\x1a\x30.ragmesh.api.documents.v1.ListIngestJobsResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/ingestJobs\x12\x9f\x01\n\x0eWatchIngestJob\x12/.ragmesh.api.documents.v1.WatchIngestJobRequest\x1a\x30.ragmesh.api.documents.v1.WatchIngestJobResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=ingestJobs/*}:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/ragmesh/api/documents/v1/document_service.proto\x12\x18ragmesh.api.documents.v1\x1a\x1cgoogle/api/annotations.proto\x1a\'ragmesh/api/documents/v1/document.proto\x1a)ragmesh/api/documents/v1/ingest_job.proto\"\xcb\x01\n\x15\x43reateDocumentRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x34\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x05 \x01(\x0cH\x00\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x18\n\x10replace_existing\x18\x07 \x01(\x08\x42\t\n\x07\x63ontent\"\x87\x01\n\x16\x43reateDocumentResponse\x12\x34\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x37\n\ningest_job\x18\x02 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\"\x9e\x01\n\x15UploadDocumentRequest\x12\x38\n\x06header\x18\x01 \x01(\x0b\x32&.ragmesh.api.documents.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x32\n\x03\x65nd\x18\x03 \x01(\x0b\x32#.ragmesh.api.documents.v1.UploadEndH\x00\x42\x07\n\x05piece\"\x97\x01\n\x0cUploadHeader\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x34\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x18\n\x10replace_existing\x18\x05 \x01(\x08\"#\n\tUploadEnd\x12\x16\n\x0e\x63ontent_sha256\x18\x01 \x01(\t\"\x87\x01\n\x16UploadDocumentResponse\x12\x34\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x37\n\ningest_job\x18\x02 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\"\"\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"K\n\x13GetDocumentResponse\x12\x34\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\"\x86\x01\n\x14ListDocumentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x37\n\x05state\x18\x04 \x01(\x0e\x32(.ragmesh.api.documents.v1.Document.State\"g\n\x15ListDocumentsResponse\x12\x35\n\tdocuments\x18\x01 \x03(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15\x44\x65leteDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"+\n\x16\x44\x65leteDocumentResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\":\n\x16ReindexDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x88\x01\n\x17ReindexDocumentResponse\x12\x34\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\".ragmesh.api.documents.v1.Document\x12\x37\n\ningest_job\x18\x02 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\"`\n\x13ListPassagesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x12\n\nfrom_index\x18\x04 \x01(\x05\"d\n\x14ListPassagesResponse\x12\x33\n\x08passages\x18\x01 \x03(\x0b\x32!.ragmesh.api.documents.v1.Passage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13GetIngestJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"O\n\x14GetIngestJobResponse\x12\x37\n\ningest_job\x18\x01 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\"\x8c\x01\n\x15ListIngestJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\ncollection\x18\x03 \x01(\t\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).ragmesh.api.documents.v1.IngestJob.State\"k\n\x16ListIngestJobsResponse\x12\x38\n\x0bingest_jobs\x18\x01 \x03(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x16\x43\x61ncelIngestJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"R\n\x17\x43\x61ncelIngestJobResponse\x12\x37\n\ningest_job\x18\x01 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\"%\n\x15RetryIngestJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Q\n\x16RetryIngestJobResponse\x12\x37\n\ningest_job\x18\x01 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob\"%\n\x15WatchIngestJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Q\n\x16WatchIngestJobResponse\x12\x37\n\ningest_job\x18\x01 \x01(\x0b\x32#.ragmesh.api.documents.v1.IngestJob2\xfe\x0e\n\x0f\x44ocumentService\x12\xa4\x01\n\x0e\x43reateDocument\x12/.ragmesh.api.documents.v1.CreateDocumentRequest\x1a\x30.ragmesh.api.documents.v1.CreateDocumentResponse\"/\x82\xd3\xe4\x93\x02)\"$/v1/{parent=collections/*}/documents:\x01*\x12u\n\x0eUploadDocument\x12/.ragmesh.api.documents.v1.UploadDocumentRequest\x1a\x30.ragmesh.api.documents.v1.UploadDocumentResponse(\x01\x12\x9b\x01\n\x0bGetDocument\x12,.ragmesh.api.documents.v1.GetDocumentRequest\x1a-.ragmesh.api.documents.v1.GetDocumentResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{name=collections/*/documents/*}\x12\xa1\x01\n\rListDocuments\x12..ragmesh.api.documents.v1.ListDocumentsRequest\x1a/.ragmesh.api.documents.v1.ListDocumentsResponse\"/\x90\x02\x01\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=collections/*}/documents\x12\xa1\x01\n\x0e\x44\x65leteDocument\x12/.ragmesh.api.documents.v1.DeleteDocumentRequest\x1a\x30.ragmesh.api.documents.v1.DeleteDocumentResponse\",\x82\xd3\xe4\x93\x02&*$/v1/{name=collections/*/documents/*}\x12\xaf\x01\n\x0fReindexDocument\x12\x30.ragmesh.api.documents.v1.ReindexDocumentRequest\x1a\x31.ragmesh.api.documents.v1.ReindexDocumentResponse\"7\x82\xd3\xe4\x93\x02\x31\",/v1/{name=collections/*/documents/*}:reindex:\x01*\x12\xa9\x01\n\x0cListPassages\x12-.ragmesh.api.documents.v1.ListPassagesRequest\x1a..ragmesh.api.documents.v1.ListPassagesResponse\":\x90\x02\x01\x82\xd3\xe4\x93\x02\x31\x12//v1/{parent=collections/*/documents/*}/passages\x12\x91\x01\n\x0cGetIngestJob\x12-.ragmesh.api.documents.v1.GetIngestJobRequest\x1a..ragmesh.api.documents.v1.GetIngestJobResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=ingestJobs/*}\x12\x8e\x01\n\x0eListIngestJobs\x12/.ragmesh.api.documents.v1.ListIngestJobsRequest\x1a\x30.ragmesh.api.documents.v1.ListIngestJobsResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/ingestJobs\x12\xa1\x01\n\x0f\x43\x61ncelIngestJob\x12\x30.ragmesh.api.documents.v1.CancelIngestJobRequest\x1a\x31.ragmesh.api.documents.v1.CancelIngestJobResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=ingestJobs/*}:cancel:\x01*\x12\x9d\x01\n\x0eRetryIngestJob\x12/.ragmesh.api.documents.v1.RetryIngestJobRequest\x1a\x30.ragmesh.api.documents.v1.RetryIngestJobResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/{name=ingestJobs/*}:retry:\x01*\x12\x9f\x01\n\x0eWatchIngestJob\x12/.ragmesh.api.documents.v1.WatchIngestJobRequest\x1a\x30.ragmesh.api.documents.v1.WatchIngestJobResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=ingestJobs/*}:watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,12 +42,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOCUMENTSERVICE'].methods_by_name['ListDocuments']._serialized_options = b'\220\002\001\202\323\344\223\002&\022$/v1/{parent=collections/*}/documents'
   _globals['_DOCUMENTSERVICE'].methods_by_name['DeleteDocument']._loaded_options = None
   _globals['_DOCUMENTSERVICE'].methods_by_name['DeleteDocument']._serialized_options = b'\202\323\344\223\002&*$/v1/{name=collections/*/documents/*}'
+  _globals['_DOCUMENTSERVICE'].methods_by_name['ReindexDocument']._loaded_options = None
+  _globals['_DOCUMENTSERVICE'].methods_by_name['ReindexDocument']._serialized_options = b'\202\323\344\223\0021\",/v1/{name=collections/*/documents/*}:reindex:\001*'
   _globals['_DOCUMENTSERVICE'].methods_by_name['ListPassages']._loaded_options = None
   _globals['_DOCUMENTSERVICE'].methods_by_name['ListPassages']._serialized_options = b'\220\002\001\202\323\344\223\0021\022//v1/{parent=collections/*/documents/*}/passages'
   _globals['_DOCUMENTSERVICE'].methods_by_name['GetIngestJob']._loaded_options = None
   _globals['_DOCUMENTSERVICE'].methods_by_name['GetIngestJob']._serialized_options = b'\220\002\001\202\323\344\223\002\031\022\027/v1/{name=ingestJobs/*}'
   _globals['_DOCUMENTSERVICE'].methods_by_name['ListIngestJobs']._loaded_options = None
   _globals['_DOCUMENTSERVICE'].methods_by_name['ListIngestJobs']._serialized_options = b'\220\002\001\202\323\344\223\002\020\022\016/v1/ingestJobs'
+  _globals['_DOCUMENTSERVICE'].methods_by_name['CancelIngestJob']._loaded_options = None
+  _globals['_DOCUMENTSERVICE'].methods_by_name['CancelIngestJob']._serialized_options = b'\202\323\344\223\002#\"\036/v1/{name=ingestJobs/*}:cancel:\001*'
+  _globals['_DOCUMENTSERVICE'].methods_by_name['RetryIngestJob']._loaded_options = None
+  _globals['_DOCUMENTSERVICE'].methods_by_name['RetryIngestJob']._serialized_options = b'\202\323\344\223\002\"\"\035/v1/{name=ingestJobs/*}:retry:\001*'
   _globals['_DOCUMENTSERVICE'].methods_by_name['WatchIngestJob']._loaded_options = None
   _globals['_DOCUMENTSERVICE'].methods_by_name['WatchIngestJob']._serialized_options = b'\220\002\001\202\323\344\223\002\037\022\035/v1/{name=ingestJobs/*}:watch'
   _globals['_CREATEDOCUMENTREQUEST']._serialized_start=192
@@ -66,30 +72,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDOCUMENTREQUEST']._serialized_end=1059
   _globals['_GETDOCUMENTRESPONSE']._serialized_start=1061
   _globals['_GETDOCUMENTRESPONSE']._serialized_end=1136
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1138
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1215
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1217
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1320
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=1322
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=1359
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=1361
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=1404
-  _globals['_LISTPASSAGESREQUEST']._serialized_start=1406
-  _globals['_LISTPASSAGESREQUEST']._serialized_end=1482
-  _globals['_LISTPASSAGESRESPONSE']._serialized_start=1484
-  _globals['_LISTPASSAGESRESPONSE']._serialized_end=1584
-  _globals['_GETINGESTJOBREQUEST']._serialized_start=1586
-  _globals['_GETINGESTJOBREQUEST']._serialized_end=1621
-  _globals['_GETINGESTJOBRESPONSE']._serialized_start=1623
-  _globals['_GETINGESTJOBRESPONSE']._serialized_end=1702
-  _globals['_LISTINGESTJOBSREQUEST']._serialized_start=1705
-  _globals['_LISTINGESTJOBSREQUEST']._serialized_end=1845
-  _globals['_LISTINGESTJOBSRESPONSE']._serialized_start=1847
-  _globals['_LISTINGESTJOBSRESPONSE']._serialized_end=1954
-  _globals['_WATCHINGESTJOBREQUEST']._serialized_start=1956
-  _globals['_WATCHINGESTJOBREQUEST']._serialized_end=1993
-  _globals['_WATCHINGESTJOBRESPONSE']._serialized_start=1995
-  _globals['_WATCHINGESTJOBRESPONSE']._serialized_end=2076
-  _globals['_DOCUMENTSERVICE']._serialized_start=2079
-  _globals['_DOCUMENTSERVICE']._serialized_end=3495
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1139
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1273
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1275
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1378
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=1380
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=1417
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=1419
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=1462
+  _globals['_REINDEXDOCUMENTREQUEST']._serialized_start=1464
+  _globals['_REINDEXDOCUMENTREQUEST']._serialized_end=1522
+  _globals['_REINDEXDOCUMENTRESPONSE']._serialized_start=1525
+  _globals['_REINDEXDOCUMENTRESPONSE']._serialized_end=1661
+  _globals['_LISTPASSAGESREQUEST']._serialized_start=1663
+  _globals['_LISTPASSAGESREQUEST']._serialized_end=1759
+  _globals['_LISTPASSAGESRESPONSE']._serialized_start=1761
+  _globals['_LISTPASSAGESRESPONSE']._serialized_end=1861
+  _globals['_GETINGESTJOBREQUEST']._serialized_start=1863
+  _globals['_GETINGESTJOBREQUEST']._serialized_end=1898
+  _globals['_GETINGESTJOBRESPONSE']._serialized_start=1900
+  _globals['_GETINGESTJOBRESPONSE']._serialized_end=1979
+  _globals['_LISTINGESTJOBSREQUEST']._serialized_start=1982
+  _globals['_LISTINGESTJOBSREQUEST']._serialized_end=2122
+  _globals['_LISTINGESTJOBSRESPONSE']._serialized_start=2124
+  _globals['_LISTINGESTJOBSRESPONSE']._serialized_end=2231
+  _globals['_CANCELINGESTJOBREQUEST']._serialized_start=2233
+  _globals['_CANCELINGESTJOBREQUEST']._serialized_end=2271
+  _globals['_CANCELINGESTJOBRESPONSE']._serialized_start=2273
+  _globals['_CANCELINGESTJOBRESPONSE']._serialized_end=2355
+  _globals['_RETRYINGESTJOBREQUEST']._serialized_start=2357
+  _globals['_RETRYINGESTJOBREQUEST']._serialized_end=2394
+  _globals['_RETRYINGESTJOBRESPONSE']._serialized_start=2396
+  _globals['_RETRYINGESTJOBRESPONSE']._serialized_end=2477
+  _globals['_WATCHINGESTJOBREQUEST']._serialized_start=2479
+  _globals['_WATCHINGESTJOBREQUEST']._serialized_end=2516
+  _globals['_WATCHINGESTJOBRESPONSE']._serialized_start=2518
+  _globals['_WATCHINGESTJOBRESPONSE']._serialized_end=2599
+  _globals['_DOCUMENTSERVICE']._serialized_start=2602
+  _globals['_DOCUMENTSERVICE']._serialized_end=4520
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,11 @@ class DocumentServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.DeleteDocumentRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.DeleteDocumentResponse.FromString,
                 _registered_method=True)
+        self.ReindexDocument = channel.unary_unary(
+                '/ragmesh.api.documents.v1.DocumentService/ReindexDocument',
+                request_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ReindexDocumentRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ReindexDocumentResponse.FromString,
+                _registered_method=True)
         self.ListPassages = channel.unary_unary(
                 '/ragmesh.api.documents.v1.DocumentService/ListPassages',
                 request_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ListPassagesRequest.SerializeToString,
@@ -75,6 +80,16 @@ class DocumentServiceStub(object):
                 '/ragmesh.api.documents.v1.DocumentService/ListIngestJobs',
                 request_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ListIngestJobsRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ListIngestJobsResponse.FromString,
+                _registered_method=True)
+        self.CancelIngestJob = channel.unary_unary(
+                '/ragmesh.api.documents.v1.DocumentService/CancelIngestJob',
+                request_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.CancelIngestJobRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.CancelIngestJobResponse.FromString,
+                _registered_method=True)
+        self.RetryIngestJob = channel.unary_unary(
+                '/ragmesh.api.documents.v1.DocumentService/RetryIngestJob',
+                request_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.RetryIngestJobRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.RetryIngestJobResponse.FromString,
                 _registered_method=True)
         self.WatchIngestJob = channel.unary_stream(
                 '/ragmesh.api.documents.v1.DocumentService/WatchIngestJob',
@@ -115,7 +130,7 @@ class DocumentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """Lists a collection's documents by name.
+        """Lists a collection's documents by name, all of them or those in one state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +139,17 @@ class DocumentServiceServicer(object):
     def DeleteDocument(self, request, context):
         """Deletes a document in any state, with its passages and points, and with the bytes that no
         other document shares. Fails with DOCUMENT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReindexDocument(self, request, context):
+        """Queues the stored file's ingestion anew, under the present parser, chunking and model of its
+        collection. A document that is searchable stays so, with its old passages, until the new ones
+        are published in one step, or for good if that fails. A job of the document that waits is the
+        answer; one that runs gives way to the new one. Fails with DOCUMENT_NOT_FOUND, QUEUE_FULL or
+        REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +171,26 @@ class DocumentServiceServicer(object):
 
     def ListIngestJobs(self, request, context):
         """Lists ingest jobs, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelIngestJob(self, request, context):
+        """Ends a job that waits or runs, wherever its worker is, which stops within 2 s. Nothing of it
+        is ever visible: a document that was searchable stays as it was, and one that was not is
+        STATE_FAILED. A job that is cancelled already is returned. Fails with INGEST_JOB_NOT_FOUND, or
+        with INGEST_JOB_FINISHED where it succeeded or failed before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryIngestJob(self, request, context):
+        """Starts a job that failed or was cancelled once more, with its attempts counted anew; what it
+        had finished is not done again. One that waits for its next attempt starts now, and one that
+        runs is returned. Fails with INGEST_JOB_NOT_FOUND, DOCUMENT_NOT_FOUND, QUEUE_FULL, or
+        INGEST_JOB_FINISHED where it succeeded or its document has a later job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,6 +231,11 @@ def add_DocumentServiceServicer_to_server(servicer, server):
                     request_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.DeleteDocumentRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.DeleteDocumentResponse.SerializeToString,
             ),
+            'ReindexDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReindexDocument,
+                    request_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ReindexDocumentRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ReindexDocumentResponse.SerializeToString,
+            ),
             'ListPassages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPassages,
                     request_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ListPassagesRequest.FromString,
@@ -199,6 +250,16 @@ def add_DocumentServiceServicer_to_server(servicer, server):
                     servicer.ListIngestJobs,
                     request_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ListIngestJobsRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ListIngestJobsResponse.SerializeToString,
+            ),
+            'CancelIngestJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelIngestJob,
+                    request_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.CancelIngestJobRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.CancelIngestJobResponse.SerializeToString,
+            ),
+            'RetryIngestJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryIngestJob,
+                    request_deserializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.RetryIngestJobRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.RetryIngestJobResponse.SerializeToString,
             ),
             'WatchIngestJob': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchIngestJob,
@@ -354,6 +415,33 @@ class DocumentService(object):
             _registered_method=True)
 
     @staticmethod
+    def ReindexDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.documents.v1.DocumentService/ReindexDocument',
+            ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ReindexDocumentRequest.SerializeToString,
+            ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ReindexDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListPassages(request,
             target,
             options=(),
@@ -424,6 +512,60 @@ class DocumentService(object):
             '/ragmesh.api.documents.v1.DocumentService/ListIngestJobs',
             ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ListIngestJobsRequest.SerializeToString,
             ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.ListIngestJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelIngestJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.documents.v1.DocumentService/CancelIngestJob',
+            ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.CancelIngestJobRequest.SerializeToString,
+            ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.CancelIngestJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryIngestJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.documents.v1.DocumentService/RetryIngestJob',
+            ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.RetryIngestJobRequest.SerializeToString,
+            ragmesh_dot_api_dot_documents_dot_v1_dot_document__service__pb2.RetryIngestJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,10 +49,17 @@ class DocumentServiceStub:
     GetDocument: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.GetDocumentRequest, _document_service_pb2.GetDocumentResponse]
     """Returns one document, or fails with DOCUMENT_NOT_FOUND."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.ListDocumentsRequest, _document_service_pb2.ListDocumentsResponse]
-    """Lists a collection's documents by name."""
+    """Lists a collection's documents by name, all of them or those in one state."""
     DeleteDocument: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.DeleteDocumentRequest, _document_service_pb2.DeleteDocumentResponse]
     """Deletes a document in any state, with its passages and points, and with the bytes that no
     other document shares. Fails with DOCUMENT_NOT_FOUND.
+    """
+    ReindexDocument: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.ReindexDocumentRequest, _document_service_pb2.ReindexDocumentResponse]
+    """Queues the stored file's ingestion anew, under the present parser, chunking and model of its
+    collection. A document that is searchable stays so, with its old passages, until the new ones
+    are published in one step, or for good if that fails. A job of the document that waits is the
+    answer; one that runs gives way to the new one. Fails with DOCUMENT_NOT_FOUND, QUEUE_FULL or
+    REQUEST_ID_REUSED.
     """
     ListPassages: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.ListPassagesRequest, _document_service_pb2.ListPassagesResponse]
     """Lists a document's passages in the order of its text."""
@@ -60,6 +67,18 @@ class DocumentServiceStub:
     """Returns one ingest job, or fails with INGEST_JOB_NOT_FOUND."""
     ListIngestJobs: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.ListIngestJobsRequest, _document_service_pb2.ListIngestJobsResponse]
     """Lists ingest jobs, the newest first."""
+    CancelIngestJob: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.CancelIngestJobRequest, _document_service_pb2.CancelIngestJobResponse]
+    """Ends a job that waits or runs, wherever its worker is, which stops within 2 s. Nothing of it
+    is ever visible: a document that was searchable stays as it was, and one that was not is
+    STATE_FAILED. A job that is cancelled already is returned. Fails with INGEST_JOB_NOT_FOUND, or
+    with INGEST_JOB_FINISHED where it succeeded or failed before.
+    """
+    RetryIngestJob: _grpc.UnaryUnaryMultiCallable[_document_service_pb2.RetryIngestJobRequest, _document_service_pb2.RetryIngestJobResponse]
+    """Starts a job that failed or was cancelled once more, with its attempts counted anew; what it
+    had finished is not done again. One that waits for its next attempt starts now, and one that
+    runs is returned. Fails with INGEST_JOB_NOT_FOUND, DOCUMENT_NOT_FOUND, QUEUE_FULL, or
+    INGEST_JOB_FINISHED where it succeeded or its document has a later job.
+    """
     WatchIngestJob: _grpc.UnaryStreamMultiCallable[_document_service_pb2.WatchIngestJobRequest, _document_service_pb2.WatchIngestJobResponse]
     """Sends the job now and after every change, and ends after its final state."""
 
@@ -84,10 +103,17 @@ class DocumentServiceAsyncStub(DocumentServiceStub):
     GetDocument: _aio.UnaryUnaryMultiCallable[_document_service_pb2.GetDocumentRequest, _document_service_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """Returns one document, or fails with DOCUMENT_NOT_FOUND."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_document_service_pb2.ListDocumentsRequest, _document_service_pb2.ListDocumentsResponse]  # type: ignore[assignment]
-    """Lists a collection's documents by name."""
+    """Lists a collection's documents by name, all of them or those in one state."""
     DeleteDocument: _aio.UnaryUnaryMultiCallable[_document_service_pb2.DeleteDocumentRequest, _document_service_pb2.DeleteDocumentResponse]  # type: ignore[assignment]
     """Deletes a document in any state, with its passages and points, and with the bytes that no
     other document shares. Fails with DOCUMENT_NOT_FOUND.
+    """
+    ReindexDocument: _aio.UnaryUnaryMultiCallable[_document_service_pb2.ReindexDocumentRequest, _document_service_pb2.ReindexDocumentResponse]  # type: ignore[assignment]
+    """Queues the stored file's ingestion anew, under the present parser, chunking and model of its
+    collection. A document that is searchable stays so, with its old passages, until the new ones
+    are published in one step, or for good if that fails. A job of the document that waits is the
+    answer; one that runs gives way to the new one. Fails with DOCUMENT_NOT_FOUND, QUEUE_FULL or
+    REQUEST_ID_REUSED.
     """
     ListPassages: _aio.UnaryUnaryMultiCallable[_document_service_pb2.ListPassagesRequest, _document_service_pb2.ListPassagesResponse]  # type: ignore[assignment]
     """Lists a document's passages in the order of its text."""
@@ -95,6 +121,18 @@ class DocumentServiceAsyncStub(DocumentServiceStub):
     """Returns one ingest job, or fails with INGEST_JOB_NOT_FOUND."""
     ListIngestJobs: _aio.UnaryUnaryMultiCallable[_document_service_pb2.ListIngestJobsRequest, _document_service_pb2.ListIngestJobsResponse]  # type: ignore[assignment]
     """Lists ingest jobs, the newest first."""
+    CancelIngestJob: _aio.UnaryUnaryMultiCallable[_document_service_pb2.CancelIngestJobRequest, _document_service_pb2.CancelIngestJobResponse]  # type: ignore[assignment]
+    """Ends a job that waits or runs, wherever its worker is, which stops within 2 s. Nothing of it
+    is ever visible: a document that was searchable stays as it was, and one that was not is
+    STATE_FAILED. A job that is cancelled already is returned. Fails with INGEST_JOB_NOT_FOUND, or
+    with INGEST_JOB_FINISHED where it succeeded or failed before.
+    """
+    RetryIngestJob: _aio.UnaryUnaryMultiCallable[_document_service_pb2.RetryIngestJobRequest, _document_service_pb2.RetryIngestJobResponse]  # type: ignore[assignment]
+    """Starts a job that failed or was cancelled once more, with its attempts counted anew; what it
+    had finished is not done again. One that waits for its next attempt starts now, and one that
+    runs is returned. Fails with INGEST_JOB_NOT_FOUND, DOCUMENT_NOT_FOUND, QUEUE_FULL, or
+    INGEST_JOB_FINISHED where it succeeded or its document has a later job.
+    """
     WatchIngestJob: _aio.UnaryStreamMultiCallable[_document_service_pb2.WatchIngestJobRequest, _document_service_pb2.WatchIngestJobResponse]  # type: ignore[assignment]
     """Sends the job now and after every change, and ends after its final state."""
 
@@ -140,7 +178,7 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _document_service_pb2.ListDocumentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_document_service_pb2.ListDocumentsResponse, _abc.Awaitable[_document_service_pb2.ListDocumentsResponse]]:
-        """Lists a collection's documents by name."""
+        """Lists a collection's documents by name, all of them or those in one state."""
 
     @_abc_1.abstractmethod
     def DeleteDocument(
@@ -150,6 +188,19 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_document_service_pb2.DeleteDocumentResponse, _abc.Awaitable[_document_service_pb2.DeleteDocumentResponse]]:
         """Deletes a document in any state, with its passages and points, and with the bytes that no
         other document shares. Fails with DOCUMENT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ReindexDocument(
+        self,
+        request: _document_service_pb2.ReindexDocumentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_document_service_pb2.ReindexDocumentResponse, _abc.Awaitable[_document_service_pb2.ReindexDocumentResponse]]:
+        """Queues the stored file's ingestion anew, under the present parser, chunking and model of its
+        collection. A document that is searchable stays so, with its old passages, until the new ones
+        are published in one step, or for good if that fails. A job of the document that waits is the
+        answer; one that runs gives way to the new one. Fails with DOCUMENT_NOT_FOUND, QUEUE_FULL or
+        REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -175,6 +226,30 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_document_service_pb2.ListIngestJobsResponse, _abc.Awaitable[_document_service_pb2.ListIngestJobsResponse]]:
         """Lists ingest jobs, the newest first."""
+
+    @_abc_1.abstractmethod
+    def CancelIngestJob(
+        self,
+        request: _document_service_pb2.CancelIngestJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_document_service_pb2.CancelIngestJobResponse, _abc.Awaitable[_document_service_pb2.CancelIngestJobResponse]]:
+        """Ends a job that waits or runs, wherever its worker is, which stops within 2 s. Nothing of it
+        is ever visible: a document that was searchable stays as it was, and one that was not is
+        STATE_FAILED. A job that is cancelled already is returned. Fails with INGEST_JOB_NOT_FOUND, or
+        with INGEST_JOB_FINISHED where it succeeded or failed before.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryIngestJob(
+        self,
+        request: _document_service_pb2.RetryIngestJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_document_service_pb2.RetryIngestJobResponse, _abc.Awaitable[_document_service_pb2.RetryIngestJobResponse]]:
+        """Starts a job that failed or was cancelled once more, with its attempts counted anew; what it
+        had finished is not done again. One that waits for its next attempt starts now, and one that
+        runs is returned. Fails with INGEST_JOB_NOT_FOUND, DOCUMENT_NOT_FOUND, QUEUE_FULL, or
+        INGEST_JOB_FINISHED where it succeeded or its document has a later job.
+        """
 
     @_abc_1.abstractmethod
     def WatchIngestJob(

@@ -40,9 +40,11 @@ class IngestJob(_message.Message):
         STATE_SUCCEEDED: IngestJob._State.ValueType  # 3
         """The document is searchable."""
         STATE_FAILED: IngestJob._State.ValueType  # 4
-        """It will not be tried again; `error` says why."""
+        """It will not be tried again by itself; `error` says why."""
         STATE_CANCELLED: IngestJob._State.ValueType  # 5
-        """The document was deleted meanwhile."""
+        """Somebody cancelled it, it gave way to a later job of its document, or the document was
+        deleted.
+        """
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a job stands."""
@@ -56,9 +58,11 @@ class IngestJob(_message.Message):
     STATE_SUCCEEDED: IngestJob.State.ValueType  # 3
     """The document is searchable."""
     STATE_FAILED: IngestJob.State.ValueType  # 4
-    """It will not be tried again; `error` says why."""
+    """It will not be tried again by itself; `error` says why."""
     STATE_CANCELLED: IngestJob.State.ValueType  # 5
-    """The document was deleted meanwhile."""
+    """Somebody cancelled it, it gave way to a later job of its document, or the document was
+    deleted.
+    """
 
     class _Stage:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -116,7 +120,7 @@ class IngestJob(_message.Message):
     passages_total: _builtins.int
     """Passages in all; 0 until the document is cut."""
     attempts: _builtins.int
-    """How often it was started."""
+    """How often it was started, since the last retry that was asked for."""
     watermark: _builtins.str
     """The collection's commit that made the document searchable; set in STATE_SUCCEEDED only."""
     @_builtins.property

@@ -90,6 +90,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The second index has not, or cannot have, everything that the first one has.
     FAILED_PRECONDITION.
     """
+    REASON_INGEST_JOB_FINISHED: _Reason.ValueType  # 69
+    """The ingest job is over: it cannot be cancelled, or not be tried again. FAILED_PRECONDITION."""
     REASON_MESSAGE_TOO_LARGE: _Reason.ValueType  # 80
     """Over the size limit. RESOURCE_EXHAUSTED."""
     REASON_QUEUE_FULL: _Reason.ValueType  # 81
@@ -198,6 +200,8 @@ REASON_MIGRATION_NOT_READY: Reason.ValueType  # 68
 """The second index has not, or cannot have, everything that the first one has.
 FAILED_PRECONDITION.
 """
+REASON_INGEST_JOB_FINISHED: Reason.ValueType  # 69
+"""The ingest job is over: it cannot be cancelled, or not be tried again. FAILED_PRECONDITION."""
 REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
 """Over the size limit. RESOURCE_EXHAUSTED."""
 REASON_QUEUE_FULL: Reason.ValueType  # 81
