@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,9 +17,19 @@ from services.commands import options
 from services.commands.connect import find_address
 from services.commands.ingest_files import Found, find, in_thread, shown
 from services.commands.ingest_plan import deletes_many
+from services.commands.ingest_ray import (
+    IN_FLIGHT_MAX,
+    Cluster,
+    RayActors,
+    RayCpus,
+    RayGpus,
+    RayHead,
+    beside,
+    on_cluster,
+)
 from services.commands.ingest_sending import changed_item
 from services.commands.ingest_shown import Lines, Picture, Tally, print_left_out, speed
-from services.commands.ingestion import Ingestion
+from services.commands.ingestion import Ingestion, Item
 from services.commands.output import print_json, stderr, stdout
 
 if TYPE_CHECKING:
@@ -57,6 +68,11 @@ def ingest(
     record: Annotated[
         Path | None, typer.Option("--record", help="Also draw what is shown, as an SVG file.")
     ] = None,
+    ray: RayHead = "",
+    ray_actors: RayActors = 4,
+    ray_cpus: RayCpus = 1.0,
+    ray_gpus: RayGpus = 0.0,
+    postgres_url: options.PostgresUrl = None,
     address: options.Address = "",
     data_dir: options.DataDir = None,
     json: options.Json = False,
@@ -67,7 +83,10 @@ def ingest(
     step, and a last one for all. Exits with 1 if a file failed.
     """
     _check(paths, sync, (dry_run, yes, allow_empty))
-    run = _Run(find_address(address, data_dir), collection, json)
+    cluster = on_cluster(
+        ray, ray_actors, ray_cpus, ray_gpus, postgres_url=postgres_url, data_dir=data_dir
+    )
+    run = _Run(find_address(address, data_dir), collection, json, cluster)
     try:
         if sync:
             asyncio.run(run.sync(paths[0], dry_run=dry_run, yes=yes, allow_empty=allow_empty))
@@ -87,8 +106,11 @@ def ingest(
 class _Run:
     """One ingestion, and what is told of it."""
 
-    def __init__(self, address: str, collection: str, as_json: bool) -> None:
+    def __init__(
+        self, address: str, collection: str, as_json: bool, cluster: Cluster | None
+    ) -> None:
         self._address = address
+        self._cluster = cluster
         self._collection = collection
         self._as_json = as_json
         self.tally = Tally()
@@ -107,7 +129,7 @@ class _Run:
             self._begin(found, list(found.files))
             try:
                 self._ingestion = Ingestion(client, self.tally, collection=self._collection)
-                await self._ingestion.run(
+                await self._ingest(
                     changed_item(self._collection, file, replace=replace)
                     for file in found.files.values()
                 )
@@ -133,7 +155,7 @@ class _Run:
             try:
                 moved = syncing.Moved(self.tally, plan)
                 self._ingestion = Ingestion(client, moved, collection=self._collection)
-                await self._ingestion.run(syncing.items_of(self._collection, plan))
+                await self._ingest(syncing.items_of(self._collection, plan))
                 deleted = await syncing.clear_away(client, self._collection, plan, moved)
             finally:
                 self.tally.close()
@@ -142,6 +164,14 @@ class _Run:
                 "deleted": deleted - len(moved.arrived),
                 "unchanged": plan.counts["keep"],
             }
+
+    async def _ingest(self, items: Iterable[Item]) -> None:
+        assert self._ingestion is not None
+        if self._cluster is None:
+            await self._ingestion.run(items)
+            return
+        work = self._ingestion.run(items, in_flight_max=IN_FLIGHT_MAX)
+        await beside(work, self._cluster, self._collection)
 
     async def _make_collection(self, client: AsyncClient) -> None:
         from ragmesh import CollectionNotFound
