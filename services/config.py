@@ -240,7 +240,7 @@ class IndexSettings(_Part):
 class DocumentSettings(_Part):
     """Ingestion."""
 
-    workers: int = Field(6, ge=1, le=64)
+    workers: int = Field(16, ge=1, le=64)
     """Jobs that this node works on at once: one is embedded while others are read and written."""
     parsers: int = Field(2, ge=1, le=64)
     """Files that it parses at once, each in a process of its own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 
 from engine.errors import CollectionNotFound, RagmeshError
 from services.config import DocumentSettings
@@ -30,7 +31,11 @@ LEASE_S = 10.0
 POLL_S = 0.5
 """How often an idle worker looks for jobs that other nodes queued, or whose lease ran out."""
 BEAT_S = 1.0
-"""How often a job that does not move is looked at: who cancels it is not kept waiting for long."""
+"""How often a job's row is written: who cancels it is not kept waiting for long. Where somebody
+watches it here, it is written when it moves."""
+LOOK_S = 0.25
+CLAIM_MAX = 4
+"""Jobs that are taken at once, by workers that have none."""
 
 
 class Pipeline:
@@ -44,6 +49,8 @@ class Pipeline:
         self._owner = owner
         self._nudged = asyncio.Event()
         self._looking = asyncio.Lock()
+        self._claimed: deque[IngestJob] = deque()
+        self._idle = 0
         self._watched: dict[str, asyncio.Event] = {}
         self._parsers = Parsers(settings)
         self._count = settings.workers
@@ -81,24 +88,33 @@ class Pipeline:
         """Stops the workers; what they had is queued again for other nodes."""
         await ended(self._workers)
         self._workers = []
+        while self._claimed:
+            await give_back(self._store, self._claimed.popleft(), delay_s=0.0)
         await self._parsers.close()
 
     async def _work(self) -> None:
         while True:
-            # One worker of the node looks for a job at a time.
-            async with self._looking:
-                job = await self._next()
+            self._idle += 1
+            try:
+                # One worker of the node looks for jobs at a time.
+                async with self._looking:
+                    job = self._claimed.popleft() if self._claimed else await self._next()
+            finally:
+                self._idle -= 1
             await self._run(job)
 
     async def _next(self) -> IngestJob:
-        """The next job, as soon as there is one."""
+        """The next job, as soon as there is one; others that were taken with it are `_claimed`, by
+        workers who wait."""
         while True:
             # What is queued from now on is seen by the look, or ends the wait after it.
             self._nudged.clear()
+            most = min(self._idle, CLAIM_MAX)
             try:
                 async with self._store.system() as tx:
-                    claimed = await jobs.claim_jobs(tx, self._owner, lease_s=LEASE_S, limit=1)
+                    claimed = await jobs.claim_jobs(tx, self._owner, lease_s=LEASE_S, limit=most)
                 if claimed:
+                    self._claimed.extend(claimed[1:])
                     return claimed[0]
             except RagmeshError as error:
                 _LOG.warning("no jobs can be taken now: %s", error.message)
@@ -144,7 +160,8 @@ class Pipeline:
         quiet_s = 0.0
         while True:
             now = (progress.stage, progress.done, progress.total)
-            if now != seen or quiet_s >= BEAT_S:
+            moved = now != seen and job.id in self._watched
+            if moved or quiet_s >= BEAT_S:
                 seen, quiet_s = now, 0.0
                 try:
                     async with self._store.transaction(job.tenant) as tx:
@@ -162,8 +179,8 @@ class Pipeline:
                     work.cancel()
                     return
                 self._tell(job.id)
-            await asyncio.sleep(0.25)
-            quiet_s += 0.25
+            await asyncio.sleep(LOOK_S)
+            quiet_s += LOOK_S
 
     async def _ingest(self, job: IngestJob, progress: Progress) -> Commit:
         return await self._stages.ingest(job, self._parsers, progress)

@@ -15,7 +15,7 @@ from benchmarks.data import Text
 CALLERS = 8
 """Files on their way at once, as `ragmesh ingest` sends them."""
 DONE_S = 3_600.0
-_LOOK_S = 0.25
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
