@@ -88,3 +88,19 @@ def test_a_part_that_is_none_is_refused_by_name() -> None:
         pytest.raises(AssertionError, match="no part 'corpse', only parsing, corpus"),
     ):
         ingest(bench)
+
+
+def test_a_quick_run_of_the_largest_files_cuts_them_in_sections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAGMESH_DATA", raising=False)
+    with Bench(Options(quick=True, parts=("large",)), lambda said: None) as bench:
+        report = ingest(bench)
+    by_name = {one.name: one for one in report.figures}
+    assert by_name["long.txt: text"].value == pytest.approx(4.0, rel=0.1)
+    assert int(by_name["long.txt"].note.split()[0]) > 3
+    assert {target.name for target in report.targets} == {
+        "ingest_large_text_mb",
+        "ingest_large_pdf_mb",
+    }
+    assert all(0 < target.value < 600 for target in report.targets)

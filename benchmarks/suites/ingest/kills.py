@@ -14,10 +14,9 @@ from pathlib import Path
 from ragmesh import AsyncClient, RagmeshError, Unavailable
 
 from benchmarks.bench import Bench
-from benchmarks.data import scifact
 from benchmarks.mesh import RunningMesh, running_mesh
 from benchmarks.report import Figure, SuiteReport, Target
-from benchmarks.suites.ingest.material import written_as_markdown
+from benchmarks.suites.ingest.material import abstracts, written_as_markdown
 
 DOCUMENTS, KILLS = 300, 50
 QUICK_DOCUMENTS, QUICK_KILLS = 30, 3
@@ -31,7 +30,7 @@ SEED = 11
 def run(bench: Bench) -> SuiteReport:
     """Raises DataMissing without SciFact."""
     count, kills = (QUICK_DOCUMENTS, QUICK_KILLS) if bench.quick else (DOCUMENTS, KILLS)
-    texts = scifact().documents[:count]
+    texts = abstracts(quick=bench.quick)[:count]
     with running_mesh() as mesh, tempfile.TemporaryDirectory(prefix="ragmesh-bench-") as folder:
         paths = written_as_markdown(texts, Path(folder))
         bench.say(f"killing the node {kills} times while {count} documents come in")

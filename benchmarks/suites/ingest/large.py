@@ -20,8 +20,9 @@ from pathlib import Path
 from textwrap import wrap
 
 from benchmarks.bench import Bench
-from benchmarks.data import Text, scifact
+from benchmarks.data import Text
 from benchmarks.report import Figure, SuiteReport, Target
+from benchmarks.suites.ingest.material import abstracts
 from engine.documents.chunk import CONTEXT_TOKENS_MAX, chunk
 from engine.models import default, model_dir
 from engine.models.tokenize import TextTokenizer
@@ -49,7 +50,7 @@ class Taken:
 
 def run(bench: Bench) -> SuiteReport:
     """Raises DataMissing without SciFact."""
-    texts = scifact().documents
+    texts = abstracts(quick=bench.quick)
     text_bytes = QUICK_TEXT_BYTES if bench.quick else TEXT_BYTES
     pages = QUICK_PAGES if bench.quick else PAGES
     figures, targets = [], []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ragmesh import AsyncClient
 
-from benchmarks.data import Text
+from benchmarks.data import DataMissing, Text, demo_texts, scifact
 
 CALLERS = 8
 """Files on their way at once, as `ragmesh ingest` sends them."""
@@ -26,6 +26,16 @@ class Ingested:
     documents: int
     passages: int
     failed: int
+
+
+def abstracts(*, quick: bool) -> list[Text]:
+    """SciFact's; in a quick run the demo's, if SciFact is not there. Raises DataMissing."""
+    try:
+        return scifact().documents
+    except DataMissing:
+        if not quick:
+            raise
+        return demo_texts()
 
 
 def written_as_markdown(texts: Sequence[Text], folder: Path) -> list[Path]:

@@ -13,11 +13,10 @@ from pathlib import Path
 import psutil
 
 from benchmarks.bench import Bench
-from benchmarks.data import scifact
 from benchmarks.mesh import running_mesh
 from benchmarks.processes import rss_kib
 from benchmarks.report import Figure, SuiteReport, Target
-from benchmarks.suites.ingest.material import ingest_files, written_as_markdown
+from benchmarks.suites.ingest.material import abstracts, ingest_files, written_as_markdown
 
 DOCUMENTS = 5_000
 QUICK_DOCUMENTS = 200
@@ -29,7 +28,7 @@ GROWTH_MIB_MAX = 50.0
 
 def run(bench: Bench) -> SuiteReport:
     """Raises DataMissing without SciFact."""
-    texts = scifact().documents[: QUICK_DOCUMENTS if bench.quick else DOCUMENTS]
+    texts = abstracts(quick=bench.quick)[: QUICK_DOCUMENTS if bench.quick else DOCUMENTS]
     node: list[int] = []
     parsers: list[int] = []
     with (

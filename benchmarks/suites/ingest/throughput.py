@@ -17,10 +17,9 @@ from pathlib import Path
 from ragmesh import Client
 
 from benchmarks.bench import Bench
-from benchmarks.data import scifact
 from benchmarks.mesh import running_mesh
 from benchmarks.report import Comparison, Figure, SuiteReport, Target
-from benchmarks.suites.ingest.material import Ingested, ingest_files, written_as_markdown
+from benchmarks.suites.ingest.material import Ingested, abstracts, ingest_files, written_as_markdown
 from engine.documents.embedding import embedding_text
 
 COLLECTION = "files"
@@ -35,7 +34,7 @@ SHARE_MIN = 0.9
 
 def run(bench: Bench) -> SuiteReport:
     """Raises DataMissing without SciFact."""
-    texts = scifact().documents[: QUICK_FILES if bench.quick else None]
+    texts = abstracts(quick=bench.quick)[: QUICK_FILES if bench.quick else None]
     with running_mesh() as mesh, tempfile.TemporaryDirectory(prefix="ragmesh-bench-") as folder:
         paths = written_as_markdown(texts, Path(folder))
         address = mesh.addresses.nodes[0]
