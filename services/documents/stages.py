@@ -9,8 +9,6 @@ text at a time, and one request's vectors. Publishing is one transaction.
 from __future__ import annotations
 
 import contextlib
-import time
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -45,8 +43,6 @@ from services.store.versions import Version
 EMBED_PASSAGES_MAX = 32
 """Passages sent to the embedding service at once: what a retry may have to do again."""
 SPECIAL_TOKENS_MAX = 8
-ROOM_S, ROOMS_MAX = 1.0, 10_000
-"""For how long an index that has room is not asked again, and of how many that is known."""
 
 
 @dataclass(slots=True)
@@ -66,7 +62,6 @@ class Stages:
         self._store = store
         self._mesh = mesh
         self._originals = originals
-        self._room_until_s: dict[uuid.UUID, float] = {}
 
     async def ingest(self, job: IngestJob, parsers: Parsers, progress: Progress) -> Commit:
         """All stages that are not done. Raises what they raise, DocumentNotFound and
@@ -74,8 +69,8 @@ class Stages:
         the job is not this worker's."""
         collection, text, begun, only = await self._begun(job, parsers)
         call = Call(job.tenant, f"ingest-{job.id}", lane="bulk")
-        if not begun.complete:
-            await self._require_room(collection, call)
+        # Passages that another document has already take room in the index all the same.
+        await require_room(self._mesh, collection, call)
         made = _Making(job, collection, text, begun, call, progress)
         last: LastPassages | None = None
         while not made.begun.complete:
@@ -105,15 +100,6 @@ class Stages:
             if text.complete:
                 return collection, text, await _begin_passages(tx, job, collection, text), None
         return (collection, *await self._parse(job, collection, version, parsers))
-
-    async def _require_room(self, collection: Collection, call: Call) -> None:
-        """Raises Exhausted where the index has no room; a yes is believed for `ROOM_S`."""
-        now_s = time.monotonic()
-        if self._room_until_s.get(collection.uid, 0.0) < now_s:
-            await require_room(self._mesh, collection, call)
-            if len(self._room_until_s) >= ROOMS_MAX:
-                self._room_until_s.clear()
-            self._room_until_s[collection.uid] = now_s + ROOM_S
 
     @contextlib.asynccontextmanager
     async def _holding(self, job: IngestJob) -> AsyncIterator[Tx]:
