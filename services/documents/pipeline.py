@@ -51,6 +51,10 @@ class Pipeline:
         self._looking = asyncio.Lock()
         self._claimed: deque[IngestJob] = deque()
         self._idle = 0
+        # A node that may have been killed by a document begins with one, and takes one more at a
+        # time for each that ends: so few others are in its hands if it is killed again.
+        self._running, self._allowed = 0, 1
+        self._room = asyncio.Event()
         self._watched: dict[str, asyncio.Event] = {}
         self._parsers = Parsers(settings)
         self._count = settings.workers
@@ -98,10 +102,19 @@ class Pipeline:
             try:
                 # One worker of the node looks for jobs at a time.
                 async with self._looking:
+                    while self._running >= self._allowed:
+                        self._room.clear()
+                        await self._room.wait()
                     job = self._claimed.popleft() if self._claimed else await self._next()
+                    self._running += 1
             finally:
                 self._idle -= 1
-            await self._run(job)
+            try:
+                await self._run(job)
+            finally:
+                self._running -= 1
+                self._allowed = min(self._allowed + 1, self._count)
+                self._room.set()
 
     async def _next(self) -> IngestJob:
         """The next job, as soon as there is one; others that were taken with it are `_claimed`, by
@@ -109,7 +122,7 @@ class Pipeline:
         while True:
             # What is queued from now on is seen by the look, or ends the wait after it.
             self._nudged.clear()
-            most = min(self._idle, CLAIM_MAX)
+            most = min(self._idle, CLAIM_MAX, self._allowed - self._running)
             try:
                 async with self._store.system() as tx:
                     claimed = await jobs.claim_jobs(tx, self._owner, lease_s=LEASE_S, limit=most)

@@ -28,6 +28,10 @@ BULK_WAIT_S = 600.0
 """A bulk job that waited for so long is no longer put behind those that people wait for."""
 
 _CLAIM_LOCK = 0x7261676D65736A6F
+# A job whose worker died waits, each time twice as long: others get their turn, and a document that
+# kills its node does so seldom.
+_FREE = """lease_until + make_interval(secs => CASE WHEN state = 'running'
+        THEN least(60.0, 0.25 * 2.0 ^ least(attempts, 10)) ELSE 0.0 END) <= clock_timestamp()"""
 # The tenants are found by steps through the index, not by reading all that waits. Of each, the
 # oldest job of either kind is looked at.
 _CLAIM = f"""
@@ -45,7 +49,7 @@ WITH RECURSIVE waiting (tenant) AS (
     CROSS JOIN LATERAL (
         SELECT tenant, id, create_time FROM ingest_jobs
         WHERE tenant = w.tenant AND bulk = kind.bulk AND state IN ('queued', 'running')
-            AND lease_until <= clock_timestamp()
+            AND {_FREE}
         ORDER BY create_time LIMIT 1
     ) j LEFT JOIN ingest_turns t ON t.tenant = j.tenant
     ORDER BY kind.bulk
