@@ -240,8 +240,8 @@ async def _sections(process: asyncio.subprocess.Process, job: _Job) -> AsyncGene
             return
         if frame[:1] == ERROR:
             raise _Refused(_error(frame[1:]))
-        yield Parsed.from_json(frame[1:])
         left_s -= time.monotonic() - begun_s
+        yield Parsed.from_json(frame[1:])
 
 
 async def _died(process: asyncio.subprocess.Process, job: _Job) -> DocumentUnreadable:

@@ -4,6 +4,7 @@ knows no secrets, is replaced after so many files, and dies with its node."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
@@ -195,3 +196,16 @@ async def test_hostile_files_fail_alone_in_a_node_and_parsers_die_with_it(
 
     await until(gone, 2, "the killed node's parsers are gone")
     await mesh.lives_again(name, dead)
+
+
+async def test_the_time_that_a_caller_takes_between_sections_is_not_the_files() -> None:
+    parser = Parser(DocumentSettings(parser_wall_s=4.0))
+    data = b"A sentence of a long text. Another one.\n\n" * 60_000
+    count = 0
+    async with contextlib.aclosing(parser.parse(data, "long.txt", "")) as sections:
+        async for _ in sections:
+            count += 1
+            if count < 3:
+                await asyncio.sleep(4.0)
+    await parser.close()
+    assert count > 2
