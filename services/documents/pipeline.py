@@ -34,6 +34,8 @@ BEAT_S = 1.0
 """How often a job's row is written: who cancels it is not kept waiting for long. Where somebody
 watches it here, it is written when it moves."""
 LOOK_S = 0.25
+RAMP_S = 2.0
+"""For so long a node that lives and has no job that ends waits before it takes one more."""
 CLAIM_MAX = 4
 """Jobs that are taken at once, by workers that have none."""
 
@@ -51,8 +53,8 @@ class Pipeline:
         self._looking = asyncio.Lock()
         self._claimed: deque[IngestJob] = deque()
         self._idle = 0
-        # A node that may have been killed by a document begins with one, and takes one more at a
-        # time for each that ends: so few others are in its hands if it is killed again.
+        # A node that may have been killed by a document begins with one, and takes one more for
+        # each that ends, or where none does in RAMP_S: few others are in its hands when it dies.
         self._running, self._allowed = 0, 1
         self._room = asyncio.Event()
         self._watched: dict[str, asyncio.Event] = {}
@@ -102,9 +104,7 @@ class Pipeline:
             try:
                 # One worker of the node looks for jobs at a time.
                 async with self._looking:
-                    while self._running >= self._allowed:
-                        self._room.clear()
-                        await self._room.wait()
+                    await self._until_allowed()
                     job = self._claimed.popleft() if self._claimed else await self._next()
                     self._running += 1
             finally:
@@ -115,6 +115,15 @@ class Pipeline:
                 self._running -= 1
                 self._allowed = min(self._allowed + 1, self._count)
                 self._room.set()
+
+    async def _until_allowed(self) -> None:
+        while self._running >= self._allowed:
+            self._room.clear()
+            try:
+                async with asyncio.timeout(RAMP_S):
+                    await self._room.wait()
+            except TimeoutError:
+                self._allowed = min(self._allowed + 1, self._count)
 
     async def _next(self) -> IngestJob:
         """The next job, as soon as there is one; others that were taken with it are `_claimed`, by
