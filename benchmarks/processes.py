@@ -58,6 +58,12 @@ def rss_kib(pid: int) -> int:
     return _field(Path(f"/proc/{pid}/status"), "VmRSS:")
 
 
+def peak_rss_kib(pid: int) -> int:
+    """The most that a process held since it became its program; 0 where it has ended. (What
+    `getrusage` says begins with the peak of the process that started it.)"""
+    return _field(Path(f"/proc/{pid}/status"), "VmHWM:")
+
+
 def threads(pid: int) -> int:
     """How many threads a process has."""
     return psutil.Process(pid).num_threads()

@@ -54,6 +54,7 @@ from engine.errors import DocumentUnreadable, UnsupportedMediaType
 _PDF_HEADER_WITHIN_BYTES = 1024
 """Readers accept the header within the first 1,024 bytes (ISO 32000-1, Annex H, note 13)."""
 
+_CONTENT = re.compile(rb"[^ \t\r\n\x00]")
 _SAMPLE_BYTES = 65_536
 _CONTROL_SHARE_MAX = 0.02
 """Random bytes hold about 11 % of the control characters that text does not use."""
@@ -127,7 +128,7 @@ def detect(data: bytes, name: str = "", media_type: str = "") -> str:
     Raises DocumentUnreadable if there is nothing in the file, and UnsupportedMediaType, which
     names what was seen and what is supported, if no parser reads it.
     """
-    if not data.strip(b" \t\r\n\x00"):
+    if not _CONTENT.search(data):
         raise DocumentUnreadable(
             f"the file is empty ({len(data)} bytes, none of them text); send one with content",
             metadata={"size_bytes": len(data)},

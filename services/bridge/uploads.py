@@ -29,11 +29,13 @@ PIECE_BYTES = 256 << 10
 """Of a file, to the node. A piece may have 1 MiB."""
 FORM_BYTES = 1 << 20
 """What a form may have beside its file."""
-LINGER_S = 5.0
+LINGER_S = 10.0
 """How long a caller whom we refuse may finish its body before it is answered. Many programs read
 nothing until all is sent, and would only see that the connection was cut."""
-PAUSE_S = 0.5
-"""… unless it sends nothing for so long: then it waits for us."""
+PAUSE_S, PAUSES = 0.5, 4
+"""… unless it sends nothing for so many pauses one after the other: then it waits for us. More than
+one, because a machine that stood still itself finds at its end that a pause is over, and only then
+what has come."""
 LEAVE_S = 2.0
 """How long who goes on after that has until the connection is cut: cut at once, the gateway might
 see that before it has read the answer."""
@@ -162,11 +164,16 @@ class Refusal(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pass_over(self, receive: Receive, most_s: float) -> None:
+        """Takes what still comes, until nothing more does."""
+        pauses = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(most_s):
-                while self._goes_on:
-                    async with asyncio.timeout(PAUSE_S):
-                        self._goes_on = bool((await receive()).get("more_body"))
+                while self._goes_on and pauses < PAUSES:
+                    pauses += 1
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(PAUSE_S):
+                            self._goes_on = bool((await receive()).get("more_body"))
+                            pauses = 0
 
 
 def timeout_of(headers: Mapping[str, str]) -> float:

@@ -228,6 +228,23 @@ async def test_who_reads_nothing_until_all_is_sent_still_learns_why(
     assert left(split_mesh) <= before
 
 
+async def test_who_pauses_on_the_way_and_reads_only_then_learns_why(split_mesh: SplitMesh) -> None:
+    """A machine that is busy, a radio link."""
+    host, port = split_mesh.gateway.listen_address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    size = 24 * MIB
+    head = f"POST {url('collections/none')} HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n"
+    writer.write(head.encode())
+    async with asyncio.timeout(30):
+        for pause_s in (1.2, 1.2, 0.0):
+            writer.write(bytes(size // 3))
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+        answer = await reader.readuntil(b"}}]}")
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 404 ") and b"COLLECTION_NOT_FOUND" in answer
+
+
 async def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(
     split_mesh: SplitMesh, collection: str
 ) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -19,8 +18,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from textwrap import wrap
 
+import psutil
+
 from benchmarks.bench import Bench
 from benchmarks.data import Text
+from benchmarks.processes import peak_rss_kib
 from benchmarks.report import Figure, SuiteReport, Target
 from benchmarks.suites.ingest.material import abstracts
 from engine.documents.chunk import CONTEXT_TOKENS_MAX, chunk
@@ -103,11 +105,11 @@ async def _taken(path: Path, size_bytes: int) -> Taken:
             sections += 1
             passages += len(chunks)
     seconds = time.perf_counter() - begin_s
+    ours = psutil.Process()
+    peaks = [peak_rss_kib(one.pid) for one in (ours, *ours.children(recursive=True))]
+    assert len(peaks) > 1, "the parser has ended; its memory cannot be looked up"
     await parser.close()
-    kib = sum(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    kib = sum(peaks)
     return Taken(seconds, characters, sections, passages, kib * 1024 / 1e6)
 
 

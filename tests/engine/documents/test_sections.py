@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.documents import clean as cleaning
 from engine.documents import sections as module
+from engine.documents.detect import detect
 from engine.documents.encoding import decode, encoding_of
 from engine.documents.numbering import numbered
 from engine.documents.parse import parse_document
@@ -118,3 +120,15 @@ def test_a_number_stays_with_its_text_and_is_never_given_to_another(
 @given(st.text(st.characters(max_codepoint=127)))
 def test_ascii_is_cleaned_as_all_other_text_is(text: str) -> None:
     assert cleaning._plain(text) == cleaning._visible(text)
+
+
+def test_what_a_long_text_is_gets_found_without_a_copy_of_it() -> None:
+    data = b"  " + b"A sentence of words, and then some more.\n\n" * 600_000
+    tracemalloc.start()
+    try:
+        assert detect(data, "long.txt", "") == "text/plain"
+        assert encoding_of(data).name == "utf-8"
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < len(data) / 2
