@@ -14,6 +14,7 @@
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   ├── PointNotFound            a point that a search starts from
     │   ├── SnapshotNotFound  MigrationNotFound
+    │   ├── AnswerNotFound           no such answer, or one that is older than a day
     │   └── MethodNotFound
     ├── AlreadyExists
     │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists
@@ -28,6 +29,7 @@
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── RecallTooLow             searches would find less, so nothing was changed
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
+    │   ├── AnswerFinished           too late to cancel it
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over the size limit
@@ -146,6 +148,10 @@ class MigrationNotFound(NotFound):
     """The collection is not being migrated."""
 
 
+class AnswerNotFound(NotFound):
+    """No answer of this name, or one that was forgotten after its day."""
+
+
 class MethodNotFound(NotFound):
     """No such method, or a method of a service that this node does not host."""
 
@@ -212,6 +218,10 @@ class RecallTooLow(FailedPrecondition):
 
 class IngestJobFinished(FailedPrecondition):
     """The ingest job is over: it cannot be cancelled, or not be tried again."""
+
+
+class AnswerFinished(FailedPrecondition):
+    """The answer is over: it cannot be cancelled."""
 
 
 class ProviderMissing(FailedPrecondition):

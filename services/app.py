@@ -36,7 +36,7 @@ from services.store.store import Store
 
 _LOG = logging.getLogger(__name__)
 
-STORED_AREAS = frozenset({"retrieval", "documents"})
+STORED_AREAS = frozenset({"retrieval", "documents", "chat"})
 """Services that need PostgreSQL."""
 
 DRAIN_NOTICE_S = 1.0
@@ -89,7 +89,7 @@ class Node:
         if STORED_AREAS & set(self.settings.node.services):
             if not store.postgres_url.get_secret_value():
                 raise InvalidField(
-                    "The retrieval and documents services need PostgreSQL. Give "
+                    "The retrieval, documents and chat services need PostgreSQL. Give "
                     "--postgres-url or RAGMESH_STORE__POSTGRES_URL, or use `ragmesh up`, which "
                     "starts one.",
                     field="store.postgres_url",
@@ -150,9 +150,11 @@ class Node:
             from services.generation.servicer import GenerationServicer
 
             return GenerationServicer(settings.generation, self.mesh, self.threads)
+        from services.chat.answers_servicer import Kept
         from services.chat.servicer import ChatServicer
 
-        return ChatServicer(settings.generation, self.mesh)
+        kept = Kept(self._stored(), self.redis, self.node_id, settings.chat)
+        return ChatServicer(settings.generation, self.mesh, kept)
 
     def _stored(self) -> Store:
         if self.store is None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import InvalidField
+from services.config_chat import ChatSettings as ChatSettings
 
 MIB = 1 << 20
 
@@ -335,6 +336,7 @@ class Settings(BaseSettings):
     node: NodeSettings = NodeSettings()
     models: ModelSettings = ModelSettings()
     generation: GenerationSettings = GenerationSettings()
+    chat: ChatSettings = ChatSettings()
     documents: DocumentSettings = DocumentSettings()
     objects: ObjectSettings = ObjectSettings()
     index: IndexSettings = IndexSettings()

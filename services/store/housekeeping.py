@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from engine.errors import RagmeshError
-from services.store import cleanup
+from services.store import answers, cleanup
 from services.store.store import Store, Tx
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ _PURGES = (
     cleanup.purge_segments,
     cleanup.purge_snapshots,
     cleanup.purge_builds,
+    answers.purge_answers,
 )
 
 

@@ -60,6 +60,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """NOT_FOUND."""
     REASON_MIGRATION_NOT_FOUND: _Reason.ValueType  # 28
     """The collection is not being migrated. NOT_FOUND."""
+    REASON_ANSWER_NOT_FOUND: _Reason.ValueType  # 35
+    """The answer does not exist, or is older than a day. NOT_FOUND."""
     REASON_COLLECTION_EXISTS: _Reason.ValueType  # 40
     """ALREADY_EXISTS."""
     REASON_DOCUMENT_EXISTS: _Reason.ValueType  # 41
@@ -92,6 +94,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """
     REASON_INGEST_JOB_FINISHED: _Reason.ValueType  # 69
     """The ingest job is over: it cannot be cancelled, or not be tried again. FAILED_PRECONDITION."""
+    REASON_ANSWER_FINISHED: _Reason.ValueType  # 75
+    """The answer is over: it cannot be cancelled. FAILED_PRECONDITION."""
     REASON_MESSAGE_TOO_LARGE: _Reason.ValueType  # 80
     """Over the size limit. RESOURCE_EXHAUSTED."""
     REASON_QUEUE_FULL: _Reason.ValueType  # 81
@@ -170,6 +174,8 @@ REASON_SNAPSHOT_NOT_FOUND: Reason.ValueType  # 27
 """NOT_FOUND."""
 REASON_MIGRATION_NOT_FOUND: Reason.ValueType  # 28
 """The collection is not being migrated. NOT_FOUND."""
+REASON_ANSWER_NOT_FOUND: Reason.ValueType  # 35
+"""The answer does not exist, or is older than a day. NOT_FOUND."""
 REASON_COLLECTION_EXISTS: Reason.ValueType  # 40
 """ALREADY_EXISTS."""
 REASON_DOCUMENT_EXISTS: Reason.ValueType  # 41
@@ -202,6 +208,8 @@ FAILED_PRECONDITION.
 """
 REASON_INGEST_JOB_FINISHED: Reason.ValueType  # 69
 """The ingest job is over: it cannot be cancelled, or not be tried again. FAILED_PRECONDITION."""
+REASON_ANSWER_FINISHED: Reason.ValueType  # 75
+"""The answer is over: it cannot be cancelled. FAILED_PRECONDITION."""
 REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
 """Over the size limit. RESOURCE_EXHAUSTED."""
 REASON_QUEUE_FULL: Reason.ValueType  # 81

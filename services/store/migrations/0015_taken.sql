@@ -1,0 +1,1 @@
+-- The tables of another part of the mesh take this number.
