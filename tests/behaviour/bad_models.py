@@ -144,6 +144,25 @@ def _ask(kind: type[Any], world: World) -> Iterator[Bad]:
     yield Bad("filter without a condition", wrong, "INVALID_FILTER")
 
 
+def _answer(kind: type[Any], world: World) -> Iterator[Bad]:
+    yield from named(lambda name: kind(name=name), "answers/{}")
+    yield Bad("answer unknown", kind(name="answers/absent"), "ANSWER_NOT_FOUND")
+
+
+def _resume(world: World) -> Iterator[Bad]:
+    yield from _answer(chat.ResumeAnswerRequest, world)
+    below = chat.ResumeAnswerRequest(name=world.answer, after_event_id=-1)
+    yield Bad("after_event_id below zero", below)
+    beyond = chat.ResumeAnswerRequest(name=world.answer, after_event_id=1_000)
+    yield Bad("an event that the answer does not have", beyond)
+
+
+def _answers(world: World) -> Iterator[Bad]:
+    yield from paged(chat.ListAnswersRequest)
+    state: Any = 99
+    yield Bad("state unknown", chat.ListAnswersRequest(state=state))
+
+
 TABLE: Table = {
     "EmbedTexts": _embed,
     "RerankPassages": _rerank,
@@ -166,4 +185,8 @@ TABLE: Table = {
     ),
     "AskQuestion": partial(_ask, chat.AskQuestionRequest),
     "StreamAnswer": partial(_ask, chat.StreamAnswerRequest),
+    "GetAnswer": partial(_answer, chat.GetAnswerRequest),
+    "ListAnswers": _answers,
+    "ResumeAnswer": _resume,
+    "CancelAnswer": partial(_answer, chat.CancelAnswerRequest),
 }

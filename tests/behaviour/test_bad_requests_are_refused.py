@@ -58,7 +58,8 @@ async def world(rung: Rung, given: Given) -> World:
         migrating = await given.migrating()
         cancelled = await given.cancelled(texts)
         _WORLDS[rung.name] = World(
-            holder, texts, document.name, document.ingest_job, kept, migrating, cancelled
+            *(holder, texts, document.name, document.ingest_job, kept, migrating, cancelled),
+            answer=await given.cancelled_answer(texts),
         )
     return _WORLDS[rung.name]
 

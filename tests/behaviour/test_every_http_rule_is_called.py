@@ -31,7 +31,10 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     kept = await given.snapshot(holder)
     migrating = await given.migrating()
     cancelled = await given.cancelled(texts)
-    return World(holder, texts, document.name, document.ingest_job, kept, migrating, cancelled)
+    return World(
+        *(holder, texts, document.name, document.ingest_job, kept, migrating, cancelled),
+        answer=await given.cancelled_answer(texts),
+    )
 
 
 @pytest.mark.parametrize(("rpc", "index"), ALL)

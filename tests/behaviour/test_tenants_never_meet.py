@@ -72,6 +72,10 @@ TO_A_STRANGER: dict[str, str] = {
     "WatchIngestJob": "INGEST_JOB_NOT_FOUND",
     "AskQuestion": "COLLECTION_NOT_FOUND",
     "StreamAnswer": "COLLECTION_NOT_FOUND",
+    "GetAnswer": "ANSWER_NOT_FOUND",
+    "ListAnswers": NOTHING,
+    "ResumeAnswer": "ANSWER_NOT_FOUND",
+    "CancelAnswer": "ANSWER_NOT_FOUND",
 }
 """For each RPC, what a tenant who has nothing gets when it names what another tenant has."""
 
@@ -120,7 +124,10 @@ async def world_of(given: Given, tenant: str) -> World:
     kept = await given.snapshot(holder, tenant=tenant)
     migrating = await given.migrating(tenant=tenant, collection_id=MIGRATING_ID, display_name=word)
     job, cancelled = stored.ingest_job.name, await given.cancelled(texts, tenant=tenant)
-    return World(holder, texts, f"{texts}/documents/same", job, kept, migrating, cancelled)
+    return World(
+        *(holder, texts, f"{texts}/documents/same", job, kept, migrating, cancelled),
+        answer=await given.cancelled_answer(texts, tenant=tenant),
+    )
 
 
 @pytest.fixture

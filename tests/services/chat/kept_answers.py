@@ -97,7 +97,7 @@ class Nodes:
 
     async def node(self, redis: Redis | None = None, **settings: float) -> ChatServicer:
         """One more node."""
-        kept = Kept(self.store, redis, f"n{len(self._made)}", ChatSettings(**settings))  # type: ignore[arg-type]
+        kept = Kept(self.store, redis, f"n{len(self._made)}", ChatSettings(**settings))
         made = ChatServicer(GenerationSettings(), self.mesh, kept)
         await made.start()
         self._made.append(made)

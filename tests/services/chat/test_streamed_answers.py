@@ -138,9 +138,7 @@ async def test_readers_on_other_nodes_are_woken_by_redis_and_outlive_it(
         await there.aclose()
 
 
-async def test_a_slow_reader_holds_nobody_up_and_misses_nothing(
-    nodes: Nodes, paced: Paced
-) -> None:
+async def test_a_slow_reader_holds_nobody_up_and_misses_nothing(nodes: Nodes, paced: Paced) -> None:
     node = await nodes.node()
     slow = asked(node)
     await slow.next()

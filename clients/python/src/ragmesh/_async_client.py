@@ -13,6 +13,7 @@ from ragmesh._calls import (
     documents,
     embedding,
     jobs,
+    kept_answers,
     migrations,
     points,
     searches,
@@ -109,6 +110,10 @@ class AsyncClient(AsyncRunner):
     get_generation_model = call(answers.get_generation_model)
     ask_question = call(answers.ask_question)
     stream_answer = stream(answers.stream_answer)
+    get_answer = call(kept_answers.get_answer)
+    list_answers = listing(kept_answers.list_answers)
+    resume_answer = stream(kept_answers.resume_answer)
+    cancel_answer = call(kept_answers.cancel_answer)
 
     async def __aenter__(self) -> AsyncClient:
         return self

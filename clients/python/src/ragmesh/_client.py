@@ -12,6 +12,7 @@ from ragmesh._calls import (
     documents,
     embedding,
     jobs,
+    kept_answers,
     migrations,
     points,
     searches,
@@ -108,6 +109,10 @@ class Client(Runner):
     get_generation_model = call(answers.get_generation_model)
     ask_question = call(answers.ask_question)
     stream_answer = stream(answers.stream_answer)
+    get_answer = call(kept_answers.get_answer)
+    list_answers = listing(kept_answers.list_answers)
+    resume_answer = stream(kept_answers.resume_answer)
+    cancel_answer = call(kept_answers.cancel_answer)
 
     def __enter__(self) -> Client:
         return self

@@ -10,6 +10,7 @@
     ├── NotFound
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound  PointNotFound  SnapshotNotFound
     │   ├── MigrationNotFound        the collection is not being migrated
+    │   ├── AnswerNotFound           no such answer, or one that is older than a day
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   └── MethodNotFound           the server is older than this client, or hosts no such service
     ├── AlreadyExists
@@ -19,6 +20,7 @@
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
     │   ├── RecallTooLow             searches would find less, so nothing was changed
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
+    │   ├── AnswerFinished           too late to cancel it
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
     │   └── ProviderMissing  NoEmbeddingModel  ModelTaskMismatch
@@ -183,6 +185,12 @@ class SnapshotNotFound(NotFound):
     reason = "SNAPSHOT_NOT_FOUND"
 
 
+class AnswerNotFound(NotFound):
+    """No such answer, or one that was forgotten after its day."""
+
+    reason = "ANSWER_NOT_FOUND"
+
+
 class MigrationNotFound(NotFound):
     """The collection is not being migrated."""
 
@@ -273,6 +281,12 @@ class MigrationNotReady(FailedPrecondition):
     """The second index has not, or cannot have, everything that the first one has."""
 
     reason = "MIGRATION_NOT_READY"
+
+
+class AnswerFinished(FailedPrecondition):
+    """The answer is over: it cannot be cancelled."""
+
+    reason = "ANSWER_FINISHED"
 
 
 class IngestJobFinished(FailedPrecondition):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ragmesh import _rpcs as rpcs
 from ragmesh import _status
+from ragmesh._calls import kept_answers
 from ragmesh._convert import answers as convert
 from ragmesh._filters import Filter, to_message
 from ragmesh._names import collection as collection_name
@@ -151,7 +152,8 @@ def stream_answer(
 ) -> Source[types.AnswerEvent]:
     """The same as events while it is written; the last one is the whole Answer.
 
-    Raises StreamCut if it ends without it.
+    The first event names the answer. A connection that breaks later goes on by itself, without an
+    event twice, until `timeout_s` is over; an answer that nobody reads for 30 s is cancelled.
     """
     names = _collections(collections)
     request = chat_pb.StreamAnswerRequest(
@@ -167,8 +169,9 @@ def stream_answer(
         session,
         rpcs.STREAM_ANSWER,
         request,
-        read=_answer_event,
+        read=kept_answers.read_event,
         is_last=lambda event: isinstance(event, types.Answer),
+        following=kept_answers.Follow(),
         timeout_s=timeout_s,
         lane=lane,
     )
@@ -195,23 +198,6 @@ def _generation_event(message: pb.StreamGenerateTextResponse) -> types.Generatio
             return convert.citation(message.citation)
         case "finished":
             return convert.generated(message.finished)
-        case "failed":
-            raise _status.from_status(message.failed)
-        case _:  # an event of a newer server
-            return None
-
-
-def _answer_event(message: chat_pb.StreamAnswerResponse) -> types.AnswerEvent | None:
-    match message.WhichOneof("event"):
-        case "started":
-            started = message.started
-            return types.AnswerStarted(started.generation_model, started.context_passages)
-        case "delta":
-            return types.TextDelta(message.delta.text)
-        case "citation":
-            return convert.citation(message.citation)
-        case "finished":
-            return convert.answer(message.finished)
         case "failed":
             raise _status.from_status(message.failed)
         case _:  # an event of a newer server

@@ -78,6 +78,7 @@ def answer(message: chat_service_pb2.Answer) -> types.Answer:
         usage=_usage(message.usage),
         generation_model=message.generation_model,
         context_passages=message.context_passages,
+        name=message.name,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ragmesh._types.embedding import SentenceVector, TextSpan
@@ -80,7 +80,10 @@ class AnswerTimings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer and what it rests on. `abstention_reason` says why `text` is empty, if it is."""
+    """An answer and what it rests on. `abstention_reason` says why `text` is empty, if it is.
+
+    `name` is `answers/{id}`, by which it can be had for a day; empty where answers are not kept.
+    """
 
     question: str
     text: str
@@ -91,6 +94,7 @@ class Answer:
     usage: Usage
     generation_model: str
     context_passages: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +116,28 @@ class GenerationStarted:
 
 @dataclass(frozen=True, slots=True)
 class AnswerStarted:
-    """The first event of an answer: the search is done and the model has begun."""
+    """The first event of an answer: it has its name, by which it can be resumed."""
 
     generation_model: str
     context_passages: int
+    answer: str = ""
+    event_id: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRetrieved:
+    """The search is done, and the model has begun."""
+
+    context_passages: int
+    event_id: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWarning:
+    """Something went otherwise than asked; the answer goes on."""
+
+    message: str
+    event_id: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +145,9 @@ class TextDelta:
     """More text, to be appended."""
 
     text: str
+    event_id: int = field(default=0, compare=False)
 
 
 # What streams give, in order; the last one is the whole.
 GenerationEvent = GenerationStarted | TextDelta | Citation | GeneratedText
-AnswerEvent = AnswerStarted | TextDelta | Citation | Answer
+AnswerEvent = AnswerStarted | AnswerRetrieved | TextDelta | Citation | AnswerWarning | Answer
