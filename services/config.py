@@ -284,7 +284,8 @@ class GatewaySettings(_Part):
 
 
 class BridgeSettings(_Part):
-    """The small server beside Envoy for what Envoy cannot translate: uploads over REST."""
+    """The small server beside Envoy for what Envoy cannot translate: uploads over REST,
+    events with ids, sockets, OpenAI's API."""
 
     listen: str = "127.0.0.1:18081"
     """Where Envoy calls it."""
@@ -293,6 +294,8 @@ class BridgeSettings(_Part):
     hundred KiB of memory and a call of a node."""
     stall_s: float = Field(60.0, gt=0)
     """How long an upload may send nothing before it is ended."""
+    streams_max: int = Field(512, ge=1)
+    """Streams of events and sockets at once; more are refused with QUEUE_FULL."""
 
 
 class RaySettings(_Part):
