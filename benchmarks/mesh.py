@@ -11,9 +11,10 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.request import urlopen
 
@@ -49,10 +50,14 @@ class RunningMesh:
 
     def node_pid(self) -> int:
         """The node's process; 0 while there is none."""
+        return self.part_pid(self._node)
+
+    def part_pid(self, name: str) -> int:
+        """The process of a part; 0 while there is none."""
 
         async def find() -> int:
             states = {state.name: state.pid for state in self._mesh.supervisor.states()}
-            return states[self._node]
+            return states[name]
 
         return self._run(find())
 
@@ -87,10 +92,15 @@ def _disk_bytes(path: Path) -> int:
 
 @contextmanager
 def running_mesh(
-    services: Sequence[str] = (), nodes: Sequence[Sequence[str]] = ()
+    services: Sequence[str] = (),
+    nodes: Sequence[Sequence[str]] = (),
+    *,
+    parts: Mapping[str, Any] = MappingProxyType({}),
+    calls_max: int = 256,
 ) -> Iterator[RunningMesh]:
     """A mesh of one node with these services, or all, and a gateway, in a directory that goes away;
-    or of several `nodes`, of which the first one is the one to measure.
+    or of several `nodes`, of which the first one is the one to measure. `parts` are parts of its
+    settings by name.
 
     Raises what `LocalMesh.start` raises.
     """
@@ -102,8 +112,9 @@ def running_mesh(
         mesh = LocalMesh(
             Settings(
                 data_dir=Path(folder) / "data",
-                node=NodeSettings(listen="127.0.0.1:0"),
+                node=NodeSettings(listen="127.0.0.1:0", calls_max=calls_max),
                 gateway=GatewaySettings(listen="127.0.0.1:0"),
+                **parts,
             ),
             nodes=nodes or ([services] if services else None),
         )

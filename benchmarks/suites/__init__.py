@@ -17,6 +17,7 @@ from benchmarks.suites.rest import rest
 from benchmarks.suites.scale import scale
 from benchmarks.suites.search import search
 from benchmarks.suites.start import demo, up
+from benchmarks.suites.streams import streams
 
 Suite = Callable[[Bench], SuiteReport]
 
@@ -26,6 +27,7 @@ SUITES: Mapping[str, Suite] = {
     "scale": scale,
     "rest": rest,
     "ask": ask,
+    "streams": streams,
     "quality": quality,
     "rerank": rerank,
     "embed": embed,
