@@ -10,6 +10,7 @@ import typer
 from services.commands import (
     ask,
     bridge,
+    chat,
     collections,
     control_plane,
     demo,
@@ -19,6 +20,7 @@ from services.commands import (
     ingest,
     models,
     ray,
+    receipt,
     search,
     serve,
     status,
@@ -43,6 +45,9 @@ app.command("up")(up.up)
 app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("ask")(ask.ask)
+app.command("chat")(chat.chat)
+app.command("receipt")(receipt.receipt)
+app.command("replay")(receipt.replay)
 app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")
 app.add_typer(models.app, name="models")

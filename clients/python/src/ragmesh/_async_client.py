@@ -114,6 +114,7 @@ class AsyncClient(AsyncRunner):
     list_answers = listing(kept_answers.list_answers)
     resume_answer = stream(kept_answers.resume_answer)
     cancel_answer = call(kept_answers.cancel_answer)
+    replay_answer = call(kept_answers.replay_answer)
 
     async def __aenter__(self) -> AsyncClient:
         return self

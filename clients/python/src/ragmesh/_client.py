@@ -113,6 +113,7 @@ class Client(Runner):
     list_answers = listing(kept_answers.list_answers)
     resume_answer = stream(kept_answers.resume_answer)
     cancel_answer = call(kept_answers.cancel_answer)
+    replay_answer = call(kept_answers.replay_answer)
 
     def __enter__(self) -> Client:
         return self

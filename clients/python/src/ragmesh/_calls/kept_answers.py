@@ -8,7 +8,7 @@ from ragmesh import _rpcs as rpcs
 from ragmesh import _status
 from ragmesh._convert import answers as convert
 from ragmesh._convert import kept_answers
-from ragmesh._names import resource
+from ragmesh._names import refuse, resource
 from ragmesh._plan import Following, Pages, Plan, Source, paged, send
 from ragmesh._session import Session
 from ragmesh._types import answers as types
@@ -60,6 +60,25 @@ def cancel_answer(
     request = pb.CancelAnswerRequest(name=resource("answers", name, "name"))
     response = yield from send(session, rpcs.CANCEL_ANSWER, request, timeout_s=timeout_s)
     return kept_answers.kept(response.answer)
+
+
+def replay_answer(
+    session: Session, name: str, *, timeout_s: float | None = None
+) -> Plan[types.Answer]:
+    """Asks an answer's question once more, with the same bounds, filter and model, as collections
+    are now. What became different, the receipts of the two tell.
+
+    Raises AnswerNotFound, InvalidField for an answer that was not finished and has no receipt, and
+    what ask_question raises.
+    """
+    request = pb.GetAnswerRequest(name=resource("answers", name, "name"))
+    kept = yield from send(session, rpcs.GET_ANSWER, request, timeout_s=timeout_s)
+    if not kept.answer.HasField("receipt"):
+        raise refuse("name", f"is {name!r}, which was not finished: it has no receipt.")
+    asked = pb.AskQuestionRequest.FromString(kept.answer.receipt.request.SerializeToString())
+    asked.min_watermarks.clear()
+    response = yield from send(session, rpcs.ASK_QUESTION, asked, timeout_s=timeout_s)
+    return convert.answer(response.answer)
 
 
 def resume_answer(
