@@ -76,6 +76,7 @@ TO_A_STRANGER: dict[str, str] = {
     "DeleteSession": "SESSION_NOT_FOUND",
     "AppendMessages": "SESSION_NOT_FOUND",
     "ListMessages": "SESSION_NOT_FOUND",
+    "GetSessionContext": "SESSION_NOT_FOUND",
     "AskQuestion": "COLLECTION_NOT_FOUND",
     "StreamAnswer": "COLLECTION_NOT_FOUND",
 }
@@ -217,6 +218,7 @@ async def test_both_see_their_own_under_the_same_names(
             "GetSession",
             "ListSessions",
             "ListMessages",
+            "GetSessionContext",
         } <= set(seen)
 
 

@@ -98,6 +98,7 @@ VALID: Mapping[str, Callable[[World], Message]] = {
         ],
     ),
     "ListMessages": lambda w: memory.ListMessagesRequest(session=w.session, leaf_index=2),
+    "GetSessionContext": lambda w: memory.GetSessionContextRequest(name=w.session),
     "GenerateText": lambda w: generation.GenerateTextRequest(
         model=GENERATION_MODEL, question="What?"
     ),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from services.memory.checks import CHECKS
+from services.memory.servicer.contexts import ContextHandlers
 from services.memory.servicer.sessions import SessionHandlers
 
 __all__ = ["MemoryServicer"]
 
 
-class MemoryServicer(SessionHandlers):
+class MemoryServicer(SessionHandlers, ContextHandlers):
     """Its handlers, and when they can be called."""
 
     checks = CHECKS

@@ -199,9 +199,12 @@ from ragmesh._types.search import (
     TimeDecay,
 )
 from ragmesh._types.sessions import (
+    ContextMessage,
     MessageRole,
     NewMessage,
+    OlderTurns,
     Session,
+    SessionContext,
     SessionMessage,
 )
 from ragmesh._types.snapshots import (
@@ -243,6 +246,7 @@ __all__ = [
     "CollectionNotFound",
     "CollectionStats",
     "Compaction",
+    "ContextMessage",
     "DataCorrupted",
     "DataLoss",
     "DeadlineExceeded",
@@ -313,6 +317,7 @@ __all__ = [
     "NodeDraining",
     "NotFound",
     "NumberDecay",
+    "OlderTurns",
     "Page",
     "ParentPassage",
     "ParserLimitExceeded",
@@ -350,6 +355,7 @@ __all__ = [
     "ServedLane",
     "ServiceUnavailable",
     "Session",
+    "SessionContext",
     "SessionExists",
     "SessionMessage",
     "SessionNotFound",

@@ -109,6 +109,7 @@ class Client(Runner):
     delete_session = call(sessions.delete_session)
     append_messages = call(sessions.append_messages)
     list_messages = listing(sessions.list_messages)
+    get_session_context = call(sessions.get_session_context)
 
     generate_text = call(answers.generate_text)
     stream_generate_text = stream(answers.stream_generate_text)

@@ -98,6 +98,7 @@ LIST_SESSIONS = _rpc(memory.ListSessionsRequest, memory.ListSessionsResponse)
 DELETE_SESSION = _rpc(memory.DeleteSessionRequest, memory.DeleteSessionResponse)
 APPEND_MESSAGES = _rpc(memory.AppendMessagesRequest, memory.AppendMessagesResponse)
 LIST_MESSAGES = _rpc(memory.ListMessagesRequest, memory.ListMessagesResponse)
+GET_SESSION_CONTEXT = _rpc(memory.GetSessionContextRequest, memory.GetSessionContextResponse)
 
 GENERATE_TEXT = _rpc(generation.GenerateTextRequest, generation.GenerateTextResponse)
 STREAM_GENERATE_TEXT = _rpc(
