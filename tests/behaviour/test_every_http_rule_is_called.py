@@ -31,8 +31,10 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     kept = await given.snapshot(holder)
     migrating = await given.migrating()
     cancelled = await given.cancelled(texts)
+    session = await given.session("What?", "That.")
+    job = document.ingest_job
     return World(
-        *(holder, texts, document.name, document.ingest_job, kept, migrating, cancelled),
+        *(holder, texts, document.name, job, kept, migrating, cancelled, session),
         answer=await given.cancelled_answer(texts),
     )
 
