@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import InvalidField
+from services.config_chat import BridgeSettings as BridgeSettings
 from services.config_chat import ChatSettings as ChatSettings
 
 MIB = 1 << 20
@@ -287,21 +288,6 @@ class GatewaySettings(_Part):
     """Envoy's worker threads."""
     bootstrap: Path | None = None
     """Template of Envoy's bootstrap; None for `deploy/envoy/bootstrap.json` of the checkout."""
-
-
-class BridgeSettings(_Part):
-    """The small server beside Envoy for what Envoy cannot translate: uploads over REST,
-    events with ids, sockets, OpenAI's API."""
-
-    listen: str = "127.0.0.1:18081"
-    """Where Envoy calls it."""
-    uploads_max: int = Field(32, ge=1)
-    """Uploads at once; more are refused with QUEUE_FULL, to be tried again. Each takes some
-    hundred KiB of memory and a call of a node."""
-    stall_s: float = Field(60.0, gt=0)
-    """How long an upload may send nothing before it is ended."""
-    streams_max: int = Field(512, ge=1)
-    """Streams of events and sockets at once; more are refused with QUEUE_FULL."""
 
 
 class RaySettings(_Part):

@@ -1,4 +1,4 @@
-"""The settings of chat: a part of the tree in `services/config.py`."""
+"""The settings of chat and of the bridge: parts of the tree in `services/config.py`."""
 
 from __future__ import annotations
 
@@ -21,3 +21,20 @@ class ChatSettings(BaseModel):
     """After how long without a sign of its node an answer is given up as lost."""
     heartbeat_s: float = Field(10.0, gt=0)
     """After how long without an event its readers get a sign of life."""
+
+
+class BridgeSettings(BaseModel):
+    """The small server beside Envoy for what Envoy cannot translate: uploads over REST,
+    events with ids, sockets, OpenAI's API."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: str = "127.0.0.1:18081"
+    """Where Envoy calls it."""
+    uploads_max: int = Field(32, ge=1)
+    """Uploads at once; more are refused with QUEUE_FULL, to be tried again. Each takes some
+    hundred KiB of memory and a call of a node."""
+    stall_s: float = Field(60.0, gt=0)
+    """How long an upload may send nothing before it is ended."""
+    streams_max: int = Field(512, ge=1)
+    """Streams of events and sockets at once; more are refused with QUEUE_FULL."""

@@ -30,16 +30,16 @@ FACTS = "The lighthouse of Norderhaven was built in 1871. It is thirty meters hi
 QUESTION = "When was the lighthouse built?"
 PAUSE_S = 0.25
 SAMPLE_S = 0.5
-CANCELS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many answers, and for how long."""
+    """How many answers, for how long, and how many calls are timed one at a time."""
 
     answers: int
     seconds: float
     firsts: int
+    cancels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Found:
 
 def streams(bench: Bench) -> SuiteReport:
     """200 answers for 60 s, of which each reader loses its connection every few seconds."""
-    size = Size(20, 5.0, 20) if bench.quick else Size(200, 60.0, 100)
+    size = Size(20, 5.0, 5, 3) if bench.quick else Size(200, 60.0, 100, 20)
     found = asyncio.run(_run(bench, size))
     readers = found.readers
     half = len(found.memory_mib) // 2
@@ -110,7 +110,7 @@ async def _run(bench: Bench, size: Size) -> Found:
             bench.say(f"{size.answers} answers, {size.seconds:g} s")
             readers, memory_mib = await _many(running, size)
             bench.say("cancelling")
-            cancel_ms = await _cancels(running.addresses.nodes[0], model)
+            cancel_ms = await _cancels(running.addresses.nodes[0], model, size.cancels)
         finally:
             await asyncio.to_thread(stack.close)
             await model.stop()
@@ -191,12 +191,12 @@ async def _many(running: RunningMesh, size: Size) -> tuple[list[Reader], list[fl
     return readers + more, memory_mib
 
 
-async def _cancels(address: str, model: Dripping) -> list[float]:
+async def _cancels(address: str, model: Dripping, count: int) -> list[float]:
     """Milliseconds from a call of CancelAnswer until the model's endpoint sees it."""
     found = []
     async with grpc.aio.insecure_channel(address) as channel:
         stub = stubs.ChatServiceStub(channel)
-        for _ in range(CANCELS):
+        for _ in range(count):
             events = aiter(stub.StreamAnswer(_request("generationModels/drip")))
             name = (await anext(events)).started.answer
             while (await anext(events)).WhichOneof("event") != "delta":
