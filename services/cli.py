@@ -21,6 +21,7 @@ from services.commands import (
     ray,
     search,
     serve,
+    sessions,
     status,
     up,
 )
@@ -46,6 +47,7 @@ app.command("ask")(ask.ask)
 app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")
 app.add_typer(models.app, name="models")
+app.add_typer(sessions.app, name="sessions")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.add_typer(ray.app, name="ray")
