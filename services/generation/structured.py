@@ -21,7 +21,7 @@ from engine.errors import InvalidField
 
 SCHEMA_CHARACTERS_MAX = 65_536
 SCHEMA_DEPTH_MAX = 64
-STEPS_MAX = 200_000
+STEPS_MAX = 50_000
 """Keywords that are looked at in one check, which takes about a second."""
 
 FAULT_CHARACTERS_MAX = 500
