@@ -20,7 +20,7 @@ from engine.errors import BudgetExceeded, PriceMissing, RagmeshError, StoreUnava
 from services.store.store import Store
 from tests.services.generation.generation_mesh import call
 from tests.services.generation.model_node import ModelNode, model_node
-from tests.services.generation.openai_endpoint import MODEL, Deaf, Events, Refusal
+from tests.services.generation.openai_endpoint import MODEL, Deaf, Events, Refusal, Reply
 from tests.services.generation.protocols import pieces, whole
 from tests.services.store.stored import Database
 
@@ -95,8 +95,10 @@ async def test_a_hundred_at_once_at_a_budget_for_fifty_overspend_nothing(
 ) -> None:
     async with budgeted(store, tmp_path) as one, budgeted(store, tmp_path) as two:
         each = await most(one)
-        limit = {"limit_nanos": 50 * each * 1_000} if money else {"limit_tokens": 50 * each}
-        await set_budget(one, **limit)
+        tokens = 50 * each
+        request = budget_pb2.Budget(name="budgets/all", limit_tokens=0 if money else tokens)
+        request.limit_nanos = tokens * 1_000 if money else 0
+        await one.ask("SetBudget", pb.SetBudgetRequest(budget=request))
         for node in (one, two):
             # Each answer uses all that it reserved.
             node.endpoints["writer"].will(counted(each - OUTPUT, OUTPUT))
@@ -119,20 +121,15 @@ async def test_whatever_becomes_of_them_what_is_spent_is_what_was_used(
         limit = 12 * each
         await set_budget(node, limit_tokens=limit)
         begun = pieces("openai", ["In "])
-        node.endpoints["writer"].will(
-            *chance.choices(
-                [
-                    counted(3, 2),
-                    counted(each - OUTPUT, OUTPUT),
-                    Refusal(500),
-                    Deaf(),
-                    Events(begun),
-                    Events(begun, hang=True),
-                ],
-                k=60,
-            ),
+        replies: list[Reply] = [
             counted(3, 2),
-        )
+            counted(each - OUTPUT, OUTPUT),
+            Refusal(500),
+            Deaf(),
+            Events(begun),
+            Events(begun, hang=True),
+        ]
+        node.endpoints["writer"].will(*chance.choices(replies, k=60), counted(3, 2))
         asked = [asyncio.ensure_future(node.text(output_tokens_max=OUTPUT)) for _ in range(60)]
         await asyncio.sleep(0.3)
         for task in asked:
