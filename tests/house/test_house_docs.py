@@ -22,6 +22,7 @@ PAGES: Final = {
         "deploy/README.md",
         "protos/README.md",
         "clients/python/README.md",
+        "docs/generation.md",
     )
 }
 COMMANDS: Final = command_line.commands()
