@@ -91,16 +91,19 @@ def _affordable(room: Room, wanted: Wanted) -> int:
 
 
 def _exceeded(room: Room, wanted: Wanted, least: int) -> BudgetExceeded:
+    left: dict[str, int] = {}
+    if room.limit_nanos:
+        left["left_nanos"] = max(room.left_nanos, 0)
+    if room.limit_tokens:
+        left["left_tokens"] = max(room.left_tokens, 0)
+    shown = " and ".join(f"{count:,} {name.removeprefix('left_')}" for name, count in left.items())
     return BudgetExceeded(
-        f"{room.name} has {room.left_nanos if room.limit_nanos else 0:,} nanos and "
-        f"{room.left_tokens if room.limit_tokens else 0:,} tokens left (0 also where it bounds "
-        f"none), which is not enough for a prompt of at most {wanted.input_tokens:,} tokens and "
-        f"an answer of {least:,}. Raise it with SetBudget, shorten the prompt, or wait for answers "
-        "that are being written.",
+        f"{room.name} has {shown} left, which is not enough for a prompt of at most "
+        f"{wanted.input_tokens:,} tokens and an answer of {least:,}. Raise it with SetBudget, "
+        "shorten the prompt, or wait for answers that are being written.",
         metadata={
             "budget": room.name,
-            "left_nanos": room.left_nanos if room.limit_nanos else 0,
-            "left_tokens": room.left_tokens if room.limit_tokens else 0,
+            **left,
             "input_tokens": wanted.input_tokens,
             "output_tokens_least": least,
         },
