@@ -13,10 +13,11 @@
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   ├── PointNotFound            a point that a search starts from
-    │   ├── SnapshotNotFound  MigrationNotFound  BudgetNotFound
+    │   ├── SnapshotNotFound  MigrationNotFound  SessionNotFound  BudgetNotFound
+    │   ├── MessageNotFound          no such message in the session
     │   └── MethodNotFound
     ├── AlreadyExists
-    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists
+    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
@@ -137,6 +138,14 @@ class GenerationModelNotFound(NotFound):
     """No generation model of this name is configured."""
 
 
+class SessionNotFound(NotFound):
+    """No session of this name, or its time is over."""
+
+
+class MessageNotFound(NotFound):
+    """No message of this index in the session."""
+
+
 class PointNotFound(NotFound):
     """No point of this id in the collection."""
 
@@ -175,6 +184,10 @@ class SnapshotExists(AlreadyExists):
 
 class MigrationExists(AlreadyExists):
     """The collection is being migrated already."""
+
+
+class SessionExists(AlreadyExists):
+    """A session of this id exists already."""
 
 
 class RequestIdReused(AlreadyExists):
@@ -262,7 +275,7 @@ class BudgetExceeded(Exhausted):
 
 
 class LimitReached(Exhausted):
-    """A limit of the collection or the tenant."""
+    """A limit of the collection, the session or the tenant."""
 
 
 class Unavailable(RagmeshError):

@@ -36,7 +36,7 @@ from services.store.store import Store
 
 _LOG = logging.getLogger(__name__)
 
-STORED_AREAS = frozenset({"retrieval", "documents"})
+STORED_AREAS = frozenset({"retrieval", "documents", "memory"})
 """Services that need PostgreSQL."""
 
 DRAIN_NOTICE_S = 1.0
@@ -90,7 +90,7 @@ class Node:
         if needed or (used and store.postgres_url.get_secret_value()):
             if not store.postgres_url.get_secret_value():
                 raise InvalidField(
-                    "The retrieval and documents services need PostgreSQL, and so does the "
+                    "The retrieval, documents and memory services need PostgreSQL, and so does the "
                     "generation service where answers may cost something. Give "
                     "--postgres-url or RAGMESH_STORE__POSTGRES_URL, or use `ragmesh up`, which "
                     "starts one.",
@@ -147,6 +147,12 @@ class Node:
                 self.mesh,
                 self.node_id,
                 open_objects(settings, "files"),
+            )
+        if area == "memory":
+            from services.memory.servicer import MemoryServicer
+
+            return MemoryServicer(
+                self._stored(), self.mesh, self.redis, settings.generation.default
             )
         if area == "generation":
             from services.generation.servicer import GenerationServicer
