@@ -32,7 +32,13 @@ async def test_a_killed_nodes_answer_fails_for_its_readers_elsewhere() -> None:
         async with AsyncClient(first) as dying, AsyncClient(second, timeout_s=60) as living:
             await living.create_collection("facts")
             stored = await living.create_document("facts", text=FACT, display_name="f.txt")
-            job = await living.wait_for_ingest_job(stored.ingest_job.name)
+            await living.wait_for_ingest_job(stored.ingest_job.name)
+
+            async def found() -> bool:
+                again = await living.ask_question(QUESTION, "facts")
+                return "1871" in again.text
+
+            await until(found, 60, "the document is found")
             name, ids = "", []
             async with dying.stream_answer(QUESTION, "facts", generation_model="drip") as events:
                 async for event in events:
@@ -52,11 +58,6 @@ async def test_a_killed_nodes_answer_fails_for_its_readers_elsewhere() -> None:
             kept = await living.get_answer(name)
             assert (kept.state, kept.done, kept.answer) == ("failed", True, None)
 
-            async def found() -> bool:
-                again = await living.ask_question(QUESTION, "facts")
-                return "1871" in again.text
-
-            assert job.done
             await until(found, 60, "the question is answered at the other node")
     finally:
         await asyncio.to_thread(made.__exit__, None, None, None)

@@ -92,9 +92,14 @@ def streams(bench: Bench) -> SuiteReport:
 
 async def _run(bench: Bench, size: Size) -> Found:
     model = Dripping(round(size.seconds / PAUSE_S), PAUSE_S)
-    generation = GenerationSettings(
-        openai=(OpenAIModel(id="drip", url=await model.start(), model="drip", timeout_s=600.0),)
+    drip = OpenAIModel(
+        id="drip",
+        url=await model.start(),
+        model="drip",
+        timeout_s=600.0,
+        concurrency_max=1_000,
     )
+    generation = GenerationSettings(openai=(drip,))
     parts = {
         "generation": generation,
         "chat": ChatSettings(answers_max=1_000),
