@@ -103,11 +103,11 @@ def scifact_targets(scores: Mapping[str, Scores], stored_bytes: float) -> list[T
     dense, lexical, both = (scores[one].ndcg for one in ("dense", "lexical", "fused"))
     gain = scores["reranked"].ndcg - both
     return [
-        Target("quality_dense_ndcg10_off_published", abs(dense - PUBLISHED_DENSE), "<=", 0.002),
-        Target("quality_lexical_ndcg10", lexical, ">=", 0.68),
-        Target("quality_fused_over_better_leg", both - max(dense, lexical), ">=", 0.02),
-        Target("quality_rerank_over_fused", gain, ">=", 0.005),
-        Target("quality_rerank_bytes_a_passage", stored_bytes, "<=", 4096),
+        Target("quality_dense_ndcg10_off_published", abs(dense - PUBLISHED_DENSE)),
+        Target("quality_lexical_ndcg10", lexical),
+        Target("quality_fused_over_better_leg", both - max(dense, lexical)),
+        Target("quality_rerank_over_fused", gain),
+        Target("quality_rerank_bytes_a_passage", stored_bytes),
     ]
 
 
@@ -150,7 +150,7 @@ def _tokens(bench: Bench) -> SuiteReport:
         suite="quality",
         setting={"token store": told},
         figures=[Figure("token store of a passage", stored, "bytes", "mean")],
-        targets=[Target("quality_token_store_ndcg10", ndcg, ">=", 0.73)],
+        targets=[Target("quality_token_store_ndcg10", ndcg)],
     )
 
 
