@@ -1,5 +1,5 @@
 """`python -m benchmarks [suite …]` measures; `compare OLD.json NEW.json` and
-`report RESULTS.json` read what was measured."""
+`report RESULTS.json` read what was measured; `guard` holds a quick run beside the baselines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import grpc
 from ragmesh import RagmeshError
 
-from benchmarks import commands, machine
+from benchmarks import commands, guard, machine
 from benchmarks.bench import Bench, Options
 from benchmarks.data import DataMissing
 from benchmarks.peers.environment import by_address
@@ -26,12 +26,16 @@ from benchmarks.suites import SUITES
 from benchmarks.targets import read_targets
 from engine.errors import RagmeshError as ServerError
 
+GUARD = "guard"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs suites, or one of the commands that read their results."""
     told = list(sys.argv[1:] if arguments is None else arguments)
     if told[:1] and told[0] in commands.COMMANDS:
         return commands.COMMANDS[told[0]](told[1:])
+    if told[:1] == [GUARD]:
+        return guard.main(told[1:], lambda suites: run(suites, Options(quick=True)))
     return measure(_parser().parse_args(told))
 
 
@@ -99,7 +103,7 @@ def _suite(name: str) -> str:
     if name not in SUITES:
         raise argparse.ArgumentTypeError(
             f"{name!r} is none of {', '.join(SUITES)}; commands are "
-            f"{', '.join(commands.COMMANDS)}, and come first"
+            f"{', '.join((*commands.COMMANDS, GUARD))}, and come first"
         )
     return name
 
@@ -140,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         "--minutes", type=float, default=5.0, help="of sustained writes in the suite scale; 5"
     )
     parser.add_argument(
-        "--parts", default="", metavar="A,B", help="of scale, ingest or quality; all by default"
+        "--parts", default="", metavar="A,B", help="of scale or ingest; all by default"
     )
     parser.add_argument(
         "--data",
@@ -148,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DIR",
-        help="a data set in BEIR's layout that quality measures as well; may be given again",
+        help="a data set in BEIR's layout for quality, in place of its own; may be given again",
     )
     parser.add_argument(
         "--peer",

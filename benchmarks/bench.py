@@ -31,7 +31,7 @@ class Options:
     """What a run was told. `quick` sizes judge nothing. For the suite `scale`: how many points its
     largest collection has (0 for its own size), the minutes of sustained writes, and which of its
     parts run (all if empty). `data` are folders of data sets in BEIR's layout that `quality`
-    measures as well; `peers` the addresses of servers that run elsewhere, by the peer's name."""
+    measures in place of its own; `peers` the addresses of servers that run elsewhere, by name."""
 
     quick: bool = False
     points: int = 0

@@ -1,4 +1,4 @@
-"""The commands that read results: `compare` and `report`."""
+"""The commands beside suites: `compare`, `report`, and `guard`."""
 
 from __future__ import annotations
 

@@ -98,6 +98,8 @@ def _ways(sides: Sides, client: Client) -> dict[str, EmbedAll]:
         "infinity-emb": sides.peer("infinity"),
         "onnxruntime, naive": sides.peer("onnxruntime"),
     }
+    if sides.tei_url:
+        peers = {**peers, "text-embeddings-inference": sides.peer("tei", url=sides.tei_url)}
     ways = {name: partial(_by_peer, peer) for name, peer in peers.items() if peer is not None}
     return {**ways, SERVICE: partial(_by_service, client)}
 
