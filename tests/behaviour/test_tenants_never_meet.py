@@ -33,6 +33,11 @@ TO_A_STRANGER: dict[str, str] = {
     "StreamGenerateText": SHARED,
     "ListGenerationModels": SHARED,
     "GetGenerationModel": SHARED,
+    "EstimateCost": SHARED,
+    "SetBudget": OWN,
+    "GetBudget": "BUDGET_NOT_FOUND",
+    "ListBudgets": NOTHING,
+    "DeleteBudget": "BUDGET_NOT_FOUND",
     "CreateCollection": OWN,
     "ListCollections": NOTHING,
     "ListIngestJobs": NOTHING,
@@ -82,7 +87,7 @@ TO_A_STRANGER: dict[str, str] = {
 }
 """For each RPC, what a tenant who has nothing gets when it names what another tenant has."""
 
-WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import", "Append")
+WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import", "Append", "Set")
 MIGRATES = ("StartMigration", "FlipMigration", "EndMigration")
 INGESTS = ("ReindexDocument", "CancelIngestJob", "RetryIngestJob")
 ALPHA, BETA = new_id("alpha"), new_id("beta")
@@ -125,6 +130,7 @@ async def world_of(given: Given, tenant: str) -> World:
     )
     await given.finished(stored.ingest_job.name, tenant=tenant)
     kept = await given.snapshot(holder, tenant=tenant)
+    await given.budget(holder, tenant=tenant)
     migrating = await given.migrating(tenant=tenant, collection_id=MIGRATING_ID, display_name=word)
     job, cancelled = stored.ingest_job.name, await given.cancelled(texts, tenant=tenant)
     session = await given.session(
@@ -158,6 +164,7 @@ async def inventory(rung: Rung, world: World, tenant: str) -> list[str]:
         "ListIngestJobs",
         "GetIngestJob",
         "ListSnapshots",
+        "ListBudgets",
         "GetMigration",
         "GetSession",
         "ListSessions",
