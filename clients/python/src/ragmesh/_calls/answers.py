@@ -13,6 +13,7 @@ from ragmesh._names import optional, resource
 from ragmesh._plan import Pages, Plan, Source, paged, send
 from ragmesh._session import Lane, Session
 from ragmesh._types import answers as types
+from ragmesh._values import to_enum
 from ragmesh.api.chat.v1 import chat_service_pb2 as chat_pb
 from ragmesh.api.generation.v1 import generation_service_pb2 as pb
 
@@ -113,6 +114,10 @@ def ask_question(
     filter: Filter | None = None,
     passages_max: int = 0,
     context_tokens_max: int = 0,
+    unsupported: types.UnsupportedPolicy = "",
+    history: Iterable[types.ChatTurn] = (),
+    chat_session: str = "",
+    memory_subject: str = "",
     timeout_s: float | None = None,
     lane: Lane | None = None,
 ) -> Plan[types.Answer]:
@@ -120,8 +125,12 @@ def ask_question(
 
     `generation_model` empty is the server's own choice. `passages_max` (looked at in each
     collection) is 0 for 20, `context_tokens_max` 0 for 2,000. An answer that nothing supports is
-    no failure: its `text` is empty and `abstention_reason` says why. Raises CollectionNotFound,
-    GenerationModelNotFound or UpstreamFailed.
+    no failure: its `text` is empty and `abstention_reason` says why. Sentences of which the
+    passages say something else are flagged, or left out with `unsupported` "withhold".
+
+    A question may lean on what was said before ("And who built it?"): on `history`, the oldest
+    first, or on `chat_session`. Raises CollectionNotFound, GenerationModelNotFound or
+    UpstreamFailed.
     """
     names = _collections(collections)
     request = chat_pb.AskQuestionRequest(
@@ -132,6 +141,10 @@ def ask_question(
         passages_max=passages_max,
         context_tokens_max=context_tokens_max,
         min_watermarks=_written(session, names),
+        unsupported=to_enum(chat_pb.UnsupportedPolicy.DESCRIPTOR, unsupported, "unsupported"),
+        history=convert.to_turns(history),
+        session=optional("sessions", chat_session, "session"),
+        memory_subject=memory_subject,
     )
     response = yield from send(session, rpcs.ASK_QUESTION, request, timeout_s=timeout_s, lane=lane)
     return convert.answer(response.answer)
@@ -146,6 +159,10 @@ def stream_answer(
     filter: Filter | None = None,
     passages_max: int = 0,
     context_tokens_max: int = 0,
+    unsupported: types.UnsupportedPolicy = "",
+    history: Iterable[types.ChatTurn] = (),
+    chat_session: str = "",
+    memory_subject: str = "",
     timeout_s: float | None = STREAM_TIMEOUT_S,
     lane: Lane | None = None,
 ) -> Source[types.AnswerEvent]:
@@ -162,6 +179,10 @@ def stream_answer(
         passages_max=passages_max,
         context_tokens_max=context_tokens_max,
         min_watermarks=_written(session, names),
+        unsupported=to_enum(chat_pb.UnsupportedPolicy.DESCRIPTOR, unsupported, "unsupported"),
+        history=convert.to_turns(history),
+        session=optional("sessions", chat_session, "session"),
+        memory_subject=memory_subject,
     )
     return Source(
         session,
