@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.answers.evidence import Answer, Citation, Passage, cite
+from engine.answers.instructions import is_instruction, is_mixed
 from engine.answers.words import coverage, rarity, terms
 from engine.errors import InvalidField, InvalidVector
 from engine.models import sentences as splitting
@@ -46,7 +47,8 @@ class Settings:
 
     `redundancy` is the share of the likeness taken off; a sentence as like a chosen one as
     `duplicate_likeness` is never taken, nor one that scores less than `score_share_min` of the
-    best. `confidence_weights` are for 1, best cosine, joint overlap and passage overlap.
+    best. An instruction needs an overlap of `instruction_overlap_min`.
+    `confidence_weights` are for 1, best cosine, joint overlap and passage overlap.
     """
 
     w_cosine: float = 0.4
@@ -58,6 +60,7 @@ class Settings:
     score_share_min: float = 0.6
     confidence_weights: tuple[float, float, float, float] = (-6.9, 6.6, 2.3, 2.8)
     confidence_min: float = 0.3
+    instruction_overlap_min: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,9 @@ def answer(
     candidates = _candidates(wanted, question_vector, passages, chosen_settings)
     if not candidates:
         return Answer("", (), 0.0, "NO_PASSAGE")
-    chosen = _choose(candidates, sentences_max, chosen_settings)
+    chosen = _choose(candidates, passages, sentences_max, chosen_settings)
+    if not chosen:
+        return Answer("", (), 0.0, "LOW_SUPPORT")
     confidence = _confidence(wanted, candidates, chosen, passages, chosen_settings)
     if confidence < chosen_settings.confidence_min:
         return Answer("", (), confidence, "LOW_SUPPORT")
@@ -171,10 +176,22 @@ def _can_stand(text: str, candidate: _Candidate) -> bool:
     return not (alone and short and sentence[-1] not in _SENTENCE_ENDS)
 
 
+def _orders(text: str, candidate: _Candidate, settings: Settings) -> bool:
+    """An instruction, or code, that has little to do with the question or runs into a sentence."""
+    sentence = text[candidate.span.start : candidate.span.end]
+    if candidate.overlap >= settings.instruction_overlap_min:
+        return is_mixed(sentence)
+    return is_instruction(sentence)
+
+
 def _choose(
-    candidates: Sequence[_Candidate], sentences_max: int, settings: Settings
+    candidates: Sequence[_Candidate],
+    passages: Sequence[Passage],
+    sentences_max: int,
+    settings: Settings,
 ) -> list[_Candidate]:
-    """Up to `sentences_max` candidates, best first, none of them saying the same."""
+    """Up to `sentences_max` candidates, best first, none of them saying the same or telling the
+    reader what to do."""
     best = max(candidate.score for candidate in candidates)
     left = [c for c in candidates if c.score >= settings.score_share_min * best]
     chosen: list[_Candidate] = []
@@ -184,8 +201,9 @@ def _choose(
         if not left:
             break
         top = max(left, key=lambda c: c.score - settings.redundancy * likeness[id(c)])
-        chosen.append(top)
         left = [c for c in left if c is not top]
+        if not _orders(passages[top.passage].text, top, settings):
+            chosen.append(top)
     return chosen
 
 

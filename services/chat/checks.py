@@ -53,6 +53,8 @@ def _before(request: pb.AskQuestionRequest | pb.StreamAnswerRequest) -> None:
             field="unsupported",
             metadata={"unsupported": request.unsupported},
         )
+    if request.HasField("confidence_min"):
+        fields.number(request.confidence_min, "confidence_min", 0, 1)
     fields.characters(request.memory_subject, "memory_subject", SUBJECT_CHARACTERS_MAX, 0)
     fields.items(request.history, "history", TURNS_MAX, 0)
     for index, turn in enumerate(request.history):

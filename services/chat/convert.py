@@ -46,6 +46,7 @@ def ask_value(request: Request) -> Ask:
         turns=tuple(Turn(turn.question, turn.answer) for turn in request.history),
         session=request.session,
         memory_subject=request.memory_subject,
+        confidence_min=request.confidence_min if request.HasField("confidence_min") else None,
     )
 
 
@@ -108,21 +109,23 @@ def passage_message(found: Found) -> citation_pb2.SourcePassage:
     )
 
 
-def generate_request(model: str, context: Context) -> generation.GenerateTextRequest:
+def generate_request(model: str, ask: Ask, context: Context) -> generation.GenerateTextRequest:
     """The request for the whole answer."""
     return generation.GenerateTextRequest(
         model=model,
         question=context.question,
         passages=[passage_message(found) for found in context.passages],
+        confidence_min=ask.confidence_min,
     )
 
 
-def stream_request(model: str, context: Context) -> generation.StreamGenerateTextRequest:
+def stream_request(model: str, ask: Ask, context: Context) -> generation.StreamGenerateTextRequest:
     """The request for the answer as events."""
     return generation.StreamGenerateTextRequest(
         model=model,
         question=context.question,
         passages=[passage_message(found) for found in context.passages],
+        confidence_min=ask.confidence_min,
     )
 
 
@@ -183,6 +186,7 @@ def answer(
         withheld_sentences=grounded.withheld,
     )
     if written.abstention_reason:
+        answer.confidence = written.confidence
         return answer
     if not grounded.citations or not grounded.text:
         answer.abstention_reason = citation_pb2.ABSTENTION_REASON_UNVERIFIED

@@ -58,6 +58,7 @@ class Ask:
     turns: Sequence[Turn] = ()
     session: str = ""
     memory_subject: str = ""
+    confidence_min: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

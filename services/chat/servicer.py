@@ -53,7 +53,7 @@ class ChatServicer:
         context = await gather_context(ask, _Siblings(self._mesh, request, ask, model, call))
         if context.passages:
             written = await self._mesh.generation.GenerateText(
-                convert.generate_request(model, context), call
+                convert.generate_request(model, ask, context), call
             )
         else:
             written = await self._nothing_found(model, call)
@@ -79,7 +79,7 @@ class ChatServicer:
             yield pb.StreamAnswerResponse(finished=answer)
             return
         stream = self._mesh.generation.StreamGenerateText(
-            convert.stream_request(model, context), call
+            convert.stream_request(model, ask, context), call
         )
         held = ask.unsupported == "withhold"
         async with aclosing(stream):

@@ -16,12 +16,13 @@ Abstention: TypeAlias = Literal["", "no_passage", "low_support", "unverified"]
 @dataclass(frozen=True, slots=True)
 class Task:
     """A question, its passages (the best first) and the caller's wishes: None for the model's
-    own."""
+    own. `confidence_min` is for extractive answers."""
 
     question: str
     passages: Sequence[Passage]
     output_tokens_max: int | None = None
     temperature: float | None = None
+    confidence_min: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

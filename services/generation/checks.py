@@ -97,6 +97,8 @@ def _generate(request: pb.GenerateTextRequest | pb.StreamGenerateTextRequest) ->
     fields.number(request.output_tokens_max, "output_tokens_max", 0, OUTPUT_TOKENS_MAX)
     if request.HasField("temperature"):
         fields.number(request.temperature, "temperature", 0, TEMPERATURE_MAX)
+    if request.HasField("confidence_min"):
+        fields.number(request.confidence_min, "confidence_min", 0, 1)
 
 
 def _list(request: pb.ListGenerationModelsRequest) -> None:

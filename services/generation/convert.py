@@ -60,6 +60,7 @@ def task_value(request: Request) -> Task:
         passages=[passage_value(p) for p in request.passages],
         output_tokens_max=request.output_tokens_max or None,
         temperature=request.temperature if request.HasField("temperature") else None,
+        confidence_min=request.confidence_min if request.HasField("confidence_min") else None,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from engine.answers import merge
 from engine.answers.evidence import AbstentionReason, Answer, Passage
+from engine.answers.extractive import Settings
 from engine.answers.parts import parts
 from engine.types import Span, Vector
 from services.generation import convert
@@ -60,7 +61,14 @@ class ExtractiveBackend:
         passages = await self._with_sentences(task.passages, vectors[0], call)
         answer = await asyncio.get_running_loop().run_in_executor(
             self._threads,
-            partial(merge.answer, questions, vectors, passages, sentences_max=SENTENCES_MAX),
+            partial(
+                merge.answer,
+                questions,
+                vectors,
+                passages,
+                sentences_max=SENTENCES_MAX,
+                settings=_settings(task.confidence_min),
+            ),
         )
         whole = len(answer.text)
         answer = shortened(answer, task.output_tokens_max)
@@ -92,6 +100,10 @@ class ExtractiveBackend:
             for index, sentences in zip(missing, embedded, strict=True):
                 known[index] = replace(known[index], sentences=sentences)
         return known
+
+
+def _settings(confidence_min: float | None) -> Settings:
+    return Settings() if confidence_min is None else Settings(confidence_min=confidence_min)
 
 
 def _comparable(passage: Passage, question: Vector) -> bool:

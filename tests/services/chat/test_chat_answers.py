@@ -131,7 +131,7 @@ async def test_scores_by_words_do_not_drown_those_of_a_fusion(
     assert request.passages[0].point_id == "towns-0"
     scores = [passage.score for passage in request.passages]
     assert scores == sorted(scores, reverse=True)
-    assert scores[0] < 1
+    assert scores[0] <= 1
 
 
 async def test_the_search_gets_the_filter_the_bound_and_asks_for_sentences(

@@ -118,6 +118,7 @@ def ask_question(
     history: Iterable[types.ChatTurn] = (),
     chat_session: str = "",
     memory_subject: str = "",
+    confidence_min: float | None = None,
     timeout_s: float | None = None,
     lane: Lane | None = None,
 ) -> Plan[types.Answer]:
@@ -129,7 +130,7 @@ def ask_question(
     passages say something else are flagged, or left out with `unsupported` "withhold".
 
     A question may lean on what was said before ("And who built it?"): on `history`, the oldest
-    first, or on `chat_session`. Raises CollectionNotFound, GenerationModelNotFound or
+    first, or on `chat_session`. `confidence_min` None is the calibrated bound. Raises CollectionNotFound, GenerationModelNotFound or
     UpstreamFailed.
     """
     names = _collections(collections)
@@ -145,6 +146,7 @@ def ask_question(
         history=convert.to_turns(history),
         session=optional("sessions", chat_session, "session"),
         memory_subject=memory_subject,
+        confidence_min=confidence_min,
     )
     response = yield from send(session, rpcs.ASK_QUESTION, request, timeout_s=timeout_s, lane=lane)
     return convert.answer(response.answer)
@@ -163,6 +165,7 @@ def stream_answer(
     history: Iterable[types.ChatTurn] = (),
     chat_session: str = "",
     memory_subject: str = "",
+    confidence_min: float | None = None,
     timeout_s: float | None = STREAM_TIMEOUT_S,
     lane: Lane | None = None,
 ) -> Source[types.AnswerEvent]:
@@ -183,6 +186,7 @@ def stream_answer(
         history=convert.to_turns(history),
         session=optional("sessions", chat_session, "session"),
         memory_subject=memory_subject,
+        confidence_min=confidence_min,
     )
     return Source(
         session,

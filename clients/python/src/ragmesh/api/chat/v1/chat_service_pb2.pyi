@@ -125,6 +125,7 @@ class AskQuestionRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     MEMORY_SUBJECT_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MIN_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     """1 to 10,000 characters."""
     generation_model: _builtins.str
@@ -139,6 +140,10 @@ class AskQuestionRequest(_message.Message):
     """`sessions/{id}`: what was said before, for a question that leans on it. Empty for none."""
     memory_subject: _builtins.str
     """Whose memories may help, 1 to 256 characters. Empty for nobody's."""
+    confidence_min: _builtins.float
+    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.3, which was
+    calibrated; 0 for an answer whenever a passage is found.
+    """
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 16 of `collections/{id}`."""
@@ -171,12 +176,15 @@ class AskQuestionRequest(_message.Message):
         session: _builtins.str = ...,
         memory_subject: _builtins.str = ...,
         history: _abc.Iterable[Global___ChatTurn] | None = ...,
+        confidence_min: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "confidence_min", b"confidence_min", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "history", b"history", "memory_subject", b"memory_subject", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question", "session", b"session", "unsupported", b"unsupported"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "collections", b"collections", "confidence_min", b"confidence_min", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "history", b"history", "memory_subject", b"memory_subject", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question", "session", b"session", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__confidence_min: _TypeAlias = _typing.Literal["confidence_min"]  # noqa: Y015
+    _WhichOneofArgType__confidence_min: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_min) -> _WhichOneofReturnType__confidence_min | None: ...
 
 Global___AskQuestionRequest: _TypeAlias = AskQuestionRequest  # noqa: Y015
 
@@ -229,7 +237,7 @@ class Answer(_message.Message):
     text: _builtins.str
     """The answer; empty if the model abstained."""
     confidence: _builtins.float
-    """0 to 1."""
+    """0 to 1. Where there is no answer, how sure the model was of the one that it did not give."""
     abstention_reason: _citation_pb2.AbstentionReason.ValueType
     """Why there is no answer, if there is none."""
     generation_model: _builtins.str
@@ -435,6 +443,7 @@ class StreamAnswerRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     MEMORY_SUBJECT_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MIN_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     """1 to 10,000 characters."""
     generation_model: _builtins.str
@@ -449,6 +458,10 @@ class StreamAnswerRequest(_message.Message):
     """`sessions/{id}`: what was said before, for a question that leans on it. Empty for none."""
     memory_subject: _builtins.str
     """Whose memories may help, 1 to 256 characters. Empty for nobody's."""
+    confidence_min: _builtins.float
+    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.3, which was
+    calibrated; 0 for an answer whenever a passage is found.
+    """
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 16 of `collections/{id}`."""
@@ -481,12 +494,15 @@ class StreamAnswerRequest(_message.Message):
         session: _builtins.str = ...,
         memory_subject: _builtins.str = ...,
         history: _abc.Iterable[Global___ChatTurn] | None = ...,
+        confidence_min: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "confidence_min", b"confidence_min", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "history", b"history", "memory_subject", b"memory_subject", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question", "session", b"session", "unsupported", b"unsupported"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "collections", b"collections", "confidence_min", b"confidence_min", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "history", b"history", "memory_subject", b"memory_subject", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question", "session", b"session", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__confidence_min: _TypeAlias = _typing.Literal["confidence_min"]  # noqa: Y015
+    _WhichOneofArgType__confidence_min: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_min) -> _WhichOneofReturnType__confidence_min | None: ...
 
 Global___StreamAnswerRequest: _TypeAlias = StreamAnswerRequest  # noqa: Y015
 

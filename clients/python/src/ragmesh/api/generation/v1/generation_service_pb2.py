@@ -27,7 +27,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from ragmesh.api.generation.v1 import citation_pb2 as ragmesh_dot_api_dot_generation_dot_v1_dot_citation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ragmesh/api/generation/v1/generation_service.proto\x12\x19ragmesh.api.generation.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a(ragmesh/api/generation/v1/citation.proto\"\xe2\x01\n\x0fGenerationModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x43\n\x07\x62\x61\x63kend\x18\x03 \x01(\x0e\x32\x32.ragmesh.api.generation.v1.GenerationModel.Backend\x12\x16\n\x0eupstream_model\x18\x04 \x01(\t\"N\n\x07\x42\x61\x63kend\x12\x17\n\x13\x42\x41\x43KEND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41\x43KEND_EXTRACTIVE\x10\x01\x12\x12\n\x0e\x42\x41\x43KEND_OPENAI\x10\x02\"\xb7\x01\n\x13GenerateTextRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12:\n\x08passages\x18\x03 \x03(\x0b\x32(.ragmesh.api.generation.v1.SourcePassage\x12\x19\n\x11output_tokens_max\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_temperature\"\x8b\x02\n\x14GenerateTextResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x36\n\tcitations\x18\x02 \x03(\x0b\x32#.ragmesh.api.generation.v1.Citation\x12\x12\n\nconfidence\x18\x03 \x01(\x02\x12\x46\n\x11\x61\x62stention_reason\x18\x04 \x01(\x0e\x32+.ragmesh.api.generation.v1.AbstentionReason\x12/\n\x05usage\x18\x05 \x01(\x0b\x32 .ragmesh.api.generation.v1.Usage\x12\x0b\n\x03\x63ut\x18\x06 \x01(\x08\x12\x13\n\x0bgenerate_ms\x18\x07 \x01(\x02\"\xbd\x01\n\x19StreamGenerateTextRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12:\n\x08passages\x18\x03 \x03(\x0b\x32(.ragmesh.api.generation.v1.SourcePassage\x12\x19\n\x11output_tokens_max\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_temperature\"\xd3\x02\n\x1aStreamGenerateTextResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x05\x12?\n\x07started\x18\x02 \x01(\x0b\x32,.ragmesh.api.generation.v1.GenerationStartedH\x00\x12\x35\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32$.ragmesh.api.generation.v1.TextDeltaH\x00\x12\x37\n\x08\x63itation\x18\x04 \x01(\x0b\x32#.ragmesh.api.generation.v1.CitationH\x00\x12\x43\n\x08\x66inished\x18\x05 \x01(\x0b\x32/.ragmesh.api.generation.v1.GenerateTextResponseH\x00\x12$\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x07\n\x05\x65vent\"\"\n\x11GenerationStarted\x12\r\n\x05model\x18\x01 \x01(\t\"\x19\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"D\n\x1bListGenerationModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"~\n\x1cListGenerationModelsResponse\x12\x45\n\x11generation_models\x18\x01 \x03(\x0b\x32*.ragmesh.api.generation.v1.GenerationModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x19GetGenerationModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"b\n\x1aGetGenerationModelResponse\x12\x44\n\x10generation_model\x18\x01 \x01(\x0b\x32*.ragmesh.api.generation.v1.GenerationModel2\xd8\x05\n\x11GenerationService\x12\xa6\x01\n\x0cGenerateText\x12..ragmesh.api.generation.v1.GenerateTextRequest\x1a/.ragmesh.api.generation.v1.GenerateTextResponse\"5\x90\x02\x01\x82\xd3\xe4\x93\x02,\"\'/v1/{model=generationModels/*}:generate:\x01*\x12\xc0\x01\n\x12StreamGenerateText\x12\x34.ragmesh.api.generation.v1.StreamGenerateTextRequest\x1a\x35.ragmesh.api.generation.v1.StreamGenerateTextResponse\";\x90\x02\x01\x82\xd3\xe4\x93\x02\x32\"-/v1/{model=generationModels/*}:streamGenerate:\x01*0\x01\x12\xa8\x01\n\x14ListGenerationModels\x12\x36.ragmesh.api.generation.v1.ListGenerationModelsRequest\x1a\x37.ragmesh.api.generation.v1.ListGenerationModelsResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/generationModels\x12\xab\x01\n\x12GetGenerationModel\x12\x34.ragmesh.api.generation.v1.GetGenerationModelRequest\x1a\x35.ragmesh.api.generation.v1.GetGenerationModelResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=generationModels/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ragmesh/api/generation/v1/generation_service.proto\x12\x19ragmesh.api.generation.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a(ragmesh/api/generation/v1/citation.proto\"\xe2\x01\n\x0fGenerationModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x43\n\x07\x62\x61\x63kend\x18\x03 \x01(\x0e\x32\x32.ragmesh.api.generation.v1.GenerationModel.Backend\x12\x16\n\x0eupstream_model\x18\x04 \x01(\t\"N\n\x07\x42\x61\x63kend\x12\x17\n\x13\x42\x41\x43KEND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41\x43KEND_EXTRACTIVE\x10\x01\x12\x12\n\x0e\x42\x41\x43KEND_OPENAI\x10\x02\"\xe7\x01\n\x13GenerateTextRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12:\n\x08passages\x18\x03 \x03(\x0b\x32(.ragmesh.api.generation.v1.SourcePassage\x12\x19\n\x11output_tokens_max\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0e\x63onfidence_min\x18\x32 \x01(\x02H\x01\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x11\n\x0f_confidence_min\"\x8b\x02\n\x14GenerateTextResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x36\n\tcitations\x18\x02 \x03(\x0b\x32#.ragmesh.api.generation.v1.Citation\x12\x12\n\nconfidence\x18\x03 \x01(\x02\x12\x46\n\x11\x61\x62stention_reason\x18\x04 \x01(\x0e\x32+.ragmesh.api.generation.v1.AbstentionReason\x12/\n\x05usage\x18\x05 \x01(\x0b\x32 .ragmesh.api.generation.v1.Usage\x12\x0b\n\x03\x63ut\x18\x06 \x01(\x08\x12\x13\n\x0bgenerate_ms\x18\x07 \x01(\x02\"\xed\x01\n\x19StreamGenerateTextRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12:\n\x08passages\x18\x03 \x03(\x0b\x32(.ragmesh.api.generation.v1.SourcePassage\x12\x19\n\x11output_tokens_max\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x1b\n\x0e\x63onfidence_min\x18\x32 \x01(\x02H\x01\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x11\n\x0f_confidence_min\"\xd3\x02\n\x1aStreamGenerateTextResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x05\x12?\n\x07started\x18\x02 \x01(\x0b\x32,.ragmesh.api.generation.v1.GenerationStartedH\x00\x12\x35\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32$.ragmesh.api.generation.v1.TextDeltaH\x00\x12\x37\n\x08\x63itation\x18\x04 \x01(\x0b\x32#.ragmesh.api.generation.v1.CitationH\x00\x12\x43\n\x08\x66inished\x18\x05 \x01(\x0b\x32/.ragmesh.api.generation.v1.GenerateTextResponseH\x00\x12$\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x07\n\x05\x65vent\"\"\n\x11GenerationStarted\x12\r\n\x05model\x18\x01 \x01(\t\"\x19\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"D\n\x1bListGenerationModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"~\n\x1cListGenerationModelsResponse\x12\x45\n\x11generation_models\x18\x01 \x03(\x0b\x32*.ragmesh.api.generation.v1.GenerationModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x19GetGenerationModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"b\n\x1aGetGenerationModelResponse\x12\x44\n\x10generation_model\x18\x01 \x01(\x0b\x32*.ragmesh.api.generation.v1.GenerationModel2\xd8\x05\n\x11GenerationService\x12\xa6\x01\n\x0cGenerateText\x12..ragmesh.api.generation.v1.GenerateTextRequest\x1a/.ragmesh.api.generation.v1.GenerateTextResponse\"5\x90\x02\x01\x82\xd3\xe4\x93\x02,\"\'/v1/{model=generationModels/*}:generate:\x01*\x12\xc0\x01\n\x12StreamGenerateText\x12\x34.ragmesh.api.generation.v1.StreamGenerateTextRequest\x1a\x35.ragmesh.api.generation.v1.StreamGenerateTextResponse\";\x90\x02\x01\x82\xd3\xe4\x93\x02\x32\"-/v1/{model=generationModels/*}:streamGenerate:\x01*0\x01\x12\xa8\x01\n\x14ListGenerationModels\x12\x36.ragmesh.api.generation.v1.ListGenerationModelsRequest\x1a\x37.ragmesh.api.generation.v1.ListGenerationModelsResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/generationModels\x12\xab\x01\n\x12GetGenerationModel\x12\x34.ragmesh.api.generation.v1.GetGenerationModelRequest\x1a\x35.ragmesh.api.generation.v1.GetGenerationModelResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=generationModels/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,25 +47,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATIONMODEL_BACKEND']._serialized_start=327
   _globals['_GENERATIONMODEL_BACKEND']._serialized_end=405
   _globals['_GENERATETEXTREQUEST']._serialized_start=408
-  _globals['_GENERATETEXTREQUEST']._serialized_end=591
-  _globals['_GENERATETEXTRESPONSE']._serialized_start=594
-  _globals['_GENERATETEXTRESPONSE']._serialized_end=861
-  _globals['_STREAMGENERATETEXTREQUEST']._serialized_start=864
-  _globals['_STREAMGENERATETEXTREQUEST']._serialized_end=1053
-  _globals['_STREAMGENERATETEXTRESPONSE']._serialized_start=1056
-  _globals['_STREAMGENERATETEXTRESPONSE']._serialized_end=1395
-  _globals['_GENERATIONSTARTED']._serialized_start=1397
-  _globals['_GENERATIONSTARTED']._serialized_end=1431
-  _globals['_TEXTDELTA']._serialized_start=1433
-  _globals['_TEXTDELTA']._serialized_end=1458
-  _globals['_LISTGENERATIONMODELSREQUEST']._serialized_start=1460
-  _globals['_LISTGENERATIONMODELSREQUEST']._serialized_end=1528
-  _globals['_LISTGENERATIONMODELSRESPONSE']._serialized_start=1530
-  _globals['_LISTGENERATIONMODELSRESPONSE']._serialized_end=1656
-  _globals['_GETGENERATIONMODELREQUEST']._serialized_start=1658
-  _globals['_GETGENERATIONMODELREQUEST']._serialized_end=1699
-  _globals['_GETGENERATIONMODELRESPONSE']._serialized_start=1701
-  _globals['_GETGENERATIONMODELRESPONSE']._serialized_end=1799
-  _globals['_GENERATIONSERVICE']._serialized_start=1802
-  _globals['_GENERATIONSERVICE']._serialized_end=2530
+  _globals['_GENERATETEXTREQUEST']._serialized_end=639
+  _globals['_GENERATETEXTRESPONSE']._serialized_start=642
+  _globals['_GENERATETEXTRESPONSE']._serialized_end=909
+  _globals['_STREAMGENERATETEXTREQUEST']._serialized_start=912
+  _globals['_STREAMGENERATETEXTREQUEST']._serialized_end=1149
+  _globals['_STREAMGENERATETEXTRESPONSE']._serialized_start=1152
+  _globals['_STREAMGENERATETEXTRESPONSE']._serialized_end=1491
+  _globals['_GENERATIONSTARTED']._serialized_start=1493
+  _globals['_GENERATIONSTARTED']._serialized_end=1527
+  _globals['_TEXTDELTA']._serialized_start=1529
+  _globals['_TEXTDELTA']._serialized_end=1554
+  _globals['_LISTGENERATIONMODELSREQUEST']._serialized_start=1556
+  _globals['_LISTGENERATIONMODELSREQUEST']._serialized_end=1624
+  _globals['_LISTGENERATIONMODELSRESPONSE']._serialized_start=1626
+  _globals['_LISTGENERATIONMODELSRESPONSE']._serialized_end=1752
+  _globals['_GETGENERATIONMODELREQUEST']._serialized_start=1754
+  _globals['_GETGENERATIONMODELREQUEST']._serialized_end=1795
+  _globals['_GETGENERATIONMODELRESPONSE']._serialized_start=1797
+  _globals['_GETGENERATIONMODELRESPONSE']._serialized_end=1895
+  _globals['_GENERATIONSERVICE']._serialized_start=1898
+  _globals['_GENERATIONSERVICE']._serialized_end=2626
 # @@protoc_insertion_point(module_scope)

@@ -89,6 +89,7 @@ class GenerateTextRequest(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MIN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """`generationModels/{id}`."""
     question: _builtins.str
@@ -99,6 +100,8 @@ class GenerateTextRequest(_message.Message):
     """
     temperature: _builtins.float
     """0 to 2; unset for the model's own. The extractive model has none."""
+    confidence_min: _builtins.float
+    """How sure an extractive answer must be, 0 to 1; unset for 0.3."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.SourcePassage]:
         """What the answer may rest on, the best first; at most 100. Without passages, the extractive
@@ -113,13 +116,19 @@ class GenerateTextRequest(_message.Message):
         passages: _abc.Iterable[_citation_pb2.SourcePassage] | None = ...,
         output_tokens_max: _builtins.int = ...,
         temperature: _builtins.float | None = ...,
+        confidence_min: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "_temperature", b"_temperature", "confidence_min", b"confidence_min", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "model", b"model", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "_temperature", b"_temperature", "confidence_min", b"confidence_min", "model", b"model", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence_min: _TypeAlias = _typing.Literal["confidence_min"]  # noqa: Y015
+    _WhichOneofArgType__confidence_min: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_min) -> _WhichOneofReturnType__confidence_min | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
 
 Global___GenerateTextRequest: _TypeAlias = GenerateTextRequest  # noqa: Y015
@@ -185,6 +194,7 @@ class StreamGenerateTextRequest(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MIN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """`generationModels/{id}`."""
     question: _builtins.str
@@ -193,6 +203,8 @@ class StreamGenerateTextRequest(_message.Message):
     """The most tokens to write: 0 for the model's own; at most 32,768."""
     temperature: _builtins.float
     """0 to 2; unset for the model's own."""
+    confidence_min: _builtins.float
+    """How sure an extractive answer must be, 0 to 1; unset for 0.3."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.SourcePassage]:
         """What the answer may rest on, the best first; at most 100."""
@@ -205,13 +217,19 @@ class StreamGenerateTextRequest(_message.Message):
         passages: _abc.Iterable[_citation_pb2.SourcePassage] | None = ...,
         output_tokens_max: _builtins.int = ...,
         temperature: _builtins.float | None = ...,
+        confidence_min: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "_temperature", b"_temperature", "confidence_min", b"confidence_min", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "model", b"model", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "_temperature", b"_temperature", "confidence_min", b"confidence_min", "model", b"model", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence_min: _TypeAlias = _typing.Literal["confidence_min"]  # noqa: Y015
+    _WhichOneofArgType__confidence_min: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_min) -> _WhichOneofReturnType__confidence_min | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
 
 Global___StreamGenerateTextRequest: _TypeAlias = StreamGenerateTextRequest  # noqa: Y015
