@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,50 @@ def squad(queries: int = 1_000) -> RetrievalSet:
     chosen = np.random.default_rng(1).permutation(len(names))[:queries]
     kept = {names[i]: judged[names[i]] for i in sorted(chosen.tolist())}
     return RetrievalSet(_read_texts(folder / "corpus.jsonl.gz"), asked, {"test": kept})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its answers, any of which is right, and the text that has them."""
+
+    text: str
+    answers: tuple[str, ...]
+    document: str
+    answer_start: int
+
+
+def squad_questions(count: int = 1_000) -> tuple[list[Text], list[Question]]:
+    """SQuAD v1.1's development paragraphs, and `count` of its 10,570 questions, drawn by Python's
+    `random.seed(1)`. Raises DataMissing."""
+    what = "SQuAD v1.1 as corpus.jsonl.gz, queries.jsonl.gz and qrels_test.tsv.gz"
+    folder = _folder("squad/v1.1-retrieval", what)
+    with gzip.open(folder / "qrels_test.tsv.gz", "rt", encoding="utf-8", newline="") as rows:
+        judged = _qrels_of(rows)
+    with gzip.open(folder / "queries.jsonl.gz", "rt", encoding="utf-8") as lines:
+        asked = [
+            Question(
+                one["text"],
+                tuple(one["answers"]),
+                next(iter(judged[one["_id"]])),
+                one["answer_start"][0],
+            )
+            for one in map(json.loads, lines)
+        ]
+    return _read_texts(folder / "corpus.jsonl.gz"), Random(1).sample(asked, count)
+
+
+def injections(split: str) -> list[str]:
+    """BIPIA's attacks on text and on code, "train" or "test". Raises DataMissing.
+
+    Yi et al., "Benchmarking and Defending Against Indirect Prompt Injection Attacks on Large
+    Language Models", KDD 2025 (MIT).
+    """
+    folder = _folder("prompt-injection/bipia", "BIPIA's attacks")
+    found: list[str] = []
+    for kind in ("text", "code"):
+        attacks = json.loads((folder / f"{kind}_attack_{split}.json").read_text("utf-8"))
+        found += [text for of_kind in attacks.values() for text in of_kind]
+    return found
 
 
 def _folder(name: str, what: str) -> Path:

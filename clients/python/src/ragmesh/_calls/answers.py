@@ -130,8 +130,8 @@ def ask_question(
     passages say something else are flagged, or left out with `unsupported` "withhold".
 
     A question may lean on what was said before ("And who built it?"): on `history`, the oldest
-    first, or on `chat_session`. `confidence_min` None is the calibrated bound. Raises CollectionNotFound, GenerationModelNotFound or
-    UpstreamFailed.
+    first, or on `chat_session`. `confidence_min` None is the calibrated bound. Raises
+    CollectionNotFound, GenerationModelNotFound or UpstreamFailed.
     """
     names = _collections(collections)
     request = chat_pb.AskQuestionRequest(
