@@ -40,6 +40,11 @@ _LEADS = (
 )
 _VERB_WORDS = frozenset(_VERBS.split())
 _LEAD_WORDS = frozenset(_LEADS.split())
+_AFTER_NOUNS = frozenset(
+    ("of", "is", "was", "are", "were", "has", "have", "had", "and", "in", "by", "among", "between")
+)
+"""What follows the same word as a noun: "Use of", "Changes and", "Design is"."""
+
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?")
 _BREAK = re.compile(r"\n+|(?<=[:;])\s+")
 _PHRASE = re.compile(
@@ -83,4 +88,4 @@ def _commands(line: str) -> bool:
     words = [match.group().casefold() for match in _WORD.finditer(line[:200])]
     while words and words[0] in _LEAD_WORDS:
         words = words[1:]
-    return len(words) > 1 and words[0] in _VERB_WORDS
+    return len(words) > 1 and words[0] in _VERB_WORDS and words[1] not in _AFTER_NOUNS
