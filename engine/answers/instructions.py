@@ -3,7 +3,7 @@
 Who wrote a document may have written an instruction into it for whatever reads it. An extractive
 answer never follows one, but would quote it, which reads as if it came from the answerer. So such a
 sentence, and code, only answers a question that it shares most of its words with, as a manual's
-"Press the red button to stop the pump" does.
+"Press the red button to stop the pump" does; one that speaks of the answer itself never does.
 """
 
 from __future__ import annotations
@@ -47,11 +47,15 @@ _AFTER_NOUNS = frozenset(
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?")
 _BREAK = re.compile(r"\n+|(?<=[:;])\s+")
+_ANSWERER = re.compile(
+    r"\byour (?:next |final |whole )?(?:response|answer|reply|output|solution|implementation|"
+    r"codebase|algorithm|elucidation)\b"
+    r"|\b(?:ignore|disregard|forget) (?:all|any|every|the|your|previous|prior|above|these|those)\b",
+    re.IGNORECASE,
+)
 _PHRASE = re.compile(
-    r"\byour (?:next |final |whole )?(?:response|answer|reply|output|message|solution|"
-    r"implementation|codebase|algorithm|elucidation|code)\b"
-    r"|\b(?:following|subsequent|below) code\b|\bdon['\u2019]t (?:forget|hesitate)\b"
-    r"|\b(?:ignore|disregard|forget) (?:all|any|every|the|your|previous|prior|above|these|those)\b"
+    r"\byour (?:message|code)\b|\b(?:following|subsequent|below) code\b"
+    r"|\bdon['\u2019]t (?:forget|hesitate)\b"
     r"|\byou (?:must|are now|will now|should now|have to now)\b"
     r"|\b(?:can|could|would|will) you (?:please )?[a-z]+\b"
     r"|\b(?:i|we) (?:want|need|would like|['\u2019]d like) (?:you|to)\b"
@@ -67,12 +71,18 @@ _CODE = re.compile(
 
 def is_instruction(text: str) -> bool:
     """Whether a sentence, or a line of it, gives an order, speaks of the answer, or is code."""
-    if _PHRASE.search(text) or _CODE.search(text):
+    if addresses_answerer(text) or _PHRASE.search(text) or _CODE.search(text):
         return True
     lines = [line for line in _BREAK.split(text) if line]
     return any(
         _commands(line) and (number == 0 or line[0].isupper()) for number, line in enumerate(lines)
     )
+
+
+def addresses_answerer(text: str) -> bool:
+    """Whether a sentence speaks of the answer that is being written ("in your response"), or wants
+    what was said before to be ignored: no question is answered by that."""
+    return _ANSWERER.search(text) is not None
 
 
 def is_mixed(text: str) -> bool:

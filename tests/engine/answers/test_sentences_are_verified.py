@@ -18,8 +18,8 @@ LINE = passage(
     "The Swiss Northern Railway opened the line from Zurich to Baden in August 1847. It was the "
     "first railway line that lay wholly in Switzerland. A fire destroyed most of the depot in "
     "1993, and it was built again within a year. The depot is not open on Mondays. It cost 2 "
-    "million francs and has twenty-five tracks. The Northern Hockey League does not own the depot. The "
-    "Lions beat the Bears 24–10 in the old hall.",  # noqa: RUF001
+    "million francs and has twenty-five tracks. The Northern Hockey League does not own the depot. "
+    "The Lions beat the Bears 24–10 in the old hall.",  # noqa: RUF001
     "line",
 )
 LAKE = passage("Lake Zurich froze over in February 1963, when 150,000 people walked on it.", "lake")

@@ -141,7 +141,7 @@ class AskQuestionRequest(_message.Message):
     memory_subject: _builtins.str
     """Whose memories may help, 1 to 256 characters. Empty for nobody's."""
     confidence_min: _builtins.float
-    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.3, which was
+    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which was
     calibrated; 0 for an answer whenever a passage is found.
     """
     @_builtins.property
@@ -459,7 +459,7 @@ class StreamAnswerRequest(_message.Message):
     memory_subject: _builtins.str
     """Whose memories may help, 1 to 256 characters. Empty for nobody's."""
     confidence_min: _builtins.float
-    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.3, which was
+    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which was
     calibrated; 0 for an answer whenever a passage is found.
     """
     @_builtins.property

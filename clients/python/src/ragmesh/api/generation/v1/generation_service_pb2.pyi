@@ -101,7 +101,7 @@ class GenerateTextRequest(_message.Message):
     temperature: _builtins.float
     """0 to 2; unset for the model's own. The extractive model has none."""
     confidence_min: _builtins.float
-    """How sure an extractive answer must be, 0 to 1; unset for 0.3."""
+    """How sure an extractive answer must be, 0 to 1; unset for 0.25."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.SourcePassage]:
         """What the answer may rest on, the best first; at most 100. Without passages, the extractive
@@ -204,7 +204,7 @@ class StreamGenerateTextRequest(_message.Message):
     temperature: _builtins.float
     """0 to 2; unset for the model's own."""
     confidence_min: _builtins.float
-    """How sure an extractive answer must be, 0 to 1; unset for 0.3."""
+    """How sure an extractive answer must be, 0 to 1; unset for 0.25."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.SourcePassage]:
         """What the answer may rest on, the best first; at most 100."""
