@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 from engine.answers import merge
 from engine.answers.evidence import AbstentionReason, Answer, Passage
@@ -16,7 +15,7 @@ from engine.answers.extractive import Settings
 from engine.answers.parts import parts
 from engine.types import Span, Vector
 from services.generation import convert
-from services.generation.backend import Abstention, Delta, Progress, Started, Task, Written
+from services.generation.backend import Abstention, Delta, Kind, Progress, Started, Task, Written
 from services.mesh.mesh import Mesh
 from services.rpc.call import Call
 
@@ -35,9 +34,10 @@ class ExtractiveBackend:
     """Needs no language model: the embedding service embeds the question, and the sentences of
     passages that came without (a caller who passes those that a search returned saves this)."""
 
-    kind: Literal["extractive"] = "extractive"
+    kind: Kind = "extractive"
     display_name = "Extractive: quotes the sentences that answer best"
     upstream_model = ""
+    fallbacks: Sequence[str] = ()
 
     def __init__(self, mesh: Mesh, threads: Executor) -> None:
         self._mesh = mesh
