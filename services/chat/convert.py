@@ -11,6 +11,8 @@ from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.generation.v1 import citation_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
+from ragmesh.api.memory.v1 import session_pb2
 from ragmesh.api.retrieval.v1 import point_pb2, search_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
@@ -33,6 +35,7 @@ _FAULTS: Mapping[Fault, pb.SupportFault.ValueType] = {
     "NEGATION": pb.SUPPORT_FAULT_NEGATION,
 }
 COUNTING_MODEL = "embeddingModels/default"
+HISTORY_TOKENS_MAX = 2_000
 
 
 def ask_value(request: Request) -> Ask:
@@ -88,6 +91,29 @@ def found_values(response: retrieval.SearchCollectionResponse, collection: str) 
     return list(found.values())
 
 
+def history_request(session: str, question: str) -> memory.GetSessionContextRequest:
+    """What of a session a question may lean on: the newest turns, and older ones that bear on it.
+    No summary: the rules look for names and things that were said."""
+    return memory.GetSessionContextRequest(
+        name=session,
+        question=question,
+        tokens_max=HISTORY_TOKENS_MAX,
+        older=memory.OLDER_TURNS_RELEVANT,
+    )
+
+
+def turns(response: memory.GetSessionContextResponse) -> list[Turn]:
+    """What people asked, each with what was answered to it; the oldest first."""
+    found: list[Turn] = []
+    for one in response.messages:
+        message = one.message
+        if message.role == session_pb2.SessionMessage.ROLE_USER:
+            found.append(Turn(message.text))
+        elif message.role == session_pb2.SessionMessage.ROLE_ASSISTANT and found:
+            found[-1] = Turn(found[-1].question, message.text)
+    return found
+
+
 def count_request(texts: Sequence[str]) -> embedding.CountTokensRequest:
     """The count of texts in the tokens of the mesh's default embedding model."""
     return embedding.CountTokensRequest(model=COUNTING_MODEL, texts=texts)
@@ -116,6 +142,7 @@ def generate_request(model: str, ask: Ask, context: Context) -> generation.Gener
         question=context.question,
         passages=[passage_message(found) for found in context.passages],
         confidence_min=ask.confidence_min,
+        session=ask.session,
     )
 
 
@@ -126,6 +153,7 @@ def stream_request(model: str, ask: Ask, context: Context) -> generation.StreamG
         question=context.question,
         passages=[passage_message(found) for found in context.passages],
         confidence_min=ask.confidence_min,
+        session=ask.session,
     )
 
 

@@ -139,12 +139,18 @@ class _Siblings:
         return response.tokens
 
     async def history(self, session: str, question: str) -> Sequence[Turn]:
-        """What a session has. No service of this mesh keeps sessions yet."""
-        raise _not_served("session", session)
+        """The turns of a session that the memory service chooses."""
+        response = await self._mesh.memory.GetSessionContext(
+            convert.history_request(session, question), self._call
+        )
+        return convert.turns(response)
 
     async def memories(self, subject: str, question: str) -> Sequence[str]:
         """What is remembered. No service of this mesh remembers yet."""
-        raise _not_served("memory_subject", subject)
+        raise InvalidField(
+            f"memory_subject is {subject!r}, but no node keeps memories yet; leave it empty.",
+            field="memory_subject",
+        )
 
     async def rewrite(self, question: str, turns: Sequence[Turn]) -> str:
         """Asks the language model; one that fails is not missed, because there are rules."""
@@ -164,14 +170,6 @@ class _Siblings:
     def remaining_s(self) -> float | None:
         """Until the caller's deadline."""
         return self._call.remaining_s()
-
-
-def _not_served(field: str, value: str) -> InvalidField:
-    return InvalidField(
-        f"{field} is {value!r}, but no node keeps sessions and memories; give the turns before as "
-        "history.",
-        field=field,
-    )
 
 
 async def _answer(

@@ -4,13 +4,17 @@ the passages, and what they do not say is flagged, or not given at all."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pytest
 from ragmesh.api.chat.v1 import chat_service_pb2 as pb
 from ragmesh.api.generation.v1 import citation_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
+from ragmesh.api.memory.v1.session_pb2 import SessionMessage
 
-from engine.errors import InvalidField, UpstreamFailed
+from engine.errors import InvalidField, SessionNotFound, UpstreamFailed
+from services.rpc.call import Call
 from tests.services.chat.chat_mesh import TOWNS, ChatNode, Teller, ask, honest, streamed
 
 Put = Callable[..., Teller]
@@ -189,7 +193,7 @@ async def test_callers_say_how_sure_an_answer_must_be(chat_node: ChatNode) -> No
 
 
 @pytest.mark.parametrize(
-    ("field", "fields"),
+    ("name", "fields"),
     [
         ("unsupported", {"unsupported": 9}),
         ("confidence_min", {"confidence_min": 1.1}),
@@ -203,16 +207,46 @@ async def test_callers_say_how_sure_an_answer_must_be(chat_node: ChatNode) -> No
     ],
 )
 async def test_what_was_said_before_has_bounds(
-    chat_node: ChatNode, field: str, fields: dict[str, object]
+    chat_node: ChatNode, name: str, fields: dict[str, object]
 ) -> None:
     with pytest.raises(InvalidField) as failure:
         await chat_node.ask(ask(RAILWAY, **fields))
-    assert failure.value.field == field
+    assert failure.value.field == name
 
 
-@pytest.mark.parametrize("fields", [{"session": "sessions/a"}, {"memory_subject": "ada"}])
-async def test_a_mesh_that_keeps_no_sessions_says_so(
-    chat_node: ChatNode, fields: dict[str, object]
-) -> None:
-    with pytest.raises(InvalidField, match="history"):
-        await chat_node.ask(ask("And who built it?", **fields))
+async def test_a_question_may_lean_on_a_session(chat_node: ChatNode) -> None:
+    sessions = Sessions()
+    chat_node.mesh.host("memory", sessions)
+    answer = await chat_node.ask(ask("Which company opened it?", session="sessions/trains"))
+    assert answer.standalone_question.endswith("the railway line from Zurich to Baden?")
+    assert [request.name for request in sessions.asked] == ["sessions/trains"]
+    with pytest.raises(SessionNotFound):
+        await chat_node.ask(ask("Which company opened it?", session="sessions/absent"))
+
+
+async def test_a_mesh_that_keeps_no_memories_says_so(chat_node: ChatNode) -> None:
+    with pytest.raises(InvalidField, match="memories"):
+        await chat_node.ask(ask(RAILWAY, memory_subject="ada"))
+
+
+@dataclass
+class Sessions:
+    """A memory service with one session."""
+
+    asked: list[memory.GetSessionContextRequest] = field(default_factory=list)
+
+    async def GetSessionContext(
+        self, request: memory.GetSessionContextRequest, call: Call
+    ) -> memory.GetSessionContextResponse:
+        self.asked.append(request)
+        if request.name != "sessions/trains":
+            raise SessionNotFound("No such session.", metadata={"session": request.name})
+        said = [
+            (SessionMessage.ROLE_SYSTEM, "Be brief."),
+            (SessionMessage.ROLE_USER, RAILWAY),
+            (SessionMessage.ROLE_ASSISTANT, "In August 1847."),
+        ]
+        response = memory.GetSessionContextResponse()
+        for role, text in said:
+            response.messages.add(message=SessionMessage(role=role, text=text))
+        return response

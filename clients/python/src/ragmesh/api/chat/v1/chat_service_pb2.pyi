@@ -137,9 +137,13 @@ class AskQuestionRequest(_message.Message):
     unsupported: Global___UnsupportedPolicy.ValueType
     """What becomes of sentences that nothing supports; unset for flagging them."""
     session: _builtins.str
-    """`sessions/{id}`: what was said before, for a question that leans on it. Empty for none."""
+    """`sessions/{id}`: what was said before, for a question that leans on it, and whose budget counts
+    beside the tenant's. Empty for none.
+    """
     memory_subject: _builtins.str
-    """Whose memories may help, 1 to 256 characters. Empty for nobody's."""
+    """Whose memories may help, at most 256 characters. Empty for nobody's; refused with INVALID_FIELD
+    where no node keeps memories.
+    """
     confidence_min: _builtins.float
     """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which was
     calibrated; 0 for an answer whenever a passage is found.
@@ -455,9 +459,13 @@ class StreamAnswerRequest(_message.Message):
     unsupported: Global___UnsupportedPolicy.ValueType
     """What becomes of sentences that nothing supports; unset for flagging them."""
     session: _builtins.str
-    """`sessions/{id}`: what was said before, for a question that leans on it. Empty for none."""
+    """`sessions/{id}`: what was said before, for a question that leans on it, and whose budget counts
+    beside the tenant's. Empty for none.
+    """
     memory_subject: _builtins.str
-    """Whose memories may help, 1 to 256 characters. Empty for nobody's."""
+    """Whose memories may help, at most 256 characters. Empty for nobody's; refused with INVALID_FIELD
+    where no node keeps memories.
+    """
     confidence_min: _builtins.float
     """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which was
     calibrated; 0 for an answer whenever a passage is found.
