@@ -15,7 +15,9 @@ _WORDS_MIN = 3
 
 _ASKING = r"(?:who|whom|whose|what|when|where|which|why|how)"
 _CUT = re.compile(
-    rf"(?<=\?)\s+(?=\S)|[,;]?\s+(?:and|or)(?:\s+also)?\s+(?={_ASKING}\s+\w+\s+\w+)|;\s+(?={_ASKING}\b)",
+    rf"(?<=\?)\s+(?=\S)"
+    rf"|[,;]?\s+(?:and|or)(?:\s+also)?\s+(?={_ASKING}\s+\w+\s+\w+)"
+    rf"|;\s+(?={_ASKING}\b)",
     re.IGNORECASE,
 )
 _BEGINS = re.compile(rf"(?:(?:in|on|at|from|to|by|for|with|of)\s+)?{_ASKING}\b", re.IGNORECASE)

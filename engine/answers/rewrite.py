@@ -29,7 +29,8 @@ _ABOUT = re.compile(
 )
 _AND = re.compile(r"^\s*(?:and|but|or)\s+(?P<new>.+?)\s*\??\s*$", re.I)
 _ASKING = re.compile(
-    r"^(?:in|on|at|from|to|by|for|with|of)?\s*(?:who|whom|whose|what|when|where|which|why|how|is|are|was|"
+    r"^(?:in|on|at|from|to|by|for|with|of)?\s*"
+    r"(?:who|whom|whose|what|when|where|which|why|how|is|are|was|"
     r"were|do|does|did|can|could|has|have|had|will|would|should)\b",
     re.IGNORECASE,
 )
@@ -41,11 +42,13 @@ _KIND = re.compile(r"^\s*(?:what|which)\s+((?:[\w'\u2019-]+\s+)?[^\W\d_]+)\s", r
 _OF = re.compile(r"\s+(?:of|from)\s+(?:the\s+)?")
 _TO = re.compile(r"\s+to\s+(?:the\s+)?")
 _NAMES = re.compile(
-    r"[A-Z][\w'\u2019-]*(?:\s+(?:of|the|de|van|von|and)\s+(?=[A-Z]))?(?:\s+(?:[A-Z][\w'\u2019-]*|\d+))*"
+    r"[A-Z][\w'\u2019-]*(?:\s+(?:of|the|de|van|von|and)\s+(?=[A-Z]))?"
+    r"(?:\s+(?:[A-Z][\w'\u2019-]*|\d+))*"
 )
 _THE = re.compile(
     r"\b(?:the|a|an|this|that)\s+((?:[\w'\u2019-]+\s+){0,3}?[\w'\u2019-]+)(?=\s+(?:\w+ed|in|on|of|"
-    r"from|to|by|for|at|is|was|are|were|has|have|do|does|did|end|begin|start|open|work)\b|\s*[?.,;]|\s*$)"
+    r"from|to|by|for|at|is|was|are|were|has|have|do|does|did|end|begin|start|open|work)\b"
+    r"|\s*[?.,;]|\s*$)"
 )
 _EXPLETIVE = re.compile(
     r"\b(?:is|was|does|did|has|had|will|would)\s+it\s+"

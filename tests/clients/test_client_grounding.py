@@ -1,11 +1,12 @@
-"""What the SDK says of a question that leans on others goes out, and what was found of each sentence
-of an answer comes back as values."""
+"""What the SDK says of a question that leans on others goes out, and what was found of each
+sentence of an answer comes back as values."""
 
 from __future__ import annotations
 
 import pytest
 from ragmesh import AnswerSentence, ChatTurn, InvalidField, TextSpan
 from ragmesh.api.chat.v1 import chat_service_pb2 as pb
+from ragmesh.api.embedding.v1 import vector_pb2
 
 from tests.clients.either_client import EitherClient
 from tests.clients.scripted_server import ScriptedServer
@@ -43,8 +44,8 @@ async def test_what_was_found_of_each_sentence_comes_back(
     client: EitherClient, script: ScriptedServer
 ) -> None:
     sentence = pb.AnswerSentence(
-        span={"start": 0, "end": 9},
-        faults=[pb.SUPPORT_FAULT_DATE, 99],
+        span=vector_pb2.TextSpan(start=0, end=9),
+        faults=[pb.SUPPORT_FAULT_DATE, pb.SUPPORT_FAULT_UNSPECIFIED],
         citation_indexes=[0],
         coverage=0.5,
     )

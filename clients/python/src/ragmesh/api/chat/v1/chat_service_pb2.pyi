@@ -145,8 +145,8 @@ class AskQuestionRequest(_message.Message):
     where no node keeps memories.
     """
     confidence_min: _builtins.float
-    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which was
-    calibrated; 0 for an answer whenever a passage is found.
+    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which
+    was calibrated; 0 for an answer whenever a passage is found.
     """
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -467,8 +467,8 @@ class StreamAnswerRequest(_message.Message):
     where no node keeps memories.
     """
     confidence_min: _builtins.float
-    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which was
-    calibrated; 0 for an answer whenever a passage is found.
+    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which
+    was calibrated; 0 for an answer whenever a passage is found.
     """
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
