@@ -6,9 +6,10 @@ import csv
 import gzip
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def cranfield() -> RetrievalSet:
 
     Cleverdon, "The Cranfield tests on index language devices", Aslib Proceedings 19(6), 1967.
     """
-    folder = _folder("classic-ir/cranfield", "Cranfield in BEIR's form, its corpus gzipped")
+    folder = folder_of("classic-ir/cranfield", "Cranfield in BEIR's form, its corpus gzipped")
     data = read_beir(folder)
     kept = [one for one in data.documents if one.text.strip()]
     return RetrievalSet(kept, data.queries, data.qrels)
@@ -132,7 +133,7 @@ def squad(queries: int = 1_000) -> RetrievalSet:
     (CC BY-SA 4.0).
     """
     what = "SQuAD v1.1 as corpus.jsonl.gz, queries.jsonl.gz and qrels_test.tsv.gz"
-    folder = _folder("squad/v1.1-retrieval", what)
+    folder = folder_of("squad/v1.1-retrieval", what)
     with gzip.open(folder / "queries.jsonl.gz", "rt", encoding="utf-8") as lines:
         asked = {one["_id"]: one["text"] for one in map(json.loads, lines)}
     with gzip.open(folder / "qrels_test.tsv.gz", "rt", encoding="utf-8", newline="") as rows:
@@ -143,7 +144,51 @@ def squad(queries: int = 1_000) -> RetrievalSet:
     return RetrievalSet(_read_texts(folder / "corpus.jsonl.gz"), asked, {"test": kept})
 
 
-def _folder(name: str, what: str) -> Path:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its answers, any of which is right, and the text that has them."""
+
+    text: str
+    answers: tuple[str, ...]
+    document: str
+    answer_start: int
+
+
+def squad_questions(count: int = 1_000) -> tuple[list[Text], list[Question]]:
+    """SQuAD v1.1's development paragraphs, and `count` of its 10,570 questions, drawn by Python's
+    `random.seed(1)`. Raises DataMissing."""
+    what = "SQuAD v1.1 as corpus.jsonl.gz, queries.jsonl.gz and qrels_test.tsv.gz"
+    folder = folder_of("squad/v1.1-retrieval", what)
+    with gzip.open(folder / "qrels_test.tsv.gz", "rt", encoding="utf-8", newline="") as rows:
+        judged = _qrels_of(rows)
+    with gzip.open(folder / "queries.jsonl.gz", "rt", encoding="utf-8") as lines:
+        asked = [
+            Question(
+                one["text"],
+                tuple(one["answers"]),
+                next(iter(judged[one["_id"]])),
+                one["answer_start"][0],
+            )
+            for one in map(json.loads, lines)
+        ]
+    return _read_texts(folder / "corpus.jsonl.gz"), Random(1).sample(asked, count)
+
+
+def injections(split: str) -> list[str]:
+    """BIPIA's attacks on text and on code, "train" or "test". Raises DataMissing.
+
+    Yi et al., "Benchmarking and Defending Against Indirect Prompt Injection Attacks on Large
+    Language Models", KDD 2025 (MIT).
+    """
+    folder = folder_of("prompt-injection/bipia", "BIPIA's attacks")
+    found: list[str] = []
+    for kind in ("text", "code"):
+        attacks = json.loads((folder / f"{kind}_attack_{split}.json").read_text("utf-8"))
+        found += [text for of_kind in attacks.values() for text in of_kind]
+    return found
+
+
+def folder_of(name: str, what: str) -> Path:
     """A data set's folder. Raises DataMissing with `what` belongs there."""
     given = os.environ.get(DATA_VARIABLE)
     folder = Path(given or ".") / name
@@ -155,11 +200,46 @@ def _folder(name: str, what: str) -> Path:
 
 
 def read_beir(folder: Path) -> RetrievalSet:
-    """`corpus.jsonl.gz`, `queries.jsonl` and `qrels/*.tsv` of a folder."""
-    with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
-        queries = {one["_id"]: one["text"] for one in map(json.loads, lines)}
+    """`corpus.jsonl`, `queries.jsonl` (either may be compressed, with `.gz` behind it) and
+    `qrels/*.tsv` of a folder. Documents without a word are left out; titles may be missing.
+    Raises DataMissing that names the file, and the line, that is not there or cannot be read.
+    """
+    documents = [
+        Text(one["_id"], one.get("title") or "", one["text"])
+        for one in _records(folder, "corpus.jsonl", ("_id", "text"))
+    ]
+    asked = {one["_id"]: one["text"] for one in _records(folder, "queries.jsonl", ("_id", "text"))}
     qrels = {path.stem: _read_qrels(path) for path in sorted((folder / "qrels").glob("*.tsv"))}
-    return RetrievalSet(_read_texts(folder / "corpus.jsonl.gz"), queries, qrels)
+    if not qrels:
+        raise DataMissing(f"{folder / 'qrels'} has no judgments, such as test.tsv")
+    for split, judged in qrels.items():
+        unknown = next((query for query in judged if query not in asked), None)
+        if unknown is not None:
+            raise DataMissing(
+                f"{folder}: qrels/{split}.tsv judges query {unknown!r}, which is none"
+            )
+    kept = [one for one in documents if one.title.strip() or one.text.strip()]
+    return RetrievalSet(kept, asked, qrels)
+
+
+def _records(folder: Path, name: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Objects, a line each, that have texts under all keys."""
+    path = next((one for one in (folder / name, folder / f"{name}.gz") if one.is_file()), None)
+    if path is None:
+        raise DataMissing(f"{folder} has no {name}, and no {name}.gz: is it in BEIR's layout?")
+    found: list[dict[str, Any]] = []
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                one = json.loads(line)
+                if not all(isinstance(one[key], str) for key in keys):
+                    raise ValueError(f"{' and '.join(keys)} are texts")
+                found.append(one)
+    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise DataMissing(f"{path} cannot be read after line {len(found)}: {told}") from error
+    return found
 
 
 def demo_texts() -> list[Text]:
@@ -187,8 +267,17 @@ def _read_texts(path: Path) -> list[Text]:
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        return _qrels_of(lines)
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            judged = _qrels_of(lines)
+        if not judged:
+            raise ValueError("no judgment")
+        return judged
+    except (ValueError, KeyError, TypeError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise DataMissing(
+            f"{path} cannot be read ({told}): its columns are query-id, corpus-id and score"
+        ) from error
 
 
 def _qrels_of(lines: Iterable[str]) -> dict[str, dict[str, int]]:

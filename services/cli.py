@@ -18,6 +18,7 @@ from services.commands import (
     doctor,
     documents,
     gateway,
+    generate,
     ingest,
     models,
     ray,
@@ -50,6 +51,7 @@ app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.command("receipt")(receipt.receipt)
 app.command("replay")(receipt.replay)
+app.command("generate")(generate.generate)
 app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")
 app.add_typer(models.app, name="models")

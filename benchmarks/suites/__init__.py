@@ -7,15 +7,19 @@ from collections.abc import Callable, Mapping
 from benchmarks.bench import Bench
 from benchmarks.report import SuiteReport
 from benchmarks.suites.ask import ask
+from benchmarks.suites.chat import chat
 from benchmarks.suites.embed import embed
 from benchmarks.suites.filter import filter
+from benchmarks.suites.growth import growth
 from benchmarks.suites.ingest import ingest
+from benchmarks.suites.load import load
 from benchmarks.suites.quality import quality
 from benchmarks.suites.ray import ray
 from benchmarks.suites.rerank import rerank
 from benchmarks.suites.rest import rest
 from benchmarks.suites.scale import scale
 from benchmarks.suites.search import search
+from benchmarks.suites.stack import stack
 from benchmarks.suites.start import demo, up
 from benchmarks.suites.streams import streams
 
@@ -24,14 +28,18 @@ Suite = Callable[[Bench], SuiteReport]
 SUITES: Mapping[str, Suite] = {
     "search": search,
     "filter": filter,
+    "load": load,
+    "growth": growth,
     "scale": scale,
     "rest": rest,
     "ask": ask,
+    "chat": chat,
     "streams": streams,
     "quality": quality,
     "rerank": rerank,
     "embed": embed,
     "ingest": ingest,
+    "stack": stack,
     "ray": ray,
     "up": up,
     "demo": demo,

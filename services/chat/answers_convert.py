@@ -13,7 +13,8 @@ from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from engine.errors import RagmeshError
-from services.chat.core import Context, Found
+from services.chat.core import Context
+from services.chat.siblings import Found
 from services.chat.streams.feed import Event
 from services.chat.streams.writing import Written
 from services.errors import to_status

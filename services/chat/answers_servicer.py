@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 from ragmesh.api.chat.v1 import chat_service_pb2 as pb
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
 from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 from redis.asyncio import Redis
 
-from engine.errors import Cancelled, RagmeshError, ServiceUnavailable
+from engine.errors import Cancelled, InvalidField, RagmeshError, ServiceUnavailable
 from services.chat import answers_convert as convert
 from services.chat.answers_convert import Record
 from services.chat.convert import failed
@@ -200,6 +201,15 @@ class _Known:
                 await count(
                     retrieval.CountPointsRequest(collection=name, filter=request.filter), call
                 )
+        if request.memory_subject:
+            raise InvalidField(
+                f"memory_subject is {request.memory_subject!r}, but no node keeps memories yet; "
+                "leave it empty.",
+                field="memory_subject",
+            )
+        if request.session:
+            get = self._mesh.method("memory", "GetSession")
+            await get(memory.GetSessionRequest(name=request.session), call)
         found = await self._model(model, call)
         record.model("generate", model, found.upstream_model)
 

@@ -122,6 +122,20 @@ async def test_budgets_are_set_read_and_deleted(
     await client.call("delete_budget", "all")
 
 
+async def test_an_answer_that_failed_is_not_paid_again_without_being_asked(
+    client: EitherClient, script: ScriptedServer
+) -> None:
+    gone = failing(grpc.StatusCode.UNAVAILABLE, "broke off", reason="UPSTREAM_FAILED")
+    script.on("GenerateText", gone)
+    with pytest.raises(ragmesh.UpstreamFailed):
+        await client.call("generate_text", "What?")
+    assert len(script.seen["GenerateText"]) == 1
+    script.on("StreamGenerateText", gone)
+    with pytest.raises(ragmesh.UpstreamFailed):
+        await client.collect("stream_generate_text", "What?")
+    assert len(script.seen["StreamGenerateText"]) == 1
+
+
 @pytest.mark.parametrize(
     ("reason", "error"),
     [

@@ -91,7 +91,9 @@ class GenerationServiceServicer(object):
     def GenerateText(self, request, context):
         """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, QUEUE_FULL,
         BUDGET_EXCEEDED, PRICE_MISSING, OUTPUT_INVALID, UPSTREAM_FAILED or DEADLINE_EXCEEDED. A caller
-        who leaves ends it at the endpoint too, and what was written until then is settled.
+        who leaves ends it at the endpoint too, and what was written until then is settled. Neither
+        clients nor the gateway send it again by themselves once it may have begun: it would be paid
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class GenerationServiceStub:
     GenerateText: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.GenerateTextRequest, _generation_service_pb2.GenerateTextResponse]
     """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, QUEUE_FULL,
     BUDGET_EXCEEDED, PRICE_MISSING, OUTPUT_INVALID, UPSTREAM_FAILED or DEADLINE_EXCEEDED. A caller
-    who leaves ends it at the endpoint too, and what was written until then is settled.
+    who leaves ends it at the endpoint too, and what was written until then is settled. Neither
+    clients nor the gateway send it again by themselves once it may have begun: it would be paid
+    again.
     """
     StreamGenerateText: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.StreamGenerateTextRequest, _generation_service_pb2.StreamGenerateTextResponse]
     """The same as typed events while it is written. The last event is `finished` or `failed`; a
@@ -73,7 +75,9 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     GenerateText: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.GenerateTextRequest, _generation_service_pb2.GenerateTextResponse]  # type: ignore[assignment]
     """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, QUEUE_FULL,
     BUDGET_EXCEEDED, PRICE_MISSING, OUTPUT_INVALID, UPSTREAM_FAILED or DEADLINE_EXCEEDED. A caller
-    who leaves ends it at the endpoint too, and what was written until then is settled.
+    who leaves ends it at the endpoint too, and what was written until then is settled. Neither
+    clients nor the gateway send it again by themselves once it may have begun: it would be paid
+    again.
     """
     StreamGenerateText: _aio.UnaryStreamMultiCallable[_generation_service_pb2.StreamGenerateTextRequest, _generation_service_pb2.StreamGenerateTextResponse]  # type: ignore[assignment]
     """The same as typed events while it is written. The last event is `finished` or `failed`; a
@@ -111,7 +115,9 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_generation_service_pb2.GenerateTextResponse, _abc.Awaitable[_generation_service_pb2.GenerateTextResponse]]:
         """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, QUEUE_FULL,
         BUDGET_EXCEEDED, PRICE_MISSING, OUTPUT_INVALID, UPSTREAM_FAILED or DEADLINE_EXCEEDED. A caller
-        who leaves ends it at the endpoint too, and what was written until then is settled.
+        who leaves ends it at the endpoint too, and what was written until then is settled. Neither
+        clients nor the gateway send it again by themselves once it may have begun: it would be paid
+        again.
         """
 
     @_abc_1.abstractmethod
