@@ -39,6 +39,8 @@ _CHANGES_THE_ANSWER = {
 }
 """Parameters that ask for another kind of answer, each with the value that asks for nothing."""
 _MESSAGES_MAX = 1_000
+_TURNS_MAX, _QUESTION_CHARACTERS_MAX, _ANSWER_CHARACTERS_MAX = 20, 10_000, 20_000
+"""What of the messages before goes along as what was said: less than the contract takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def completion(body: Mapping[str, Any]) -> Completion:
     if body.get("n") not in (None, 1):
         raise InvalidField(f"n is {str(body['n'])[:40]}; one answer is given.", field="n")
     model = _text(body, "model")
-    request = chat.StreamAnswerRequest(question=_question(body.get("messages")))
+    question, history = _said(body.get("messages"))
+    request = chat.StreamAnswerRequest(question=question, history=history)
     collections = _names(body.get("collections"), "collections")
     if model.startswith("collections/"):
         collections = [model, *collections]
@@ -239,15 +242,33 @@ def _extra(answer: chat.Answer) -> Json:
     return {"answer": answer.name, **{name: whole[name] for name in names}}
 
 
-def _question(messages: object) -> str:
-    """The last message of the user's. Those before are not read: an answer rests on collections."""
+def _said(messages: object) -> tuple[str, list[chat.ChatTurn]]:
+    """The last message of the user's, and what was said before it: the newest turns, without what
+    the contract does not take."""
     if not isinstance(messages, list) or not 1 <= len(messages) <= _MESSAGES_MAX:
         raise InvalidField(f"messages is a list of 1 to {_MESSAGES_MAX:,}.", field="messages")
     for index in reversed(range(len(messages))):
         message = messages[index]
         if isinstance(message, dict) and message.get("role") == "user":
-            return _content(message.get("content"), f"messages[{index}].content")
+            question = _content(message.get("content"), f"messages[{index}].content")
+            return question, _turns(messages[:index])
     raise InvalidField("messages has none of role `user`.", field="messages")
+
+
+def _turns(messages: Sequence[object]) -> list[chat.ChatTurn]:
+    """Messages as turns: a question and the answer that follows it. Others are passed over."""
+    turns: list[chat.ChatTurn] = []
+    for index, message in enumerate(messages):
+        role = message.get("role") if isinstance(message, dict) else ""
+        if role not in ("user", "assistant"):
+            continue
+        content = message.get("content")  # type: ignore[attr-defined]
+        text = _content(content, f"messages[{index}].content") if content else ""
+        if role == "user" and 1 <= len(text) <= _QUESTION_CHARACTERS_MAX:
+            turns.append(chat.ChatTurn(question=text))
+        elif role == "assistant" and turns and not turns[-1].answer:
+            turns[-1].answer = text[:_ANSWER_CHARACTERS_MAX]
+    return turns[-_TURNS_MAX:]
 
 
 def _content(content: object, field: str) -> str:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 ANSWER_S = 300.0
 QUOTE_CHARACTERS_MAX = 240
+TURNS_MAX = 20
+"""What was said before that goes along with a question."""
 HELP = (
     "/sources  the quotes of the last answer     /why   how it was made\n"
-    "/help     this                              /quit  the end, as Ctrl-D\n"
+    "/undo     forget the last question          /help  this         /quit  the end, as Ctrl-D\n"
     "Ctrl-C ends the answer that is being written."
 )
 
@@ -39,8 +41,8 @@ def chat(
 ) -> None:
     """Ask one question after the other; answers come as they are written, with their sources.
 
-    Questions are read from standard input, a line each. Each is asked by itself. With --json, an
-    answer is one line.
+    Questions are read from standard input, a line each; one may lean on those before it. With
+    --json, an answer is one line.
     """
     with open_client(address, data_dir) as client:
         talk = _Talk(client, collection, model, as_json=json)
@@ -72,7 +74,11 @@ class _Talk:
         self._model = model
         self._json = as_json
         self._console: Console = stdout()
-        self._last: Answer | None = None
+        self._answers: list[Answer] = []
+
+    @property
+    def _last(self) -> Answer | None:
+        return self._answers[-1] if self._answers else None
 
     def take(self, line: str) -> bool:
         """A question or a command; false for the end."""
@@ -80,9 +86,12 @@ class _Talk:
             return False
         if line == "/help":
             self._console.print(HELP)
-        elif line in ("/sources", "/why"):
+        elif line in ("/sources", "/why", "/undo"):
             if self._last is None:
                 stderr().print("Nothing was answered yet.")
+            elif line == "/undo":
+                self._answers.pop()
+                stderr().print("The last question is forgotten.")
             elif line == "/sources":
                 print_answer(self._console, from_answer(self._last))
             else:
@@ -104,17 +113,17 @@ class _Talk:
         from ragmesh import RagmeshError
 
         try:
-            self._last = self._streamed(question)
+            answer = self._streamed(question)
         except RagmeshError as error:
             complain(error, as_json=self._json)
             return
-        if self._last is None:
+        if answer is None:
             return
+        self._answers = [*self._answers, answer][-TURNS_MAX:]
         if self._json:
-            shown = {"name": self._last.name, **from_answer(self._last).to_dict()}
-            print_json(shown)
+            print_json({"name": answer.name, **from_answer(answer).to_dict()})
         else:
-            _print_footnotes(self._console, self._last)
+            _print_footnotes(self._console, answer)
 
     def _streamed(self, question: str) -> Answer | None:
         """Prints text as it comes, and a number where a source was named; None where the person
@@ -124,13 +133,18 @@ class _Talk:
             AnswerFinished,
             AnswerStarted,
             AnswerWarning,
+            ChatTurn,
             Citation,
             TextDelta,
         )
 
         name, notes = "", 0
         stream = self._client.stream_answer(
-            question, self._collections, generation_model=self._model, timeout_s=ANSWER_S
+            question,
+            self._collections,
+            generation_model=self._model,
+            history=[ChatTurn(one.question, one.text) for one in self._answers],
+            timeout_s=ANSWER_S,
         )
         try:
             with stream as events:
