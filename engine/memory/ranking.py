@@ -1,0 +1,109 @@
+"""What of the memories that a search found comes first, and why.
+
+    score = relevance * (1 + RECENCY * recency) * (1 + IMPORTANCE * importance)
+
+`relevance` is the fused score of the search, as a share of the best one; `recency` is
+0.5 ^ (age / half-life), 1 for what was just learned; `importance` is the memory's own, 0 to 1.
+Relevance counts most: an old memory that answers the question goes before a new one that does not.
+The three are those of Park et al., "Generative Agents: Interactive Simulacra of Human Behavior",
+UIST 2023, which adds them; a product leaves what is not relevant at nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+RECENCY_WEIGHT = 0.2
+IMPORTANCE_WEIGHT = 0.1
+HALF_LIFE_DAYS = 30.0
+
+RECENT_MIN = 0.5
+"""From which recency on a reply says that a memory is recent: one half-life."""
+IMPORTANT_MIN = 0.7
+"""From which importance on it says so."""
+
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much recency and importance can raise a score, both at least 0, and the half-life of
+    recency in days, above 0."""
+
+    recency: float = RECENCY_WEIGHT
+    importance: float = IMPORTANCE_WEIGHT
+    half_life_days: float = HALF_LIFE_DAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A memory that a search found, with the search's score (above 0) and which legs found it."""
+
+    id: str
+    score: float
+    importance: float
+    learned_at: datetime
+    by_meaning: bool
+    by_words: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """Why a memory stands where it does: three factors, each 0 to 1, and what found it."""
+
+    relevance: float
+    recency: float
+    importance: float
+    by_meaning: bool
+    by_words: bool
+
+    @property
+    def recent(self) -> bool:
+        """Whether it was learned within one half-life."""
+        return self.recency >= RECENT_MIN
+
+    @property
+    def important(self) -> bool:
+        """Whether it counts more than most."""
+        return self.importance >= IMPORTANT_MIN
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A memory with its score, higher is better."""
+
+    id: str
+    score: float
+    reasons: Reasons
+
+
+def recency(learned_at: datetime, now: datetime, half_life_days: float) -> float:
+    """1 for what is learned at `now` or later, half of it a half-life before."""
+    age_days = max(0.0, (now - learned_at).total_seconds()) / _DAY_S
+    return float(0.5 ** (age_days / half_life_days))
+
+
+def rank(
+    candidates: Sequence[Candidate], now: datetime, weights: Weights | None = None
+) -> list[Ranked]:
+    """The candidates, the best first; equal scores by id."""
+    weights = weights or Weights()
+    best = max((one.score for one in candidates), default=0.0)
+    ranked = []
+    for one in candidates:
+        reasons = Reasons(
+            relevance=max(0.0, one.score / best) if best > 0 else 0.0,
+            recency=recency(one.learned_at, now, weights.half_life_days),
+            importance=one.importance,
+            by_meaning=one.by_meaning,
+            by_words=one.by_words,
+        )
+        score = (
+            reasons.relevance
+            * (1 + weights.recency * reasons.recency)
+            * (1 + weights.importance * reasons.importance)
+        )
+        ranked.append(Ranked(one.id, score, reasons))
+    return sorted(ranked, key=lambda one: (-one.score, one.id))
