@@ -13,10 +13,11 @@
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   ├── PointNotFound            a point that a search starts from
-    │   ├── SnapshotNotFound  MigrationNotFound
+    │   ├── SnapshotNotFound  MigrationNotFound  SessionNotFound
+    │   ├── MessageNotFound          no such message in the session
     │   └── MethodNotFound
     ├── AlreadyExists
-    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists
+    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
@@ -134,6 +135,14 @@ class GenerationModelNotFound(NotFound):
     """No generation model of this name is configured."""
 
 
+class SessionNotFound(NotFound):
+    """No session of this name, or its time is over."""
+
+
+class MessageNotFound(NotFound):
+    """No message of this index in the session."""
+
+
 class PointNotFound(NotFound):
     """No point of this id in the collection."""
 
@@ -168,6 +177,10 @@ class SnapshotExists(AlreadyExists):
 
 class MigrationExists(AlreadyExists):
     """The collection is being migrated already."""
+
+
+class SessionExists(AlreadyExists):
+    """A session of this id exists already."""
 
 
 class RequestIdReused(AlreadyExists):
@@ -243,7 +256,7 @@ class RateLimited(Exhausted):
 
 
 class LimitReached(Exhausted):
-    """A limit of the collection or the tenant."""
+    """A limit of the collection, the session or the tenant."""
 
 
 class Unavailable(RagmeshError):

@@ -36,7 +36,7 @@ from services.store.store import Store
 
 _LOG = logging.getLogger(__name__)
 
-STORED_AREAS = frozenset({"retrieval", "documents"})
+STORED_AREAS = frozenset({"retrieval", "documents", "memory"})
 """Services that need PostgreSQL."""
 
 DRAIN_NOTICE_S = 1.0
@@ -89,7 +89,7 @@ class Node:
         if STORED_AREAS & set(self.settings.node.services):
             if not store.postgres_url.get_secret_value():
                 raise InvalidField(
-                    "The retrieval and documents services need PostgreSQL. Give "
+                    "The retrieval, documents and memory services need PostgreSQL. Give "
                     "--postgres-url or RAGMESH_STORE__POSTGRES_URL, or use `ragmesh up`, which "
                     "starts one.",
                     field="store.postgres_url",
@@ -146,6 +146,10 @@ class Node:
                 self.node_id,
                 open_objects(settings, "files"),
             )
+        if area == "memory":
+            from services.memory.servicer import MemoryServicer
+
+            return MemoryServicer(self._stored(), self.mesh, self.redis)
         if area == "generation":
             from services.generation.servicer import GenerationServicer
 

@@ -39,7 +39,14 @@ class StoreSettings(_Part):
 class NodeSettings(_Part):
     """One process of the mesh."""
 
-    services: tuple[str, ...] = ("embedding", "retrieval", "documents", "generation", "chat")
+    services: tuple[str, ...] = (
+        "embedding",
+        "retrieval",
+        "documents",
+        "memory",
+        "generation",
+        "chat",
+    )
     """What it hosts."""
     listen: str = "127.0.0.1:50051"
     """Its gRPC server, `host:port`; port 0 takes a free one."""
@@ -122,8 +129,7 @@ class ModelSettings(_ModelOptions):
     """Padded tokens of a batch. More makes queries wait longer behind a running batch; on a CPU
     it is no faster a token. A GPU wants 16,384 or more."""
     batch_ms_max: float = Field(50.0, gt=0)
-    """How long a batch may run, by what batches were seen to take. More makes queries wait longer
-    behind a running batch; on a CPU it is no faster a token."""
+    """How long a batch may run, by what was seen. More makes queries wait longer behind it."""
     policy: Literal["lanes", "fifo"] = "lanes"
     """What forms batches. `fifo` takes texts as they come, for comparison: more padding, and
     queries wait behind passages."""

@@ -1,1 +1,1 @@
-"""Long-term memory as decisions: what a turn says, what it contradicts, what counts more."""
+"""Memory as decisions: conversations as trees, what they say, what that contradicts, what counts."""

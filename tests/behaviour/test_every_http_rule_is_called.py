@@ -31,7 +31,9 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     kept = await given.snapshot(holder)
     migrating = await given.migrating()
     cancelled = await given.cancelled(texts)
-    return World(holder, texts, document.name, document.ingest_job, kept, migrating, cancelled)
+    session = await given.session("What?", "That.")
+    job = document.ingest_job
+    return World(holder, texts, document.name, job, kept, migrating, cancelled, session)
 
 
 @pytest.mark.parametrize(("rpc", "index"), ALL)

@@ -70,17 +70,23 @@ TO_A_STRANGER: dict[str, str] = {
     "CancelIngestJob": "INGEST_JOB_NOT_FOUND",
     "RetryIngestJob": "INGEST_JOB_NOT_FOUND",
     "WatchIngestJob": "INGEST_JOB_NOT_FOUND",
+    "CreateSession": OWN,
+    "GetSession": "SESSION_NOT_FOUND",
+    "ListSessions": NOTHING,
+    "DeleteSession": "SESSION_NOT_FOUND",
+    "AppendMessages": "SESSION_NOT_FOUND",
+    "ListMessages": "SESSION_NOT_FOUND",
     "AskQuestion": "COLLECTION_NOT_FOUND",
     "StreamAnswer": "COLLECTION_NOT_FOUND",
 }
 """For each RPC, what a tenant who has nothing gets when it names what another tenant has."""
 
-WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import")
+WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import", "Append")
 MIGRATES = ("StartMigration", "FlipMigration", "EndMigration")
 INGESTS = ("ReindexDocument", "CancelIngestJob", "RetryIngestJob")
 ALPHA, BETA = new_id("alpha"), new_id("beta")
 SECRETS = {ALPHA: "apricot", BETA: "blueberry"}
-VECTORS_ID, TEXTS_ID, MIGRATING_ID = new_id(), new_id(), new_id()
+VECTORS_ID, TEXTS_ID, MIGRATING_ID, SESSION_ID = new_id(), new_id(), new_id(), new_id()
 _WORLDS: dict[str, dict[str, World]] = {}
 
 
@@ -120,7 +126,15 @@ async def world_of(given: Given, tenant: str) -> World:
     kept = await given.snapshot(holder, tenant=tenant)
     migrating = await given.migrating(tenant=tenant, collection_id=MIGRATING_ID, display_name=word)
     job, cancelled = stored.ingest_job.name, await given.cancelled(texts, tenant=tenant)
-    return World(holder, texts, f"{texts}/documents/same", job, kept, migrating, cancelled)
+    session = await given.session(
+        f"I like {word}.",
+        f"You like {word}.",
+        tenant=tenant,
+        session_id=SESSION_ID,
+        display_name=word,
+    )
+    document = f"{texts}/documents/same"
+    return World(holder, texts, document, job, kept, migrating, cancelled, session)
 
 
 @pytest.fixture
@@ -144,6 +158,9 @@ async def inventory(rung: Rung, world: World, tenant: str) -> list[str]:
         "GetIngestJob",
         "ListSnapshots",
         "GetMigration",
+        "GetSession",
+        "ListSessions",
+        "ListMessages",
     ):
         request = VALID[rpc](world)
         if "page_size" in request.DESCRIPTOR.fields_by_name:
@@ -197,6 +214,9 @@ async def test_both_see_their_own_under_the_same_names(
             "GetDocument",
             "ListDocuments",
             "ListPassages",
+            "GetSession",
+            "ListSessions",
+            "ListMessages",
         } <= set(seen)
 
 

@@ -10,6 +10,8 @@ from ragmesh.api.chat.v1 import chat_service_pb2 as chat
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
+from ragmesh.api.memory.v1 import session_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
@@ -85,6 +87,17 @@ VALID: Mapping[str, Callable[[World], Message]] = {
     "CancelIngestJob": lambda w: documents.CancelIngestJobRequest(name=w.cancelled),
     "RetryIngestJob": lambda w: documents.RetryIngestJobRequest(name=w.cancelled),
     "WatchIngestJob": lambda w: documents.WatchIngestJobRequest(name=w.job),
+    "CreateSession": lambda w: memory.CreateSessionRequest(session_id=new_id()),
+    "GetSession": lambda w: memory.GetSessionRequest(name=w.session),
+    "ListSessions": lambda w: memory.ListSessionsRequest(page_size=5),
+    "DeleteSession": lambda w: memory.DeleteSessionRequest(name=w.session),
+    "AppendMessages": lambda w: memory.AppendMessagesRequest(
+        session=w.session,
+        messages=[
+            session_pb2.SessionMessage(role=session_pb2.SessionMessage.ROLE_USER, text="Why?")
+        ],
+    ),
+    "ListMessages": lambda w: memory.ListMessagesRequest(session=w.session, leaf_index=2),
     "GenerateText": lambda w: generation.GenerateTextRequest(
         model=GENERATION_MODEL, question="What?"
     ),

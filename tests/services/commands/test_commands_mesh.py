@@ -22,7 +22,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """A mesh of two nodes; tests leave it whole."""
     home = tmp_path_factory.mktemp("home")
     assert home.stat().st_mode & 0o777 == 0o700
-    up = Up(home, "--nodes", "embedding,retrieval;documents,generation,chat")
+    up = Up(home, "--nodes", "embedding,retrieval;documents,memory,generation,chat")
     yield up
     up.close()
 

@@ -16,6 +16,7 @@ from ragmesh._calls import (
     migrations,
     points,
     searches,
+    sessions,
     snapshots,
 )
 from ragmesh._session import TIMEOUT_S, Lane, Session
@@ -102,6 +103,13 @@ class AsyncClient(AsyncRunner):
     retry_ingest_job = call(jobs.retry_ingest_job)
     watch_ingest_job = stream(jobs.watch_ingest_job)
     wait_for_ingest_job = call(jobs.wait_for_ingest_job)
+
+    create_session = call(sessions.create_session)
+    get_session = call(sessions.get_session)
+    list_sessions = listing(sessions.list_sessions)
+    delete_session = call(sessions.delete_session)
+    append_messages = call(sessions.append_messages)
+    list_messages = listing(sessions.list_messages)
 
     generate_text = call(answers.generate_text)
     stream_generate_text = stream(answers.stream_generate_text)

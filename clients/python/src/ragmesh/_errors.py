@@ -10,10 +10,12 @@
     ├── NotFound
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound  PointNotFound  SnapshotNotFound
     │   ├── MigrationNotFound        the collection is not being migrated
+    │   ├── SessionNotFound          or its time is over
+    │   ├── MessageNotFound          no message of this index in the session
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   └── MethodNotFound           the server is older than this client, or hosts no such service
     ├── AlreadyExists
-    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists
+    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
@@ -26,7 +28,7 @@
     │   ├── MessageTooLarge          over 16 MiB (an upload: 256 MiB); also raised before sending
     │   ├── QueueFull  RateLimited   `retry_after_s` says when to come back
     │   ├── ModelMemoryFull  IndexMemoryFull   no memory for another model, or for more points
-    │   └── LimitReached             a limit of the collection or the tenant
+    │   └── LimitReached             a limit of the collection, the session or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable  UpstreamFailed
     │   ├── IndexUnavailable         the collection's index is not built yet
@@ -171,6 +173,18 @@ class IngestJobNotFound(NotFound):
     reason = "INGEST_JOB_NOT_FOUND"
 
 
+class SessionNotFound(NotFound):
+    """No session of this name, or its time is over."""
+
+    reason = "SESSION_NOT_FOUND"
+
+
+class MessageNotFound(NotFound):
+    """No message of this index in the session."""
+
+    reason = "MESSAGE_NOT_FOUND"
+
+
 class PointNotFound(NotFound):
     """The point that a search starts from does not exist."""
 
@@ -233,6 +247,12 @@ class MigrationExists(AlreadyExists):
     """The collection is being migrated already."""
 
     reason = "MIGRATION_EXISTS"
+
+
+class SessionExists(AlreadyExists):
+    """A session of this id exists already."""
+
+    reason = "SESSION_EXISTS"
 
 
 class RequestIdReused(AlreadyExists):

@@ -12,6 +12,7 @@ from ragmesh.api.chat.v1 import chat_service_pb2 as chat
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 Req = TypeVar("Req", bound=Message)
@@ -90,6 +91,13 @@ LIST_INGEST_JOBS = _rpc(documents.ListIngestJobsRequest, documents.ListIngestJob
 CANCEL_INGEST_JOB = _rpc(documents.CancelIngestJobRequest, documents.CancelIngestJobResponse)
 RETRY_INGEST_JOB = _rpc(documents.RetryIngestJobRequest, documents.RetryIngestJobResponse)
 WATCH_INGEST_JOB = _rpc(documents.WatchIngestJobRequest, documents.WatchIngestJobResponse)
+
+CREATE_SESSION = _rpc(memory.CreateSessionRequest, memory.CreateSessionResponse)
+GET_SESSION = _rpc(memory.GetSessionRequest, memory.GetSessionResponse)
+LIST_SESSIONS = _rpc(memory.ListSessionsRequest, memory.ListSessionsResponse)
+DELETE_SESSION = _rpc(memory.DeleteSessionRequest, memory.DeleteSessionResponse)
+APPEND_MESSAGES = _rpc(memory.AppendMessagesRequest, memory.AppendMessagesResponse)
+LIST_MESSAGES = _rpc(memory.ListMessagesRequest, memory.ListMessagesResponse)
 
 GENERATE_TEXT = _rpc(generation.GenerateTextRequest, generation.GenerateTextResponse)
 STREAM_GENERATE_TEXT = _rpc(

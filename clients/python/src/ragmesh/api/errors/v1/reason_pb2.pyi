@@ -60,6 +60,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """NOT_FOUND."""
     REASON_MIGRATION_NOT_FOUND: _Reason.ValueType  # 28
     """The collection is not being migrated. NOT_FOUND."""
+    REASON_SESSION_NOT_FOUND: _Reason.ValueType  # 29
+    """No such session, or its time is over. NOT_FOUND."""
+    REASON_MESSAGE_NOT_FOUND: _Reason.ValueType  # 30
+    """The session has no message of this index. NOT_FOUND."""
     REASON_COLLECTION_EXISTS: _Reason.ValueType  # 40
     """ALREADY_EXISTS."""
     REASON_DOCUMENT_EXISTS: _Reason.ValueType  # 41
@@ -70,6 +74,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """ALREADY_EXISTS."""
     REASON_MIGRATION_EXISTS: _Reason.ValueType  # 44
     """The collection is being migrated already. ALREADY_EXISTS."""
+    REASON_SESSION_EXISTS: _Reason.ValueType  # 45
+    """ALREADY_EXISTS."""
     REASON_DIMENSION_MISMATCH: _Reason.ValueType  # 60
     """A vector's length is not the collection's. FAILED_PRECONDITION."""
     REASON_FINGERPRINT_MISMATCH: _Reason.ValueType  # 61
@@ -97,7 +103,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_QUEUE_FULL: _Reason.ValueType  # 81
     """Refused before queueing; RetryInfo says when to come back. RESOURCE_EXHAUSTED."""
     REASON_LIMIT_REACHED: _Reason.ValueType  # 82
-    """A limit of the collection or the tenant. RESOURCE_EXHAUSTED."""
+    """A limit of the collection, the session or the tenant. RESOURCE_EXHAUSTED."""
     REASON_RATE_LIMITED: _Reason.ValueType  # 83
     """The gateway's rate limit, or the collection's; RetryInfo says when to come back where it is the
     collection's. RESOURCE_EXHAUSTED.
@@ -170,6 +176,10 @@ REASON_SNAPSHOT_NOT_FOUND: Reason.ValueType  # 27
 """NOT_FOUND."""
 REASON_MIGRATION_NOT_FOUND: Reason.ValueType  # 28
 """The collection is not being migrated. NOT_FOUND."""
+REASON_SESSION_NOT_FOUND: Reason.ValueType  # 29
+"""No such session, or its time is over. NOT_FOUND."""
+REASON_MESSAGE_NOT_FOUND: Reason.ValueType  # 30
+"""The session has no message of this index. NOT_FOUND."""
 REASON_COLLECTION_EXISTS: Reason.ValueType  # 40
 """ALREADY_EXISTS."""
 REASON_DOCUMENT_EXISTS: Reason.ValueType  # 41
@@ -180,6 +190,8 @@ REASON_SNAPSHOT_EXISTS: Reason.ValueType  # 43
 """ALREADY_EXISTS."""
 REASON_MIGRATION_EXISTS: Reason.ValueType  # 44
 """The collection is being migrated already. ALREADY_EXISTS."""
+REASON_SESSION_EXISTS: Reason.ValueType  # 45
+"""ALREADY_EXISTS."""
 REASON_DIMENSION_MISMATCH: Reason.ValueType  # 60
 """A vector's length is not the collection's. FAILED_PRECONDITION."""
 REASON_FINGERPRINT_MISMATCH: Reason.ValueType  # 61
@@ -207,7 +219,7 @@ REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
 REASON_QUEUE_FULL: Reason.ValueType  # 81
 """Refused before queueing; RetryInfo says when to come back. RESOURCE_EXHAUSTED."""
 REASON_LIMIT_REACHED: Reason.ValueType  # 82
-"""A limit of the collection or the tenant. RESOURCE_EXHAUSTED."""
+"""A limit of the collection, the session or the tenant. RESOURCE_EXHAUSTED."""
 REASON_RATE_LIMITED: Reason.ValueType  # 83
 """The gateway's rate limit, or the collection's; RetryInfo says when to come back where it is the
 collection's. RESOURCE_EXHAUSTED.
