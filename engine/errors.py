@@ -15,9 +15,11 @@
     │   ├── PointNotFound            a point that a search starts from
     │   ├── SnapshotNotFound  MigrationNotFound  SessionNotFound
     │   ├── MessageNotFound          no such message in the session
+    │   ├── MemoryNotFound           no such memory, or it was deleted
     │   └── MethodNotFound
     ├── AlreadyExists
     │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
+    │   ├── MemoryExists             a memory of this id, or a block of this label
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
@@ -28,6 +30,7 @@
     │   ├── CollectionNotEmpty       what was asked would lose points
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── RecallTooLow             searches would find less, so nothing was changed
+    │   ├── MemoryChanged            another version than the one that was read
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
@@ -139,6 +142,10 @@ class SessionNotFound(NotFound):
     """No session of this name, or its time is over."""
 
 
+class MemoryNotFound(NotFound):
+    """No memory of this name."""
+
+
 class MessageNotFound(NotFound):
     """No message of this index in the session."""
 
@@ -177,6 +184,10 @@ class SnapshotExists(AlreadyExists):
 
 class MigrationExists(AlreadyExists):
     """The collection is being migrated already."""
+
+
+class MemoryExists(AlreadyExists):
+    """A memory of this id exists, or the subject has a block of this label."""
 
 
 class SessionExists(AlreadyExists):
@@ -225,6 +236,10 @@ class RecallTooLow(FailedPrecondition):
 
 class IngestJobFinished(FailedPrecondition):
     """The ingest job is over: it cannot be cancelled, or not be tried again."""
+
+
+class MemoryChanged(FailedPrecondition):
+    """The memory is at another version than the one that the change is made of."""
 
 
 class ProviderMissing(FailedPrecondition):

@@ -1,1 +1,1 @@
-"""Memory as decisions: conversations as trees, what they say, what that contradicts, what counts."""
+"""Memory as decisions: conversations as trees, what they say, what contradicts what."""

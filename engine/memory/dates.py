@@ -53,7 +53,21 @@ _WEEKDAYS = {
 _COUNTS = {
     word: number
     for number, word in enumerate(
-        "one two three four five six seven eight nine ten eleven twelve".split(), 1
+        [
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+        ],
+        1,
     )
 } | {"a": 1, "an": 1, "a couple of": 2, "couple of": 2, "a few": 3}
 _DAYS = {"day": 1, "week": 7}

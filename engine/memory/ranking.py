@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from engine.answers.words import coverage, rarity, terms
+
 RECENCY_WEIGHT = 0.2
 IMPORTANCE_WEIGHT = 0.1
 HALF_LIFE_DAYS = 30.0
@@ -23,6 +25,13 @@ RECENT_MIN = 0.5
 """From which recency on a reply says that a memory is recent: one half-life."""
 IMPORTANT_MIN = 0.7
 """From which importance on it says so."""
+
+COVERAGE_WEIGHT = 1.0
+"""What the words that a session has of the query count beside its best memory."""
+
+# Chosen on HotpotQA (100 questions, 994 articles, each sentence a memory and the article its
+# session): both articles in the top 2 of 0.33 of the questions without it, 0.38 with 0.5, 0.42 with
+# 1 and 0.37 with 2; in the top 5 0.60, 0.64, 0.63 and 0.63.
 
 _DAY_S = 86_400.0
 
@@ -39,7 +48,8 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A memory that a search found, with the search's score (above 0) and which legs found it."""
+    """A memory that a search found, with the search's score (above 0) and which legs found it.
+    `text` is what it was found by, and `session` where it was said, if anywhere."""
 
     id: str
     score: float
@@ -47,6 +57,8 @@ class Candidate:
     learned_at: datetime
     by_meaning: bool
     by_words: bool
+    text: str = ""
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,17 @@ class Ranked:
     id: str
     score: float
     reasons: Reasons
+    text: str = ""
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionScore:
+    """A session with its score, higher is better, and how many memories speak for it."""
+
+    session: str
+    score: float
+    memories: int
 
 
 def recency(learned_at: datetime, now: datetime, half_life_days: float) -> float:
@@ -105,5 +128,35 @@ def rank(
             * (1 + weights.recency * reasons.recency)
             * (1 + weights.importance * reasons.importance)
         )
-        ranked.append(Ranked(one.id, score, reasons))
+        ranked.append(Ranked(one.id, score, reasons, one.text, one.session))
     return sorted(ranked, key=lambda one: (-one.score, one.id))
+
+
+def rank_sessions(query: str, ranked: Sequence[Ranked]) -> list[SessionScore]:
+    """The sessions that memories come from, the best first; equal scores by name.
+
+    A session counts by its best memory, as a share of the best of all, and by how much of the
+    query its memories have together, each word weighed by how few of the sessions have it. So one
+    that answers in three places goes before one that has half of the words in one place.
+    """
+    by_session: dict[str, list[Ranked]] = {}
+    for one in ranked:
+        if one.session:
+            by_session.setdefault(one.session, []).append(one)
+    best = max((one.score for one in ranked), default=0.0)
+    words = {
+        name: {term for one in memories for term in terms(one.text)}
+        for name, memories in by_session.items()
+    }
+    weights = rarity(list(words.values()))
+    wanted = set(terms(query))
+    scores = [
+        SessionScore(
+            name,
+            (memories[0].score / best if best > 0 else 0.0)
+            + COVERAGE_WEIGHT * coverage(wanted, words[name], weights),
+            len(memories),
+        )
+        for name, memories in by_session.items()
+    ]
+    return sorted(scores, key=lambda one: (-one.score, one.session))

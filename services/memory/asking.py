@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
-from ragmesh.api.retrieval.v1 import filter_pb2
+from ragmesh.api.retrieval.v1 import filter_pb2, search_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
-from ragmesh.api.retrieval.v1 import search_pb2
 
 from engine.errors import CollectionNotFound, FingerprintMismatch
 from engine.types import Sentences, Vector
@@ -107,9 +106,9 @@ async def embed(
     return made
 
 
-async def search(mesh: Mesh, collection_id: str, wanted: Wanted, call: Call) -> tuple[
-    list[Hit], str
-]:
+async def search(
+    mesh: Mesh, collection_id: str, wanted: Wanted, call: Call
+) -> tuple[list[Hit], str]:
     """Candidates, the best first, and how far the index had come; none where there is no index."""
     request = retrieval.SearchCollectionRequest(
         collection=names.collection_name(collection_id),
@@ -137,7 +136,9 @@ async def search(mesh: Mesh, collection_id: str, wanted: Wanted, call: Call) -> 
     return hits, response.watermark
 
 
-async def compact(mesh: Mesh, collection_id: str, call: Call) -> retrieval.CompactCollectionResponse:
+async def compact(
+    mesh: Mesh, collection_id: str, call: Call
+) -> retrieval.CompactCollectionResponse:
     """Has deleted points removed from sealed segments. Raises what CompactCollection does."""
     request = retrieval.CompactCollectionRequest(
         collection=names.collection_name(collection_id), full=True

@@ -8,7 +8,8 @@ what is recalled is read from the rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 from engine.errors import CollectionExists, CollectionNotFound, FailedPrecondition
 from engine.types import JsonValue
@@ -22,6 +23,10 @@ from services.store.collections import Collection, CollectionSpec
 from services.store.memories import Memory
 from services.store.points import Commit, PointRow, apply_batch
 from services.store.store import Store, Tx
+
+T = TypeVar("T")
+Work: TypeAlias = Callable[[Tx], Awaitable[T]]
+"""What is done in one transaction."""
 
 COLLECTION = "ragmesh-memories"
 

@@ -16,9 +16,7 @@ from typing import Literal, TypeAlias
 from engine.errors import MemoryChanged, MemoryExists, MemoryNotFound
 from services.store.store import Tx
 
-Action: TypeAlias = Literal[
-    "created", "updated", "closed", "deleted", "merged", "undone"
-]
+Action: TypeAlias = Literal["created", "updated", "closed", "deleted", "merged", "undone"]
 
 SUBJECT_LOCK = 0x7261676D
 """The first half of the advisory locks of subjects."""
@@ -73,7 +71,15 @@ class MemoryEvent:
 _NAMES = tuple(field.name for field in fields(Memory))
 _COLUMNS = ", ".join(_NAMES)
 _TIMES = frozenset(
-    "valid_from valid_to happens_at learned_at expire_time create_time update_time".split()
+    [
+        "valid_from",
+        "valid_to",
+        "happens_at",
+        "learned_at",
+        "expire_time",
+        "create_time",
+        "update_time",
+    ]
 )
 _PUT = (
     f"INSERT INTO memories (tenant, {_COLUMNS}) "
@@ -98,7 +104,8 @@ async def hold_subject(tx: Tx, subject: str) -> None:
 async def get_memory(tx: Tx, memory_id: str) -> Memory:
     """Raises MemoryNotFound."""
     found = await tx.one(
-        Memory, f"SELECT {_COLUMNS} FROM memories WHERE tenant = %s AND id = %s",
+        Memory,
+        f"SELECT {_COLUMNS} FROM memories WHERE tenant = %s AND id = %s",
         (tx.tenant, memory_id),
     )
     if found is None:
@@ -119,10 +126,16 @@ async def list_memories(
     tx: Tx, *, subject: str = "", kinds: Sequence[str] = (), after: str = "", limit: int = 1000
 ) -> list[Memory]:
     """By id, those that come after `after`; of one subject and of some kinds, if given."""
-    conditions, params = ["tenant = %(tenant)s", "id > %(after)s"], {
-        "tenant": tx.tenant, "after": after, "subject": subject, "kinds": list(kinds),
-        "limit": limit,
-    }
+    conditions, params = (
+        ["tenant = %(tenant)s", "id > %(after)s"],
+        {
+            "tenant": tx.tenant,
+            "after": after,
+            "subject": subject,
+            "kinds": list(kinds),
+            "limit": limit,
+        },
+    )
     if subject:
         conditions.append("subject = %(subject)s")
     if kinds:
@@ -173,14 +186,12 @@ async def add_memory(tx: Tx, memory: Memory) -> Memory:
         (tx.tenant, memory.id, memory.subject, memory.label),
     )
     if taken is not None:
-        what = (
-            f"memory {memory.id!r}"
-            if taken[0] == memory.id
-            else f"a block {memory.label!r} of subject {memory.subject!r}"
-        )
+        if taken[0] != memory.id:
+            raise label_taken(replace(memory, id=taken[0]))
         raise MemoryExists(
-            f"{what} exists; change that one, or choose another",
-            metadata={"memory": taken[0], "label": memory.label},
+            f"memory {memory.id!r} exists; change that one, or choose another id",
+            field="memory_id",
+            metadata={"memory": memory.id},
         )
     row = await tx.row(
         "SELECT max(version) FROM memory_events WHERE tenant = %s AND memory = %s",
@@ -229,18 +240,36 @@ async def history(
         "WHERE tenant = %s AND memory = %s AND version < %s ORDER BY version DESC LIMIT %s",
         (tx.tenant, memory_id, 1 << 62 if before is None else before, limit),
     )
-    return [MemoryEvent(*row[:5], None if row[5] is None else _read(row[5])) for row in rows]
+    return [
+        MemoryEvent(memory, version, subject, action, time, None if state is None else _read(state))
+        for memory, version, subject, action, time, state in rows
+    ]
 
 
 def require_version(memory: Memory, version: int, *, required: bool) -> None:
     """Raises MemoryChanged unless the memory stands at `version`; 0 is any, unless `required`."""
     if version == memory.version or (version == 0 and not required):
         return
-    raise MemoryChanged(
-        f"memory {memory.id!r} is at version {memory.version}, not at {version}; read it again and "
-        "make your change of what it says now",
+    raise changed(memory.id, memory.version, version)
+
+
+def changed(memory_id: str, version: int, given: int) -> MemoryChanged:
+    """The error that says that a memory is at another version."""
+    return MemoryChanged(
+        f"memory {memory_id!r} is at version {version}, not at {given}; read it again and make "
+        "your change of what it says now",
         field="version",
-        metadata={"memory": memory.id, "version": memory.version, "given": version},
+        metadata={"memory": memory_id, "version": version, "given": given},
+    )
+
+
+def label_taken(block: Memory) -> MemoryExists:
+    """The error that says that this block has the label."""
+    return MemoryExists(
+        f"the subject has a block {block.label!r}, memory {block.id!r}; change that one, or choose "
+        "another label",
+        field="memory.label",
+        metadata={"memory": block.id, "label": block.label},
     )
 
 

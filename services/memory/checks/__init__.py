@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from google.protobuf.message import Message
 
-from services.memory.checks import sessions
+from services.memory.checks import memories, sessions
 from services.rpc.chain import Check
 
-CHECKS: Mapping[type[Message], Check] = MappingProxyType({**sessions.CHECKS})
+CHECKS: Mapping[type[Message], Check] = MappingProxyType({**sessions.CHECKS, **memories.CHECKS})

@@ -12,12 +12,11 @@ from ragmesh.api.memory.v1 import memory_service_pb2 as pb
 
 from engine.errors import InvalidField
 from engine.memory.consolidating import MEMORIES_MAX
+from services.memory.convert.memories import BLOCK_CHARACTERS_MAX, TEXT_CHARACTERS_MAX
 from services.rpc import fields, names, paging
 from services.rpc.chain import Check
 
 SUBJECT_CHARACTERS_MAX = 256
-TEXT_CHARACTERS_MAX = 10_000
-BLOCK_CHARACTERS_MAX = 32_000
 LABEL_CHARACTERS_MAX = 100
 SLOT_CHARACTERS_MAX = 200
 VALUE_CHARACTERS_MAX = 500
@@ -163,7 +162,7 @@ def _update(request: pb.UpdateMemoryRequest) -> None:
     names.parse(request.name, "memories/*", "name")
     fields.request_id(request.request_id)
     fields.number(request.version, "version", 0, VERSION_MAX)
-    changes = [name for name in ("text", "importance", "valid_to", "expire_time")]
+    changes = ("text", "importance", "valid_to", "expire_time")
     if not any(request.HasField(name) for name in changes):  # type: ignore[arg-type]
         raise InvalidField(
             f"Nothing is to be changed. Set one of {', '.join(changes)}.", field="text"
@@ -173,7 +172,7 @@ def _update(request: pb.UpdateMemoryRequest) -> None:
     if request.HasField("importance"):
         fields.number(request.importance, "importance", 0.0, 1.0)
     for name in ("valid_to", "expire_time"):
-        if request.HasField(name):  # type: ignore[arg-type]
+        if request.HasField(name):
             _time(getattr(request, name), name)
 
 

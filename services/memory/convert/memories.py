@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from google.protobuf import timestamp_pb2
@@ -10,12 +11,20 @@ from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.memory.v1 import memory_pb2
 from ragmesh.api.memory.v1 import memory_service_pb2 as pb
 
+from engine.errors import InvalidField
+from engine.memory.consolidating import Merge
 from engine.memory.extract import Turn, normal
 from engine.memory.kinds import IMPORTANCE, Kind
-from engine.memory.ranking import Ranked
+from engine.memory.ranking import Ranked, Weights
+from services.memory.erasing import Receipt
+from services.memory.recalling import Recall, Recalled
 from services.rpc import names
 from services.rpc.values import timestamp
 from services.store.memories import Action, Memory, MemoryEvent
+
+LIMIT_DEFAULT = 10
+TEXT_CHARACTERS_MAX = 10_000
+BLOCK_CHARACTERS_MAX = 32_000
 
 _Memory = memory_pb2.Memory
 _Event = memory_pb2.MemoryEvent
@@ -75,9 +84,7 @@ def new_memory(message: memory_pb2.Memory, memory: str, now: datetime) -> Memory
         value=(normal(message.value or message.text) or message.text) if message.slot else "",
         text=message.text,
         context=message.context,
-        importance=(
-            message.importance if message.HasField("importance") else IMPORTANCE[kind]
-        ),
+        importance=(message.importance if message.HasField("importance") else IMPORTANCE[kind]),
         valid_from=valid_from,
         valid_to=time_value(message.valid_to) if message.HasField("valid_to") else None,
         happens_at=time_value(message.happens_at) if message.HasField("happens_at") else None,
@@ -168,4 +175,89 @@ def recalled_message(ranked: Ranked, row: Memory) -> pb.RecalledMemory:
         recency=why.recency,
         importance=why.importance,
         reasons=[reason for holds, reason in reasons if holds],
+    )
+
+
+def check_text(row: Memory, text: str) -> None:
+    """Raises InvalidField for a text that a memory of this kind cannot have."""
+    least, most = (0, BLOCK_CHARACTERS_MAX) if row.kind == Kind.BLOCK else (1, TEXT_CHARACTERS_MAX)
+    if not least <= len(text) <= most:
+        raise InvalidField(
+            f"text has {len(text):,} characters, but a {row.kind} takes {least:,} to {most:,}.",
+            field="text",
+            metadata={"characters": len(text), "characters_max": most},
+        )
+
+
+def updated(row: Memory, request: pb.UpdateMemoryRequest) -> Memory:
+    """A memory with what a request sets. The value of a fact whose text changes is the new text."""
+    if request.HasField("text"):
+        value = normal(request.text) or request.text if row.slot else ""
+        row = replace(row, text=request.text, value=value)
+    if request.HasField("importance"):
+        row = replace(row, importance=request.importance)
+    if request.HasField("valid_to"):
+        row = replace(row, valid_to=time_value(request.valid_to))
+    if request.HasField("expire_time"):
+        row = replace(row, expire_time=time_value(request.expire_time))
+    return row
+
+
+def recall_value(request: pb.RecallMemoriesRequest, now: datetime) -> Recall:
+    """What a request asks for, with the contract's defaults."""
+    weights = Weights()
+    if request.HasField("recency_weight"):
+        weights = replace(weights, recency=request.recency_weight)
+    if request.HasField("importance_weight"):
+        weights = replace(weights, importance=request.importance_weight)
+    if request.half_life_days:
+        weights = replace(weights, half_life_days=request.half_life_days)
+    named_time = request.HasField("as_of")
+    return Recall(
+        subject=request.subject,
+        query=request.query,
+        kinds=kinds_value(request.kinds),
+        at=time_value(request.as_of) if named_time else now,
+        now=not named_time,
+        limit=request.limit or LIMIT_DEFAULT,
+        sessions_limit=request.sessions_limit,
+        min_watermark=request.min_watermark,
+        weights=weights,
+    )
+
+
+def recalled(found: Recalled) -> pb.RecallMemoriesResponse:
+    """What is remembered, as the contract says it."""
+    return pb.RecallMemoriesResponse(
+        memories=[recalled_message(one, found.rows[one.id]) for one in found.ranked],
+        sessions=[
+            pb.RecalledSession(
+                session=f"sessions/{one.session}", score=one.score, memories=one.memories
+            )
+            for one in found.sessions
+        ],
+        watermark=found.watermark,
+        search_ms=found.search_ms,
+        rank_ms=found.rank_ms,
+    )
+
+
+def merge_message(merge: Merge) -> pb.MemoryMerge:
+    """What stands for what."""
+    return pb.MemoryMerge(kept=memory_name(merge.kept), merged=map(memory_name, merge.merged))
+
+
+def receipt_message(receipt: Receipt) -> pb.ErasureReceipt:
+    """What an erasure did."""
+    return pb.ErasureReceipt(
+        receipt_id=receipt.receipt_id,
+        subject_sha256=receipt.subject_sha256,
+        memories=receipt.memories,
+        events=receipt.events,
+        compacted_points=receipt.compacted_points,
+        rows_left=receipt.rows_left,
+        points_left=receipt.points_left,
+        complete=receipt.complete,
+        erase_time=timestamp(receipt.erase_time),
+        watermark=receipt.watermark,
     )

@@ -1,14 +1,16 @@
-"""The memory service: keeps sessions."""
+"""The memory service: keeps sessions, and what is worth keeping of them."""
 
 from __future__ import annotations
 
 from services.memory.checks import CHECKS
+from services.memory.servicer.memories import MemoryHandlers
 from services.memory.servicer.sessions import SessionHandlers
+from services.memory.servicer.subjects import SubjectHandlers
 
 __all__ = ["MemoryServicer"]
 
 
-class MemoryServicer(SessionHandlers):
+class MemoryServicer(SessionHandlers, MemoryHandlers, SubjectHandlers):
     """Its handlers, and when they can be called."""
 
     checks = CHECKS
