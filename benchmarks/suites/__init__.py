@@ -10,6 +10,7 @@ from benchmarks.suites.ask import ask
 from benchmarks.suites.embed import embed
 from benchmarks.suites.filter import filter
 from benchmarks.suites.ingest import ingest
+from benchmarks.suites.memory import memory
 from benchmarks.suites.quality import quality
 from benchmarks.suites.ray import ray
 from benchmarks.suites.rerank import rerank
@@ -29,6 +30,7 @@ SUITES: Mapping[str, Suite] = {
     "quality": quality,
     "rerank": rerank,
     "embed": embed,
+    "memory": memory,
     "ingest": ingest,
     "ray": ray,
     "up": up,

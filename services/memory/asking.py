@@ -32,12 +32,11 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A memory that a search found, with the fused score and which legs found it."""
+    """A memory that a search found, with the scores of the legs that found it."""
 
     id: str
-    score: float
-    by_meaning: bool
-    by_words: bool
+    meaning: float | None
+    words: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +126,8 @@ async def search(
     hits = [
         Hit(
             hit.point.id,
-            hit.score,
-            hit.HasField("dense_score"),
-            hit.HasField("lexical_score"),
+            hit.dense_score if hit.HasField("dense_score") else None,
+            hit.lexical_score if hit.HasField("lexical_score") else None,
         )
         for hit in response.hits
     ]

@@ -29,6 +29,20 @@ Work: TypeAlias = Callable[[Tx], Awaitable[T]]
 """What is done in one transaction."""
 
 COLLECTION = "ragmesh-memories"
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 
 
 async def opened(store: Store, mesh: Mesh, call: Call) -> Collection:
@@ -70,8 +84,12 @@ async def _made(tx: Tx, spec: CollectionSpec) -> Collection:
 
 
 def indexed_text(memory: Memory) -> str:
-    """What a memory is found by: what it was said to, its label, and what it says."""
-    parts = (memory.context, memory.label, memory.text)
+    """What a memory is found by: the day it was said, what it was said to, its label, and what it
+    says. Empty for a block without a text."""
+    if not memory.text:
+        return ""
+    day = f"{memory.learned_at.day} {MONTHS[memory.learned_at.month - 1]} {memory.learned_at.year}"
+    parts = (day, memory.context, memory.label, memory.text)
     return "\n".join(part for part in parts if part)
 
 

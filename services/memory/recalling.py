@@ -81,11 +81,10 @@ async def recall(store: Store, mesh: Mesh, asked: Recall, call: Call) -> Recalle
         [
             Candidate(
                 id=hit.id,
-                score=hit.score,
+                meaning=hit.meaning,
+                words=hit.words,
                 importance=rows[hit.id].importance,
                 learned_at=rows[hit.id].learned_at,
-                by_meaning=hit.by_meaning,
-                by_words=hit.by_words,
                 text=indexed_text(rows[hit.id]),
                 session=rows[hit.id].session,
             )

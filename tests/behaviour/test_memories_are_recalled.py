@@ -1,5 +1,5 @@
-"""What is remembered of a subject is recalled with its reasons; a contradiction closes the old fact;
-every change can be seen and undone; what is erased is gone."""
+"""What is remembered is recalled with its reasons; a contradiction closes the old fact; every
+change can be seen and undone; what is erased is gone."""
 
 from __future__ import annotations
 
