@@ -47,6 +47,13 @@ def _text(value: str, field: str, most: int, least: int = 0) -> None:
 def _subject(value: str, field: str = "subject") -> None:
     fields.required(value, field)
     _text(value, field, SUBJECT_CHARACTERS_MAX)
+    if value != value.strip():
+        raise InvalidField(
+            f"{field} is {value!r}, which begins or ends with white space: so that nobody is "
+            "remembered as two, or erased as one of them, leave that out.",
+            field=field,
+            metadata={"field": field},
+        )
 
 
 def _time(value: timestamp_pb2.Timestamp, field: str) -> None:

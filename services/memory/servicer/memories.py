@@ -178,10 +178,10 @@ class MemoryHandlers(Handlers):
     async def UndoMemory(self, request: pb.UndoMemoryRequest, call: Call) -> pb.UndoMemoryResponse:
         """Makes a memory what it was."""
         memory_id = convert.memory_id(request.name)
-        collection = await indexing.opened(self._store, self._mesh, call)
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
             seen = await _changes_of(tx, memory_id, request.version)
         former = former_state(seen, memory_id, request.version)
+        collection = await indexing.opened(self._store, self._mesh, call)
         # Embedded anew, because what was deleted or merged has no point that a vector is in.
         embedded = await self._embedded(collection, [former] if former else [], call)
 

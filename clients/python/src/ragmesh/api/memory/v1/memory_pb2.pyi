@@ -84,8 +84,8 @@ class Memory(_message.Message):
     name: _builtins.str
     """`memories/{id}`."""
     subject: _builtins.str
-    """Of whom, such as the id of a user: 1 to 256 characters. ragmesh compares it and reads nothing
-    in it. It never changes.
+    """Of whom, such as the id of a user: 1 to 256 characters, without white space around them.
+    ragmesh compares it and reads nothing in it. It never changes.
     """
     kind: Global___Memory.Kind.ValueType
     """What it is. It never changes."""
