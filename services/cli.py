@@ -17,6 +17,7 @@ from services.commands import (
     documents,
     gateway,
     ingest,
+    memory,
     models,
     ray,
     search,
@@ -45,6 +46,7 @@ app.command("search")(search.search)
 app.command("ask")(ask.ask)
 app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")
+app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)

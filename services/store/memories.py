@@ -123,23 +123,23 @@ async def get_block(tx: Tx, subject: str, label: str) -> Memory | None:
 
 
 async def list_memories(
-    tx: Tx, *, subject: str = "", kinds: Sequence[str] = (), after: str = "", limit: int = 1000
+    tx: Tx, *, subject: str = "", kind: str = "", after: str = "", limit: int = 1000
 ) -> list[Memory]:
-    """By id, those that come after `after`; of one subject and of some kinds, if given."""
+    """By id, those that come after `after`; of one subject and of one kind, if given."""
     conditions, params = (
         ["tenant = %(tenant)s", "id > %(after)s"],
         {
             "tenant": tx.tenant,
             "after": after,
             "subject": subject,
-            "kinds": list(kinds),
+            "kind": kind,
             "limit": limit,
         },
     )
     if subject:
         conditions.append("subject = %(subject)s")
-    if kinds:
-        conditions.append("kind = ANY(%(kinds)s)")
+    if kind:
+        conditions.append("kind = %(kind)s")
     return await tx.all(
         Memory,
         f"SELECT {_COLUMNS} FROM memories WHERE {' AND '.join(conditions)} "

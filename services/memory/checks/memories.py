@@ -162,7 +162,7 @@ def _named(
 def _list(request: pb.ListMemoriesRequest) -> None:
     paging.page_size(request.page_size)
     _text(request.subject, "subject", SUBJECT_CHARACTERS_MAX)
-    _kinds(list(request.kinds))
+    fields.enum(request, "kind")
 
 
 def _update(request: pb.UpdateMemoryRequest) -> None:

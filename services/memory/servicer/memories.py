@@ -96,12 +96,12 @@ class MemoryHandlers(Handlers):
     ) -> pb.ListMemoriesResponse:
         """Lists memories by name."""
         size = paging.page_size(request.page_size)
-        kinds = convert.kinds_value(request.kinds)
-        listing = f"memories/{request.subject}/{','.join(kinds)}"
+        kind = convert.KINDS.get(request.kind, "")
+        listing = f"memories/{request.subject}/{kind}"
         after = paging.read_token(listing, request.page_token) or ""
         async with self._store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
             found = await memories.list_memories(
-                tx, subject=request.subject, kinds=kinds, after=after, limit=size + 1
+                tx, subject=request.subject, kind=kind, after=after, limit=size + 1
             )
         response = pb.ListMemoriesResponse(
             memories=[convert.memory_message(row) for row in found[:size]]

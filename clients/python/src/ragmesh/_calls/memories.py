@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from ragmesh import _rpcs as rpcs
 from ragmesh._convert import memories as convert
@@ -124,16 +125,16 @@ def list_memories(
     session: Session,
     *,
     subject: str = "",
-    kinds: Sequence[types.MemoryKind] = (),
+    kind: types.MemoryKind | Literal[""] = "",
     page_size: int = 0,
     timeout_s: float | None = None,
 ) -> Pages[types.Memory]:
-    """Lists memories by name: of one subject and some kinds if given. Those that hold no more, and
+    """Lists memories by name: of one subject and one kind if given. Those that hold no more, and
     those that were merged, are among them."""
     return paged(
         session,
         rpcs.LIST_MEMORIES,
-        pb.ListMemoriesRequest(subject=subject, kinds=convert.to_kinds(kinds), page_size=page_size),
+        pb.ListMemoriesRequest(subject=subject, kind=convert.to_kind(kind), page_size=page_size),
         lambda response: map(convert.memory, response.memories),
         timeout_s=timeout_s,
     )

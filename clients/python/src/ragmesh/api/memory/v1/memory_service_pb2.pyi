@@ -611,28 +611,26 @@ class ListMemoriesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
-    KINDS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0 for 50; at most 1,000."""
     page_token: _builtins.str
     """From the answer before, or empty."""
     subject: _builtins.str
     """Only this subject's, if set."""
-    @_builtins.property
-    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_memory_pb2.Memory.Kind.ValueType]:
-        """Only of these kinds; all where none is given."""
-
+    kind: _memory_pb2.Memory.Kind.ValueType
+    """Only of this kind; all where none is given."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         subject: _builtins.str = ...,
-        kinds: _abc.Iterable[_memory_pb2.Memory.Kind.ValueType] | None = ...,
+        kind: _memory_pb2.Memory.Kind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
