@@ -149,7 +149,9 @@ class Node:
         if area == "memory":
             from services.memory.servicer import MemoryServicer
 
-            return MemoryServicer(self._stored(), self.mesh, self.redis)
+            return MemoryServicer(
+                self._stored(), self.mesh, self.redis, settings.generation.default
+            )
         if area == "generation":
             from services.generation.servicer import GenerationServicer
 

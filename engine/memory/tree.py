@@ -4,15 +4,14 @@ Each message keeps, beside its parent, one jump to an ancestor further up, as in
 stack (E. W. Myers, "An applicative random-access stack", Information Processing Letters 17, 1983):
 a jump is as long as the two before it together where those are equally long, else one step. The
 ancestor at any depth is then found in O(log depth) steps, and a message needs nothing but its
-parent's own jumps to be appended.
+parent's own jumps to be appended. The steps are taken where the messages are
+(`services/store/messages.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from engine.errors import MessageNotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +51,3 @@ def _jump(parent: Place, places: Mapping[int, Place]) -> int:
     near = places[parent.jump]
     far = places[near.jump]
     return far.index if parent.depth - near.depth == near.depth - far.depth else parent.index
-
-
-def ancestor(leaf: Place, depth: int, look: Callable[[int], Place]) -> Place:
-    """The message at `depth` on the branch to `leaf`, in O(log depth) looks.
-
-    `look` gives a message by its index. Raises MessageNotFound for a depth that the branch does not
-    have.
-    """
-    if not 1 <= depth <= leaf.depth:
-        raise MessageNotFound(
-            f"the branch to message {leaf.index} has the depths 1 to {leaf.depth}, not {depth}",
-            metadata={"message_index": leaf.index, "depth": depth},
-        )
-    at = leaf
-    while at.depth > depth:
-        far = look(at.jump) if at.jump else ROOT
-        at = far if far.depth >= depth else look(at.parent)
-    return at

@@ -1,204 +1,97 @@
-"""What memories ask of other services: vectors of texts, candidates for a recall, compaction."""
+"""What a history asks other services: tokens and vectors of texts, and summaries."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
-from ragmesh.api.retrieval.v1 import filter_pb2, search_pb2
-from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
+from ragmesh.api.generation.v1 import citation_pb2
+from ragmesh.api.generation.v1 import generation_service_pb2 as generation
 
-from engine.errors import CollectionNotFound, FingerprintMismatch
-from engine.types import Sentences, Vector
+from engine.types import Vector
 from services.mesh.mesh import Mesh
-from services.rpc import names
 from services.rpc.call import Call
-from services.rpc.values import sentences_value, vector_value
-from services.store.collections import Collection, CollectionSpec
+from services.rpc.values import vector_value
 
 MODEL = "embeddingModels/default"
-EMBED_TEXTS_MAX = 64
+COUNTED_MAX = 1_024
+EMBEDDED_CHARACTERS_MAX = 2_000
+"""Of a turn: more than the default model reads."""
+SUMMARY_SHARE = 0.5
+"""Of the time that the caller has left, for a summary; without it there is still an answer."""
+SUMMARY_S = 30.0
+
+_WISH = (
+    "Summarize this conversation for somebody who goes on with it: what was asked and answered, "
+    "names, numbers, dates, decisions, wishes, and what is still open. Passages are its messages "
+    "in their order; the first may be a summary of what came before."
+)
+_MARKER = re.compile(r"\s*\[\d+\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """What the model made of a text."""
+class MeshSiblings:
+    """The siblings as `SessionHistory` sees them, for one call."""
 
-    vector: Vector
-    sentences: Sentences | None
+    def __init__(self, mesh: Mesh, call: Call, model: str) -> None:
+        """`model` is who summarizes, `generationModels/{id}`."""
+        self.model = model
+        self._mesh = mesh
+        self._call = call
 
+    async def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, as the default embedding model counts them."""
+        counts: list[int] = []
+        for start in range(0, len(texts), COUNTED_MAX):
+            response = await self._mesh.embedding.CountTokens(
+                embedding.CountTokensRequest(model=MODEL, texts=texts[start : start + COUNTED_MAX]),
+                self._call,
+            )
+            counts += response.tokens
+        return counts
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A memory that a search found, with the scores of the legs that found it."""
+    async def embed(self, question: str, texts: Sequence[str]) -> tuple[Vector, list[Vector]]:
+        """Vectors of unit length: the question's, and each text's."""
+        kinds = (embedding.INPUT_KIND_QUERY, embedding.INPUT_KIND_PASSAGE)
+        given = ([question], [text[:EMBEDDED_CHARACTERS_MAX] for text in texts])
+        found: list[list[Vector]] = []
+        for kind, some in zip(kinds, given, strict=True):
+            response = await self._mesh.embedding.EmbedTexts(
+                embedding.EmbedTextsRequest(
+                    model=MODEL, texts=some, input_kind=kind, truncate=True
+                ),
+                self._call,
+            )
+            found.append([vector_value(made.vector, "text") for made in response.embeddings])
+        return found[0][0], found[1]
 
-    id: str
-    meaning: float | None
-    words: float | None
+    async def can_summarize(self) -> bool:
+        """Whether the model writes in words of its own. Raises GenerationModelNotFound."""
+        get = self._mesh.method("generation", "GetGenerationModel")
+        response = await get(generation.GetGenerationModelRequest(name=self.model), self._call)
+        backend: int = response.generation_model.backend
+        return backend != generation.GenerationModel.BACKEND_EXTRACTIVE
 
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a search looks for: memories of `subject` that may hold at `at`. `now` says that they
-    are wanted as they are, not as of a time."""
-
-    subject: str
-    query: str
-    kinds: Sequence[str]
-    at: datetime
-    now: bool
-    limit: int
-    min_watermark: str
-
-
-async def index_spec(mesh: Mesh, call: Call) -> CollectionSpec:
-    """The settings of a new index of memories, for the mesh's default model."""
-    empty = await mesh.embedding.EmbedTexts(
-        embedding.EmbedTextsRequest(
-            model=MODEL, texts=[""], input_kind=embedding.INPUT_KIND_PASSAGE
-        ),
-        call,
-    )
-    described = await mesh.embedding.GetEmbeddingModel(
-        embedding.GetEmbeddingModelRequest(name=MODEL), call
-    )
-    model = described.embedding_model
-    return CollectionSpec(
-        display_name="memories",
-        embedding_model=model.name,
-        fingerprint=empty.fingerprint,
-        dimensions=model.dimensions,
-    )
-
-
-async def embed(
-    mesh: Mesh, collection: Collection, texts: Sequence[str], call: Call
-) -> list[Embedded]:
-    """Vectors of texts by the index's model. Raises FingerprintMismatch where it is another model
-    by now."""
-    made: list[Embedded] = []
-    for start in range(0, len(texts), EMBED_TEXTS_MAX):
-        response = await mesh.embedding.EmbedTexts(
-            embedding.EmbedTextsRequest(
-                model=collection.embedding_model,
-                texts=texts[start : start + EMBED_TEXTS_MAX],
-                input_kind=embedding.INPUT_KIND_PASSAGE,
-                truncate=True,
-                # Texts that are embedded with their sentences are in no cache, where an erasure
-                # would have to look for them.
-                include_sentences=True,
+    async def summarize(self, texts: Sequence[str], tokens_max: int) -> str:
+        """The texts in short; empty where the model has nothing to say of them."""
+        limit_s = SUMMARY_S
+        remaining_s = self._call.remaining_s()
+        if remaining_s is not None:
+            limit_s = min(limit_s, remaining_s * SUMMARY_SHARE)
+        call = replace(self._call, deadline_s=time.monotonic() + limit_s)
+        passages = [
+            citation_pb2.SourcePassage(collection="collections/session", point_id=str(i), text=text)
+            for i, text in enumerate(texts)
+        ]
+        response = await self._mesh.generation.GenerateText(
+            generation.GenerateTextRequest(
+                model=self.model,
+                question=_WISH,
+                passages=passages,
+                output_tokens_max=tokens_max,
             ),
             call,
         )
-        if response.fingerprint != collection.fingerprint:
-            raise FingerprintMismatch(
-                f"The model embeds into {response.fingerprint}, but memories are kept with "
-                f"{collection.fingerprint}. Serve the model that they were made with.",
-                metadata={"fingerprint": response.fingerprint},
-            )
-        made += [
-            Embedded(vector_value(one.vector, "text"), sentences_value(one.sentences))
-            for one in response.embeddings
-        ]
-    return made
-
-
-async def search(
-    mesh: Mesh, collection_id: str, wanted: Wanted, call: Call
-) -> tuple[list[Hit], str]:
-    """Candidates, the best first, and how far the index had come; none where there is no index."""
-    request = retrieval.SearchCollectionRequest(
-        collection=names.collection_name(collection_id),
-        text=wanted.query,
-        mode=retrieval.SEARCH_MODE_HYBRID,
-        filter=_filter(wanted),
-        limit=wanted.limit,
-        fusion=retrieval.RankFusion(method=search_pb2.FUSION_METHOD_SCORE),
-        min_watermark=wanted.min_watermark,
-        ids_only=True,
-    )
-    try:
-        response = await mesh.retrieval.SearchCollection(request, call)
-    except CollectionNotFound:
-        return [], ""
-    hits = [
-        Hit(
-            hit.point.id,
-            hit.dense_score if hit.HasField("dense_score") else None,
-            hit.lexical_score if hit.HasField("lexical_score") else None,
-        )
-        for hit in response.hits
-    ]
-    return hits, response.watermark
-
-
-async def compact(
-    mesh: Mesh, collection_id: str, call: Call
-) -> retrieval.CompactCollectionResponse:
-    """Has deleted points removed from sealed segments. Raises what CompactCollection does."""
-    request = retrieval.CompactCollectionRequest(
-        collection=names.collection_name(collection_id), full=True
-    )
-    ask = mesh.method("retrieval", "CompactCollection")
-    response: retrieval.CompactCollectionResponse = await ask(request, call)
-    return response
-
-
-async def points_left(mesh: Mesh, collection_id: str, subject: str, seq: str, call: Call) -> int:
-    """Points of a subject that the index finds at a watermark or later."""
-    ask = mesh.method("retrieval", "CountPoints")
-    counted: retrieval.CountPointsResponse = await ask(
-        retrieval.CountPointsRequest(
-            collection=names.collection_name(collection_id),
-            filter=_equals("subject", subject),
-            min_watermark=seq,
-        ),
-        call,
-    )
-    return counted.count
-
-
-def _filter(wanted: Wanted) -> filter_pb2.Filter:
-    """No memory that holds at the time is left out; which ones do hold, the rows say."""
-    instant = wanted.at.isoformat()
-    ends_later = filter_pb2.Filter(
-        datetime_range=filter_pb2.FieldDatetimeRange(field="valid_to", gt=instant)
-    )
-    if wanted.now:
-        # `holds` has the subject as long as the memory's end is not known, so that the most common
-        # question is one look at one bitmap.
-        held = _any_of(
-            _equals("holds", wanted.subject),
-            _all_of(_equals("subject", wanted.subject), ends_later),
-        )
-    else:
-        begun = filter_pb2.FieldDatetimeRange(field="valid_from", lte=instant)
-        held = _all_of(
-            _equals("subject", wanted.subject),
-            filter_pb2.Filter(datetime_range=begun),
-            _any_of(_equals("holds", wanted.subject), ends_later),
-        )
-    return _all_of(held, _one_of("kind", wanted.kinds)) if wanted.kinds else held
-
-
-def _equals(field: str, value: str) -> filter_pb2.Filter:
-    condition = filter_pb2.FieldEquals(field=field)
-    condition.value.string_value = value
-    return filter_pb2.Filter(equals=condition)
-
-
-def _one_of(field: str, values: Sequence[str]) -> filter_pb2.Filter:
-    condition = filter_pb2.FieldIn(field=field)
-    for value in values:
-        condition.values.add().string_value = value
-    return filter_pb2.Filter(one_of=condition)
-
-
-def _all_of(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
-    return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=filters))
-
-
-def _any_of(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
-    return filter_pb2.Filter(any_of=filter_pb2.FilterList(filters=filters))
+        return _MARKER.sub("", response.text).strip()

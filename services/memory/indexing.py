@@ -13,14 +13,14 @@ from typing import TypeAlias, TypeVar
 
 from engine.errors import CollectionExists, CollectionNotFound, FailedPrecondition
 from engine.types import JsonValue
-from services.memory import asking
-from services.memory.asking import Embedded
+from services.memory import siblings
+from services.memory.siblings import Embedded
 from services.mesh.mesh import Mesh
 from services.rpc.call import Call
 from services.store import collections
 from services.store.changes import POINT_COLUMNS, POINT_ROWS, stored_point
 from services.store.collections import Collection, CollectionSpec
-from services.store.memories import Memory
+from services.store.memories import COLLECTION, Memory
 from services.store.points import Commit, PointRow, apply_batch
 from services.store.store import Store, Tx
 
@@ -28,7 +28,6 @@ T = TypeVar("T")
 Work: TypeAlias = Callable[[Tx], Awaitable[T]]
 """What is done in one transaction."""
 
-COLLECTION = "ragmesh-memories"
 MONTHS = (
     "January",
     "February",
@@ -50,7 +49,7 @@ async def opened(store: Store, mesh: Mesh, call: Call) -> Collection:
     try:
         return await present(store, call)
     except CollectionNotFound:
-        spec = await asking.index_spec(mesh, call)
+        spec = await siblings.index_spec(mesh, call)
 
     async def work(tx: Tx) -> Collection:
         return await _made(tx, spec)

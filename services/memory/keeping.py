@@ -17,7 +17,7 @@ from engine.memory.kinds import TURN_IMPORTANCE, Kind
 from engine.memory.times import Held, place
 from engine.types import Span
 from services.memory import indexing
-from services.memory.asking import Embedded
+from services.memory.siblings import Embedded
 from services.rpc import names
 from services.store import memories
 from services.store.collections import Collection

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engine.memory.ranking import Candidate, Ranked, SessionScore, Weights, rank, rank_sessions
-from services.memory import asking
-from services.memory.asking import Wanted
+from services.memory import siblings
 from services.memory.indexing import COLLECTION, indexed_text
+from services.memory.siblings import Wanted
 from services.mesh.mesh import Mesh
 from services.rpc.call import Call
 from services.store import memories
@@ -57,7 +57,7 @@ async def recall(store: Store, mesh: Mesh, asked: Recall, call: Call) -> Recalle
     yet, is left out."""
     begin_s = time.perf_counter()
     candidates = SESSION_CANDIDATES if asked.sessions_limit else CANDIDATES
-    hits, watermark = await asking.search(
+    hits, watermark = await siblings.search(
         mesh,
         COLLECTION,
         Wanted(

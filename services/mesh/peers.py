@@ -67,6 +67,10 @@ class MemoryPeer(Protocol):
         self, request: memory.AppendMessagesRequest, call: Call
     ) -> memory.AppendMessagesResponse: ...
 
+    async def GetSessionContext(
+        self, request: memory.GetSessionContextRequest, call: Call
+    ) -> memory.GetSessionContextResponse: ...
+
 
 class GenerationPeer(Protocol):
     """What siblings ask of the generation service."""

@@ -148,6 +148,15 @@ async def get_collection(tx: Tx, collection_id: str) -> Collection:
     return found
 
 
+async def system_collection(tx: Tx, tenant: str, collection_id: str) -> Collection | None:
+    """What a service keeps for itself in a tenant, if it does; for `Store.system`."""
+    return await tx.one(
+        Collection,
+        f"SELECT {_COLUMNS} FROM collections WHERE tenant = %s AND id = %s AND system",
+        (tenant, collection_id),
+    )
+
+
 async def hold_collection(tx: Tx, collection_id: str) -> Collection:
     """The same, and nobody else changes it until this transaction ends."""
     found = await tx.one(

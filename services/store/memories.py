@@ -14,9 +14,14 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from engine.errors import MemoryChanged, MemoryExists, MemoryNotFound
+from services.store.collections import system_collection
+from services.store.points import apply_batch
 from services.store.store import Tx
 
 Action: TypeAlias = Literal["created", "updated", "closed", "deleted", "merged", "undone"]
+
+COLLECTION = "ragmesh-memories"
+"""Of each tenant: the points that memories are found by."""
 
 SUBJECT_LOCK = 0x7261676D
 """The first half of the advisory locks of subjects."""
@@ -318,13 +323,24 @@ async def count_traces(tx: Tx, subject: str) -> int:
     return int(row[0]) if row else 0
 
 
-async def expired(tx: Tx, limit: int) -> list[tuple[str, str]]:
-    """Tenants and ids of memories whose time is over; for `Store.system`."""
+async def purge_memories(tx: Tx, *, rows_max: int = 1000) -> int:
+    """Forget memories of a tenant whose time is over, with their history and their points; for
+    `Store.system`."""
     rows = await tx.rows(
-        "SELECT tenant, id FROM memories WHERE expire_time <= now() ORDER BY expire_time LIMIT %s",
-        (limit,),
+        "SELECT tenant, id FROM memories WHERE expire_time <= now() AND tenant = ("
+        "  SELECT tenant FROM memories WHERE expire_time <= now() ORDER BY expire_time LIMIT 1) "
+        "ORDER BY expire_time LIMIT %s FOR UPDATE SKIP LOCKED",
+        (rows_max,),
     )
-    return [(row[0], row[1]) for row in rows]
+    if not rows:
+        return 0
+    tenant, ids = rows[0][0], [row[1] for row in rows]
+    for table, column in (("memories", "id"), ("memory_events", "memory")):
+        await tx.run(f"DELETE FROM {table} WHERE tenant = %s AND {column} = ANY(%s)", (tenant, ids))
+    collection = await system_collection(tx, tenant, COLLECTION)
+    if collection is not None:
+        await apply_batch(tx, collection, deletes=ids)
+    return len(ids)
 
 
 def _written(memory: Memory) -> str:

@@ -94,6 +94,18 @@ def _list_messages(world: World) -> Iterator[Bad]:
     yield Bad("parent unknown", make(parent_index=1_000_000), "MESSAGE_NOT_FOUND")
 
 
+def _context(world: World) -> Iterator[Bad]:
+    make = partial(pb.GetSessionContextRequest, name=world.session)
+    yield from _session(pb.GetSessionContextRequest, "name", world)
+    yield Bad("leaf_index below 0", make(leaf_index=-1))
+    yield Bad("leaf unknown", make(leaf_index=1_000_000), "MESSAGE_NOT_FOUND")
+    yield Bad("question too long", make(question="x" * 10_001))
+    yield Bad("tokens_max below 0", make(tokens_max=-1))
+    yield Bad("tokens_max over 32,768", make(tokens_max=32_769))
+    yield Bad("older unknown", make(older=99))  # type: ignore[arg-type]
+    yield Bad("model of the wrong form", make(generation_model="gpt"))
+
+
 TABLE: Table = {
     "CreateSession": _create,
     "GetSession": partial(_session, pb.GetSessionRequest, "name"),
@@ -101,4 +113,5 @@ TABLE: Table = {
     "DeleteSession": partial(_session, pb.DeleteSessionRequest, "name"),
     "AppendMessages": _append,
     "ListMessages": _list_messages,
+    "GetSessionContext": _context,
 }

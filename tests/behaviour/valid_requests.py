@@ -98,6 +98,7 @@ VALID: Mapping[str, Callable[[World], Message]] = {
         ],
     ),
     "ListMessages": lambda w: memory.ListMessagesRequest(session=w.session, leaf_index=2),
+    "GetSessionContext": lambda w: memory.GetSessionContextRequest(name=w.session),
     "CreateMemory": lambda w: memory.CreateMemoryRequest(
         memory=memory_pb2.Memory(
             subject="grace", kind=memory_pb2.Memory.KIND_TASK, text="Call Ada."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.memory.checks import CHECKS
+from services.memory.servicer.contexts import ContextHandlers
 from services.memory.servicer.memories import MemoryHandlers
 from services.memory.servicer.sessions import SessionHandlers
 from services.memory.servicer.subjects import SubjectHandlers
@@ -10,7 +11,7 @@ from services.memory.servicer.subjects import SubjectHandlers
 __all__ = ["MemoryServicer"]
 
 
-class MemoryServicer(SessionHandlers, MemoryHandlers, SubjectHandlers):
+class MemoryServicer(SessionHandlers, ContextHandlers, MemoryHandlers, SubjectHandlers):
     """Its handlers, and when they can be called."""
 
     checks = CHECKS

@@ -12,11 +12,11 @@ from ragmesh.api.memory.v1 import memory_service_pb2 as pb
 
 from engine.memory.extract import extract
 from engine.memory.kinds import Kind
-from services.memory import asking, indexing
-from services.memory.asking import Embedded
+from services.memory import indexing, siblings
 from services.memory.convert import memories as convert
 from services.memory.keeping import Changes, Said, former_state, memories_of
 from services.memory.servicer.base import Handlers
+from services.memory.siblings import Embedded
 from services.rpc import names, paging
 from services.rpc.call import Call
 from services.store import memories
@@ -230,7 +230,7 @@ class MemoryHandlers(Handlers):
     ) -> dict[str, Embedded]:
         """Vectors of what memories are found by, by their ids."""
         found = {row.id: text for row in rows if (text := indexing.indexed_text(row))}
-        made = await asking.embed(self._mesh, collection, list(found.values()), call)
+        made = await siblings.embed(self._mesh, collection, list(found.values()), call)
         return dict(zip(found, made, strict=True))
 
     async def _filled(self, response: Named, call: Call) -> Named:

@@ -12,7 +12,7 @@ from services.memory.servicer.base import Handlers
 from services.rpc import names, paging
 from services.rpc.call import Call
 from services.store import messages, sessions
-from services.store.messages import Page
+from services.store.messages import Message, Page
 from services.store.once import once
 from services.store.sessions import Session
 from services.store.store import Tx
@@ -85,6 +85,7 @@ class SessionHandlers(Handlers):
             return await sessions.delete_session(tx, session_id)
 
         row = await self._store.run(call.tenant, work, timeout_s=call.remaining_s())
+        await self._windows.forget(row)
         return pb.DeleteSessionResponse(messages=row.messages)
 
     async def AppendMessages(
@@ -95,11 +96,14 @@ class SessionHandlers(Handlers):
         given = [convert.new_message(message) for message in request.messages]
         parent = request.parent_index if request.HasField("parent_index") else None
 
-        async def work(tx: Tx) -> pb.AppendMessagesResponse:
-            _, places = await messages.append_messages(tx, session_id, given, parent)
-            return pb.AppendMessagesResponse(message_indexes=[place.index for place in places])
+        done: list[tuple[Session, list[Message]]] = []
 
-        return await once(
+        async def work(tx: Tx) -> pb.AppendMessagesResponse:
+            done[:] = [await messages.append_messages(tx, session_id, given, parent)]
+            _, appended = done[0]
+            return pb.AppendMessagesResponse(message_indexes=[one.index for one in appended])
+
+        response = await once(
             self._store,
             call.tenant,
             request.request_id,
@@ -108,6 +112,9 @@ class SessionHandlers(Handlers):
             work,
             timeout_s=call.remaining_s(),
         )
+        for session, appended in done:
+            await self._windows.extend(session, appended)
+        return response
 
     async def ListMessages(
         self, request: pb.ListMessagesRequest, call: Call

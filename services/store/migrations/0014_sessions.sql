@@ -37,7 +37,9 @@ CREATE TABLE messages (
     PRIMARY KEY (tenant, session_uid, index),
     FOREIGN KEY (tenant, session_uid) REFERENCES sessions (tenant, uid) ON DELETE CASCADE
 );
-CREATE INDEX messages_by_parent ON messages (tenant, session_uid, parent, index);
+-- All of them; the condition keeps it from queries that do not ask by parent.
+CREATE INDEX messages_by_parent ON messages (tenant, session_uid, parent, index)
+    WHERE parent >= 0;
 
 -- What a model made of the messages from the first of a branch up to `message_index`, beside them
 -- and never in their place.
@@ -48,7 +50,7 @@ CREATE TABLE session_summaries (
     tenant text COLLATE "C" NOT NULL,
     model text COLLATE "C" NOT NULL,
     text text NOT NULL,
-    PRIMARY KEY (tenant, session_uid, message_index, model),
+    PRIMARY KEY (tenant, session_uid, model, message_index),
     FOREIGN KEY (tenant, session_uid) REFERENCES sessions (tenant, uid) ON DELETE CASCADE
 );
 

@@ -219,9 +219,12 @@ from ragmesh._types.search import (
     TimeDecay,
 )
 from ragmesh._types.sessions import (
+    ContextMessage,
     MessageRole,
     NewMessage,
+    OlderTurns,
     Session,
+    SessionContext,
     SessionMessage,
 )
 from ragmesh._types.snapshots import (
@@ -264,6 +267,7 @@ __all__ = [
     "CollectionStats",
     "Compaction",
     "Consolidation",
+    "ContextMessage",
     "DataCorrupted",
     "DataLoss",
     "DeadlineExceeded",
@@ -344,6 +348,7 @@ __all__ = [
     "NodeDraining",
     "NotFound",
     "NumberDecay",
+    "OlderTurns",
     "Page",
     "ParentPassage",
     "ParserLimitExceeded",
@@ -387,6 +392,7 @@ __all__ = [
     "ServedLane",
     "ServiceUnavailable",
     "Session",
+    "SessionContext",
     "SessionExists",
     "SessionMessage",
     "SessionNotFound",

@@ -110,6 +110,7 @@ class Client(Runner):
     delete_session = call(sessions.delete_session)
     append_messages = call(sessions.append_messages)
     list_messages = listing(sessions.list_messages)
+    get_session_context = call(sessions.get_session_context)
 
     create_memory = call(memories.create_memory)
     remember_turns = call(memories.remember_turns)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from ragmesh import _rpcs as rpcs
 from ragmesh._convert import sessions as convert
-from ragmesh._names import plain_id, refuse, resource
+from ragmesh._names import optional, plain_id, refuse, resource
 from ragmesh._plan import Pages, Plan, paged, send
 from ragmesh._session import Session, write_id
 from ragmesh._types import sessions as types
-from ragmesh._values import to_struct
+from ragmesh._values import to_enum, to_struct
 from ragmesh.api.memory.v1 import memory_service_pb2 as pb
 from ragmesh.api.memory.v1 import session_pb2
 
@@ -141,3 +142,35 @@ def list_messages(
         lambda response: map(convert.session_message, response.messages),
         timeout_s=timeout_s,
     )
+
+
+def get_session_context(
+    session: Session,
+    name: str,
+    question: str = "",
+    *,
+    leaf_index: int | None = None,
+    tokens_max: int = 0,
+    older: Literal["", "none", "relevant", "summary"] = "",
+    generation_model: str = "",
+    timeout_s: float | None = None,
+) -> Plan[types.SessionContext]:
+    """Chooses what of a session to read before a question is answered, within `tokens_max` tokens
+    (0 for 2,000).
+
+    The newest turns of the branch that ends with `leaf_index` (None for the last message that was
+    appended); and where not all fit, a summary of the older ones, if `generation_model` (or the
+    default one) can write it, else those that say something about the question. Raises
+    SessionNotFound, MessageNotFound or GenerationModelNotFound.
+    """
+    request = pb.GetSessionContextRequest(
+        name=resource("sessions", name, "name"),
+        question=question,
+        tokens_max=tokens_max,
+        older=to_enum(pb.OlderTurns.DESCRIPTOR, older, "older"),
+        generation_model=optional("generationModels", generation_model, "generation_model"),
+    )
+    if leaf_index is not None:
+        request.leaf_index = leaf_index
+    response = yield from send(session, rpcs.GET_SESSION_CONTEXT, request, timeout_s=timeout_s)
+    return convert.session_context(response)

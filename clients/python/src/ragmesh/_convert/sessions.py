@@ -6,6 +6,7 @@ from typing import cast
 
 from ragmesh._types import sessions as types
 from ragmesh._values import from_enum, from_struct, from_time, to_enum, to_struct
+from ragmesh.api.memory.v1 import memory_service_pb2 as pb
 from ragmesh.api.memory.v1 import session_pb2
 
 _ROLE = session_pb2.SessionMessage.Role.DESCRIPTOR
@@ -42,4 +43,24 @@ def new_message(given: types.NewMessage) -> session_pb2.SessionMessage:
         role=to_enum(_ROLE, given.role, "role"),
         text=given.text,
         payload=to_struct(given.payload) if given.payload else None,
+    )
+
+
+def session_context(message: pb.GetSessionContextResponse) -> types.SessionContext:
+    return types.SessionContext(
+        messages=tuple(
+            types.ContextMessage(
+                message=session_message(one.message),
+                tokens=one.tokens,
+                relevance=one.relevance if one.HasField("relevance") else None,
+                cut=one.cut,
+            )
+            for one in message.messages
+        ),
+        summary=message.summary,
+        summary_index=message.summary_index,
+        tokens=message.tokens,
+        messages_left_out=message.messages_left_out,
+        older=cast(types.OlderTurns, from_enum(pb.OlderTurns.DESCRIPTOR, message.older)),
+        context_ms=message.context_ms,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+OlderTurns = Literal["unspecified", "none", "relevant", "summary"]
 MessageRole = Literal["unspecified", "user", "assistant", "system", "tool"]
 
 
@@ -54,3 +55,36 @@ class SessionMessage:
     text: str
     payload: Mapping[str, Any]
     create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextMessage:
+    """A message to read before a question is answered.
+
+    `relevance` is what its turn says about the question, 0 to 1; None for the newest turns. `cut`
+    says that `message.text` is only the end of what was said.
+    """
+
+    message: SessionMessage
+    tokens: int
+    relevance: float | None
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContext:
+    """What of a session to read, within a budget of tokens.
+
+    `summary` is what was said up to `summary_index`, in short: text of a model about what people
+    said, to be read as data. `tokens` are those of messages and summary together;
+    `messages_left_out` are neither here nor covered. `older` says what became of older turns,
+    `unspecified` where all fit.
+    """
+
+    messages: tuple[ContextMessage, ...]
+    summary: str
+    summary_index: int
+    tokens: int
+    messages_left_out: int
+    older: OlderTurns
+    context_ms: float

@@ -22,6 +22,40 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _OlderTurns:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OlderTurnsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OlderTurns.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OLDER_TURNS_UNSPECIFIED: _OlderTurns.ValueType  # 0
+    """A summary where the generation model can write one, else those that are relevant."""
+    OLDER_TURNS_NONE: _OlderTurns.ValueType  # 1
+    """They are left out."""
+    OLDER_TURNS_RELEVANT: _OlderTurns.ValueType  # 2
+    """Those that say something about the question, by words and by meaning."""
+    OLDER_TURNS_SUMMARY: _OlderTurns.ValueType  # 3
+    """A summary, which is kept with the session and goes on where it ended. The extractive model
+    writes none: those that are relevant, then.
+    """
+
+class OlderTurns(_OlderTurns, metaclass=_OlderTurnsEnumTypeWrapper):
+    """What becomes of the turns that are older than the newest that fit. They have up to a third of the
+    budget.
+    """
+
+OLDER_TURNS_UNSPECIFIED: OlderTurns.ValueType  # 0
+"""A summary where the generation model can write one, else those that are relevant."""
+OLDER_TURNS_NONE: OlderTurns.ValueType  # 1
+"""They are left out."""
+OLDER_TURNS_RELEVANT: OlderTurns.ValueType  # 2
+"""Those that say something about the question, by words and by meaning."""
+OLDER_TURNS_SUMMARY: OlderTurns.ValueType  # 3
+"""A summary, which is kept with the session and goes on where it ended. The extractive model
+writes none: those that are relevant, then.
+"""
+Global___OlderTurns: _TypeAlias = OlderTurns  # noqa: Y015
+
 @_typing.final
 class CreateSessionRequest(_message.Message):
     """A session to make."""
@@ -363,6 +397,140 @@ class ListMessagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMessagesResponse: _TypeAlias = ListMessagesResponse  # noqa: Y015
+
+@_typing.final
+class GetSessionContextRequest(_message.Message):
+    """What is to be asked, and how much may be read before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    OLDER_FIELD_NUMBER: _builtins.int
+    GENERATION_MODEL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`sessions/{id}`."""
+    leaf_index: _builtins.int
+    """The last message of the branch; unset for the last one that was appended."""
+    question: _builtins.str
+    """At most 10,000 characters. Without one, older turns are not chosen by what they say."""
+    tokens_max: _builtins.int
+    """Tokens, as the default embedding model counts them: 0 for 2,000; at most 32,768."""
+    older: Global___OlderTurns.ValueType
+    """What becomes of older turns where not all fit."""
+    generation_model: _builtins.str
+    """Who summarizes, `generationModels/{id}`; empty for the default one."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        leaf_index: _builtins.int | None = ...,
+        question: _builtins.str = ...,
+        tokens_max: _builtins.int = ...,
+        older: Global___OlderTurns.ValueType = ...,
+        generation_model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index", "leaf_index", b"leaf_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index", "generation_model", b"generation_model", "leaf_index", b"leaf_index", "name", b"name", "older", b"older", "question", b"question", "tokens_max", b"tokens_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__leaf_index: _TypeAlias = _typing.Literal["leaf_index"]  # noqa: Y015
+    _WhichOneofArgType__leaf_index: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__leaf_index) -> _WhichOneofReturnType__leaf_index | None: ...
+
+Global___GetSessionContextRequest: _TypeAlias = GetSessionContextRequest  # noqa: Y015
+
+@_typing.final
+class GetSessionContextResponse(_message.Message):
+    """What to read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    SUMMARY_INDEX_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    MESSAGES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    OLDER_FIELD_NUMBER: _builtins.int
+    CONTEXT_MS_FIELD_NUMBER: _builtins.int
+    summary: _builtins.str
+    """What was said up to `summary_index`, in short; empty where there is no summary. Text of a model
+    about what people said: to be read as data.
+    """
+    summary_index: _builtins.int
+    """The last message that the summary covers; 0 without one."""
+    tokens: _builtins.int
+    """Tokens of messages and summary together: at most `tokens_max`."""
+    messages_left_out: _builtins.int
+    """Messages of the branch that are neither here nor covered by the summary."""
+    older: Global___OlderTurns.ValueType
+    """What became of older turns; OLDER_TURNS_UNSPECIFIED where all fit."""
+    context_ms: _builtins.float
+    """Milliseconds in all."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContextMessage]:
+        """In the order of the branch."""
+
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___ContextMessage] | None = ...,
+        summary: _builtins.str = ...,
+        summary_index: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        messages_left_out: _builtins.int = ...,
+        older: Global___OlderTurns.ValueType = ...,
+        context_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_ms", b"context_ms", "messages", b"messages", "messages_left_out", b"messages_left_out", "older", b"older", "summary", b"summary", "summary_index", b"summary_index", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSessionContextResponse: _TypeAlias = GetSessionContextResponse  # noqa: Y015
+
+@_typing.final
+class ContextMessage(_message.Message):
+    """A message to read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    RELEVANCE_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    tokens: _builtins.int
+    """As the default embedding model counts them, without special tokens."""
+    relevance: _builtins.float
+    """What its turn says about the question, 0 to 1; unset for the newest turns, which are here
+    whatever they say.
+    """
+    cut: _builtins.bool
+    """Whether `message.text` is only the end of a text that does not fit as a whole."""
+    @_builtins.property
+    def message(self) -> _session_pb2.SessionMessage:
+        """The message."""
+
+    def __init__(
+        self,
+        *,
+        message: _session_pb2.SessionMessage | None = ...,
+        tokens: _builtins.int = ...,
+        relevance: _builtins.float | None = ...,
+        cut: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "message", b"message", "relevance", b"relevance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "cut", b"cut", "message", b"message", "relevance", b"relevance", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__relevance: _TypeAlias = _typing.Literal["relevance"]  # noqa: Y015
+    _WhichOneofArgType__relevance: _TypeAlias = _typing.Literal["_relevance", b"_relevance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relevance) -> _WhichOneofReturnType__relevance | None: ...
+
+Global___ContextMessage: _TypeAlias = ContextMessage  # noqa: Y015
 
 @_typing.final
 class CreateMemoryRequest(_message.Message):

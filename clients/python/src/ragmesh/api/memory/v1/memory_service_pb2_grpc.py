@@ -65,6 +65,11 @@ class MemoryServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.GetSessionContext = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/GetSessionContext',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextResponse.FromString,
+                _registered_method=True)
         self.CreateMemory = channel.unary_unary(
                 '/ragmesh.api.memory.v1.MemoryService/CreateMemory',
                 request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.CreateMemoryRequest.SerializeToString,
@@ -168,6 +173,17 @@ class MemoryServiceServicer(object):
     def ListMessages(self, request, context):
         """Lists messages: all of a session, the branch that leads to one of them, or those that follow
         one of them directly. Fails with SESSION_NOT_FOUND or MESSAGE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSessionContext(self, request, context):
+        """Chooses what of a branch is to be read before a question is answered, within a budget of
+        tokens: the newest turns, and of older ones those that say something about the question, or a
+        summary of them. A turn is what a person said with everything until they spoke again. Looks at
+        the last 512 messages of the branch, or 1 MiB of them. Fails with SESSION_NOT_FOUND,
+        MESSAGE_NOT_FOUND or GENERATION_MODEL_NOT_FOUND; where models do not answer, it does with less.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -298,6 +314,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'GetSessionContext': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSessionContext,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextResponse.SerializeToString,
             ),
             'CreateMemory': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateMemory,
@@ -518,6 +539,33 @@ class MemoryService(object):
             '/ragmesh.api.memory.v1.MemoryService/ListMessages',
             ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMessagesRequest.SerializeToString,
             ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSessionContext(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/GetSessionContext',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextResponse.FromString,
             options,
             channel_credentials,
             insecure,

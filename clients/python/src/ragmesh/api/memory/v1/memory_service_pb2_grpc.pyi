@@ -53,6 +53,13 @@ class MemoryServiceStub:
     """Lists messages: all of a session, the branch that leads to one of them, or those that follow
     one of them directly. Fails with SESSION_NOT_FOUND or MESSAGE_NOT_FOUND.
     """
+    GetSessionContext: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetSessionContextRequest, _memory_service_pb2.GetSessionContextResponse]
+    """Chooses what of a branch is to be read before a question is answered, within a budget of
+    tokens: the newest turns, and of older ones those that say something about the question, or a
+    summary of them. A turn is what a person said with everything until they spoke again. Looks at
+    the last 512 messages of the branch, or 1 MiB of them. Fails with SESSION_NOT_FOUND,
+    MESSAGE_NOT_FOUND or GENERATION_MODEL_NOT_FOUND; where models do not answer, it does with less.
+    """
     CreateMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CreateMemoryRequest, _memory_service_pb2.CreateMemoryResponse]
     """Remembers something. A fact whose slot has another value closes the memory that held until then
     and deletes nothing; one that says what its slot has already is not made again, and the memory
@@ -125,6 +132,13 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     ListMessages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListMessagesRequest, _memory_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Lists messages: all of a session, the branch that leads to one of them, or those that follow
     one of them directly. Fails with SESSION_NOT_FOUND or MESSAGE_NOT_FOUND.
+    """
+    GetSessionContext: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetSessionContextRequest, _memory_service_pb2.GetSessionContextResponse]  # type: ignore[assignment]
+    """Chooses what of a branch is to be read before a question is answered, within a budget of
+    tokens: the newest turns, and of older ones those that say something about the question, or a
+    summary of them. A turn is what a person said with everything until they spoke again. Looks at
+    the last 512 messages of the branch, or 1 MiB of them. Fails with SESSION_NOT_FOUND,
+    MESSAGE_NOT_FOUND or GENERATION_MODEL_NOT_FOUND; where models do not answer, it does with less.
     """
     CreateMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CreateMemoryRequest, _memory_service_pb2.CreateMemoryResponse]  # type: ignore[assignment]
     """Remembers something. A fact whose slot has another value closes the memory that held until then
@@ -231,6 +245,19 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_memory_service_pb2.ListMessagesResponse, _abc.Awaitable[_memory_service_pb2.ListMessagesResponse]]:
         """Lists messages: all of a session, the branch that leads to one of them, or those that follow
         one of them directly. Fails with SESSION_NOT_FOUND or MESSAGE_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSessionContext(
+        self,
+        request: _memory_service_pb2.GetSessionContextRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.GetSessionContextResponse, _abc.Awaitable[_memory_service_pb2.GetSessionContextResponse]]:
+        """Chooses what of a branch is to be read before a question is answered, within a budget of
+        tokens: the newest turns, and of older ones those that say something about the question, or a
+        summary of them. A turn is what a person said with everything until they spoke again. Looks at
+        the last 512 messages of the branch, or 1 MiB of them. Fails with SESSION_NOT_FOUND,
+        MESSAGE_NOT_FOUND or GENERATION_MODEL_NOT_FOUND; where models do not answer, it does with less.
         """
 
     @_abc_1.abstractmethod
