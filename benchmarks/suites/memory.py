@@ -24,7 +24,7 @@ from benchmarks.report import Figure, SuiteReport, Target, joined
 from benchmarks.settled import until_settled
 from benchmarks.timing import in_turns
 from services.memory import indexing
-from services.store import collections
+from services.store import collections, memories
 from services.store.memories import Memory
 from services.store.points import PointRow, apply_batch
 from services.store.store import Store, Tx
@@ -155,7 +155,7 @@ def _many(bench: Bench) -> SuiteReport:
     begin_s = time.perf_counter()
     asyncio.run(_write(bench.mesh.postgres, count, random, words))
     written_s = time.perf_counter() - begin_s
-    until_settled(client, indexing.COLLECTION, bench.running.node_pid())
+    until_settled(client, memories.COLLECTION, bench.running.node_pid())
     rounds = 2 if bench.quick else 5
     calls = 20 if bench.quick else 80
     queries = [" ".join(random.choice(words, 4)) for _ in range((rounds + 1) * calls)]
@@ -226,7 +226,7 @@ async def _put(store: Store, rows: Sequence[Memory], vectors: Matrix) -> None:
     written = json.dumps([{"tenant": "default", **asdict(row)} for row in rows], default=str)
 
     async def work(tx: Tx) -> None:
-        collection = await collections.get_collection(tx, indexing.COLLECTION)
+        collection = await collections.get_collection(tx, memories.COLLECTION)
         await tx.run(
             "INSERT INTO memories SELECT * FROM json_populate_recordset(NULL::memories, %s)",
             (written,),

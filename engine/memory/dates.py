@@ -75,7 +75,8 @@ _YEARS = range(1000, 9000)
 
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _WEEKDAY = "|".join(_WEEKDAYS)
-_COUNT = "|".join(sorted(_COUNTS, key=len, reverse=True))
+# Spaces are escaped, which a verbose pattern would pass over.
+_COUNT = "|".join(re.escape(one) for one in sorted(_COUNTS, key=len, reverse=True))
 _PATTERN = re.compile(
     rf"""\b(?:
       (?P<iso>\d{{4}}-\d\d-\d\d)

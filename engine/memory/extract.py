@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from engine.answers.words import terms
 from engine.memory.dates import Named, named_days
 from engine.memory.kinds import IMPORTANCE, Kind
 from engine.models.sentences import split
@@ -134,6 +133,8 @@ _RULES: Sequence[_Rule] = (
     _rule(rf"{_I}(?:need|ought|mustn['\u2019]t\sforget)\sto\s{_VALUE}{_END}", Kind.TASK),
     _rule(rf"\bto-?do:\s{_VALUE}{_END}", Kind.TASK),
 )
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
+_ARTICLES = frozenset(("a", "an", "the"))
 _QUESTION = re.compile(r"\?[)\]}\"'\u201d\u2019]*$")
 
 
@@ -199,5 +200,7 @@ def _made(
 
 
 def normal(text: str) -> str:
-    """A name or value as it is compared: its meaningful words in lower case, by single spaces."""
-    return " ".join(terms(text))
+    """A name or value as it is compared: its words in lower case, without articles, by single
+    spaces."""
+    words = _WORD.findall(text.casefold())
+    return " ".join(word for word in words if word not in _ARTICLES)

@@ -59,11 +59,11 @@ async def erase(store: Store, mesh: Mesh, subject: str, call: Call) -> Receipt:
             break
     compacted, points, settled = 0, 0, True
     if collection is not None:
-        done = await siblings.compact(mesh, indexing.COLLECTION, call)
+        done = await siblings.compact(mesh, memories.COLLECTION, call)
         settled = not done.rolled_back
         compacted = done.tombstones_removed
         watermark = done.watermark or watermark
-        points = await siblings.points_left(mesh, indexing.COLLECTION, subject, watermark, call)
+        points = await siblings.points_left(mesh, memories.COLLECTION, subject, watermark, call)
     async with store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
         rows = await memories.count_traces(tx, subject)
     return Receipt(

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from engine.memory.ranking import Candidate, Ranked, SessionScore, Weights, rank, rank_sessions
 from services.memory import siblings
-from services.memory.indexing import COLLECTION, indexed_text
+from services.memory.indexing import indexed_text
 from services.memory.siblings import Wanted
 from services.mesh.mesh import Mesh
 from services.rpc.call import Call
@@ -59,7 +59,7 @@ async def recall(store: Store, mesh: Mesh, asked: Recall, call: Call) -> Recalle
     candidates = SESSION_CANDIDATES if asked.sessions_limit else CANDIDATES
     hits, watermark = await siblings.search(
         mesh,
-        COLLECTION,
+        memories.COLLECTION,
         Wanted(
             subject=asked.subject,
             query=asked.query,
