@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from ragmesh import Client, Turn
 
 from benchmarks.bench import Bench
@@ -151,7 +152,8 @@ def _many(bench: Bench) -> SuiteReport:
     client.create_memory(SUBJECT, "The index is made with the first memory.")
     bench.say(f"writing {count:,} memories of one subject with vectors that are drawn")
     random = np.random.default_rng(0)
-    words = [f"{first}{second}" for first in _syllables() for second in _syllables()][:WORDS]
+    pairs = [f"{first}{second}" for first in _syllables() for second in _syllables()]
+    words = np.array(pairs[:WORDS])
     begin_s = time.perf_counter()
     asyncio.run(_write(bench.mesh.postgres, count, random, words))
     written_s = time.perf_counter() - begin_s
@@ -190,7 +192,9 @@ def _syllables() -> list[str]:
     return [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("l", "n", "r")]
 
 
-async def _write(url: str, count: int, random: np.random.Generator, words: Sequence[str]) -> None:
+async def _write(
+    url: str, count: int, random: np.random.Generator, words: NDArray[np.str_]
+) -> None:
     store = await Store.open(url, migrations=False)
     try:
         for start in range(0, count, BATCH):
@@ -200,7 +204,7 @@ async def _write(url: str, count: int, random: np.random.Generator, words: Seque
         await store.close()
 
 
-def _row(number: int, random: np.random.Generator, words: Sequence[str]) -> Memory:
+def _row(number: int, random: np.random.Generator, words: NDArray[np.str_]) -> Memory:
     said_at = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
     return Memory(
         id=f"m{number:06}",

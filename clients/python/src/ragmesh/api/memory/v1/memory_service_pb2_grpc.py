@@ -233,8 +233,8 @@ class MemoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMemory(self, request, context):
-        """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves nothing.
-        Fails with MEMORY_NOT_FOUND, also where it was deleted before.
+        """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves
+        nothing. Fails with MEMORY_NOT_FOUND, also where it was deleted before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,15 +259,16 @@ class MemoryServiceServicer(object):
     def UndoMemory(self, request, context):
         """Makes a memory what it was before its last change, or at a version: it brings back what was
         deleted, merged or closed. This is a change too, so it can be undone. Fails with
-        MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or REQUEST_ID_REUSED.
+        MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or
+        REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConsolidateMemories(self, request, context):
-        """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers and
-        negations. The others are not recalled any more; UndoMemory takes any of them out again.
+        """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers
+        and negations. The others are not recalled any more; UndoMemory takes any of them out again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

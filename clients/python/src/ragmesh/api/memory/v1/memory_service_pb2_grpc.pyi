@@ -82,8 +82,8 @@ class MemoryServiceStub:
     MEMORY_CHANGED or REQUEST_ID_REUSED.
     """
     DeleteMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteMemoryRequest, _memory_service_pb2.DeleteMemoryResponse]
-    """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves nothing.
-    Fails with MEMORY_NOT_FOUND, also where it was deleted before.
+    """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves
+    nothing. Fails with MEMORY_NOT_FOUND, also where it was deleted before.
     """
     RecallMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.RecallMemoriesRequest, _memory_service_pb2.RecallMemoriesResponse]
     """Finds what is remembered: by meaning and by words, with what is recent or important before what
@@ -96,11 +96,12 @@ class MemoryServiceStub:
     UndoMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UndoMemoryRequest, _memory_service_pb2.UndoMemoryResponse]
     """Makes a memory what it was before its last change, or at a version: it brings back what was
     deleted, merged or closed. This is a change too, so it can be undone. Fails with
-    MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or REQUEST_ID_REUSED.
+    MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or
+    REQUEST_ID_REUSED.
     """
     ConsolidateMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ConsolidateMemoriesRequest, _memory_service_pb2.ConsolidateMemoriesResponse]
-    """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers and
-    negations. The others are not recalled any more; UndoMemory takes any of them out again.
+    """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers
+    and negations. The others are not recalled any more; UndoMemory takes any of them out again.
     """
     EraseSubject: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.EraseSubjectRequest, _memory_service_pb2.EraseSubjectResponse]
     """Removes all that is remembered of a subject: memories, their history, and their points, out of
@@ -162,8 +163,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     MEMORY_CHANGED or REQUEST_ID_REUSED.
     """
     DeleteMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteMemoryRequest, _memory_service_pb2.DeleteMemoryResponse]  # type: ignore[assignment]
-    """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves nothing.
-    Fails with MEMORY_NOT_FOUND, also where it was deleted before.
+    """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves
+    nothing. Fails with MEMORY_NOT_FOUND, also where it was deleted before.
     """
     RecallMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.RecallMemoriesRequest, _memory_service_pb2.RecallMemoriesResponse]  # type: ignore[assignment]
     """Finds what is remembered: by meaning and by words, with what is recent or important before what
@@ -176,11 +177,12 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     UndoMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UndoMemoryRequest, _memory_service_pb2.UndoMemoryResponse]  # type: ignore[assignment]
     """Makes a memory what it was before its last change, or at a version: it brings back what was
     deleted, merged or closed. This is a change too, so it can be undone. Fails with
-    MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or REQUEST_ID_REUSED.
+    MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or
+    REQUEST_ID_REUSED.
     """
     ConsolidateMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ConsolidateMemoriesRequest, _memory_service_pb2.ConsolidateMemoriesResponse]  # type: ignore[assignment]
-    """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers and
-    negations. The others are not recalled any more; UndoMemory takes any of them out again.
+    """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers
+    and negations. The others are not recalled any more; UndoMemory takes any of them out again.
     """
     EraseSubject: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.EraseSubjectRequest, _memory_service_pb2.EraseSubjectResponse]  # type: ignore[assignment]
     """Removes all that is remembered of a subject: memories, their history, and their points, out of
@@ -317,8 +319,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.DeleteMemoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.DeleteMemoryResponse, _abc.Awaitable[_memory_service_pb2.DeleteMemoryResponse]]:
-        """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves nothing.
-        Fails with MEMORY_NOT_FOUND, also where it was deleted before.
+        """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves
+        nothing. Fails with MEMORY_NOT_FOUND, also where it was deleted before.
         """
 
     @_abc_1.abstractmethod
@@ -349,7 +351,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_memory_service_pb2.UndoMemoryResponse, _abc.Awaitable[_memory_service_pb2.UndoMemoryResponse]]:
         """Makes a memory what it was before its last change, or at a version: it brings back what was
         deleted, merged or closed. This is a change too, so it can be undone. Fails with
-        MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or REQUEST_ID_REUSED.
+        MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or
+        REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -358,8 +361,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ConsolidateMemoriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ConsolidateMemoriesResponse, _abc.Awaitable[_memory_service_pb2.ConsolidateMemoriesResponse]]:
-        """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers and
-        negations. The others are not recalled any more; UndoMemory takes any of them out again.
+        """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers
+        and negations. The others are not recalled any more; UndoMemory takes any of them out again.
         """
 
     @_abc_1.abstractmethod
