@@ -94,6 +94,13 @@ class Parsed:
 
     def to_json(self) -> str:
         """One line of ASCII JSON, so that it crosses any process border unharmed."""
+        return json.dumps({**self._about(), "text": self.text})
+
+    def about_json(self) -> str:
+        """As `to_json`, without the text."""
+        return json.dumps(self._about(), separators=(",", ":"))
+
+    def _about(self) -> dict[str, Any]:
         paths: dict[tuple[str, ...], int] = {}
         rows = []
         for block in self.blocks:
@@ -102,17 +109,14 @@ class Parsed:
             if block.role != "body" or block.box is not None:
                 row += [block.role, block.box]
             rows.append(row)
-        return json.dumps(
-            {
-                "title": self.title,
-                "media_type": self.media_type,
-                "page_count": self.page_count,
-                **{name: getattr(self, name) for name in _ABOUT},
-                "text": self.text,
-                "paths": list(paths),
-                "blocks": rows,
-            }
-        )
+        return {
+            "title": self.title,
+            "media_type": self.media_type,
+            "page_count": self.page_count,
+            **{name: getattr(self, name) for name in _ABOUT},
+            "paths": list(paths),
+            "blocks": rows,
+        }
 
     @staticmethod
     def from_json(line: str | bytes) -> Parsed:

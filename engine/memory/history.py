@@ -16,12 +16,13 @@ from engine.types import Vector
 
 OLDER_SHARE = 1 / 3
 """What older turns, or their summary, may have of the budget where not everything fits."""
-RELEVANCE_MIN = 0.2
+RELEVANCE_MIN = 0.25
 """Turns below this say nothing about the question: room is better given to newer ones."""
 SCORED_BY_WORDS = 24
 """Older turns with the question's words that are embedded too."""
-SCORED_AS_NEWEST = 24
-"""Older turns that are embedded for being the newest: those that say it in other words."""
+SCORED_AS_NEWEST = 64
+"""Older turns that are embedded for being the newest: those that say it in other words. Vectors are
+kept by the embedding service, so that each turn costs once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +118,20 @@ def relevances(
     question_vector: Vector | None = None,
     vectors: Mapping[int, Vector] | None = None,
 ) -> list[float]:
-    """How much each turn says about the question, 0 to 1: the mean of words and meaning, of which
-    `vectors` has that of some turns by position; words alone for the others.
+    """How much each turn says about the question, 0 to 1: by words or by meaning, w + m - w * m, of
+    which `vectors` has the meaning of some turns by position; words alone for the others.
 
-    Vectors have unit length.
+    Vectors have unit length; m is their cosine, 0 where it is negative.
     """
     scores = word_scores(question, turns)
     if question_vector is None or vectors is None:
         return scores
-    return [
-        (score + max(0.0, float(np.dot(question_vector, vectors[i])))) / 2
-        if i in vectors
-        else score
-        for i, score in enumerate(scores)
-    ]
+    found = []
+    for i, words in enumerate(scores):
+        cosine = float(np.dot(question_vector, vectors[i])) if i in vectors else 0.0
+        meaning = min(1.0, max(0.0, cosine))
+        found.append(words + meaning - words * meaning)
+    return found
 
 
 def choose(turns: Sequence[Turn], recent: int, scores: Sequence[float], tokens_max: int) -> Chosen:

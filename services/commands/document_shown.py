@@ -52,7 +52,8 @@ def print_document(document: Document, job: IngestJob, first: Sequence[Passage])
     for name in ("create_time", "update_time"):
         table.add_row(name.replace("_", " "), _time(getattr(document, name)))
     stage = "" if job.done or job.stage == "unspecified" else f" ({job.stage})"
-    table.add_row("job", f"{job.name}: {job.state}{stage}, {job.attempts} attempts")
+    tries = "1 try" if job.attempts == 1 else f"{job.attempts} tries"
+    table.add_row("job", f"{job.name}: {job.state}{stage}, {tries}")
     if job.error is not None:
         table.add_row("error", Text(f"{job.error.reason}: {job.error.message}", "red"))
     console = stdout()

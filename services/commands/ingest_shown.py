@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +218,13 @@ def short(label: str) -> str:
     return "…" + label[1 - NAME_CHARACTERS_MAX :] if over else label
 
 
+def common_folder(labels: Sequence[str]) -> str:
+    """What all paths begin with, up to a slash, if there are several; empty otherwise."""
+    if len(labels) < 2 or len({label.startswith("/") for label in labels}) > 1:
+        return ""
+    return os.path.join(os.path.commonpath([os.path.dirname(label) for label in labels]), "")
+
+
 def print_left_out(console: Console, left_out: list[Outcome], among: int) -> None:
     """A table of what was not ingested and why, failures in red and first; `among` is how many
     there are."""
@@ -227,11 +236,12 @@ def print_left_out(console: Console, left_out: list[Outcome], among: int) -> Non
     table.add_column("reason", no_wrap=True)
     table.add_column("why", overflow="fold")
     ordered = sorted(left_out, key=lambda outcome: outcome.result != "failed")
+    begin = len(common_folder([outcome.label for outcome in ordered]))
     for one in ordered[:REASONS_SHOWN_MAX]:
         color = "red" if one.result == "failed" else "yellow"
         why = Text(" ".join(one.message.split()))
         why.truncate(WHY_CHARACTERS_MAX, overflow="ellipsis")
-        table.add_row(Text(one.label), Text(one.reason, color), why)
+        table.add_row(Text(one.label[begin:]), Text(one.reason, color), why)
     console.print(table)
     if among > REASONS_SHOWN_MAX:
         console.print(f"… and {among - REASONS_SHOWN_MAX} more; --json tells all")

@@ -13,10 +13,11 @@ from collections import deque
 from engine.errors import CollectionNotFound, RagmeshError
 from services.config import DocumentSettings
 from services.documents.files import Files
+from services.documents.making import Progress
 from services.documents.originals import Originals
 from services.documents.outcome import LOST, end, give_back
 from services.documents.parser import Parsers
-from services.documents.stages import Progress, Stages
+from services.documents.stages import Stages
 from services.ending import ended
 from services.mesh.mesh import Mesh
 from services.rpc import metrics

@@ -46,13 +46,11 @@ def passage_key(collection: Collection, text: str, context: str) -> bytes:
 
 def stored_section(parsed: Parsed, section_index: int, start: int) -> TextSection:
     """A section of a parsed text as a row."""
-    value = json.loads(parsed.to_json())
-    del value["text"]
     return TextSection(
         section_index=section_index,
         start=start,
         text=parsed.text,
-        blocks=json.dumps(value, separators=(",", ":")),
+        blocks=parsed.about_json(),
     )
 
 

@@ -24,10 +24,11 @@ from engine.errors import ModelUnavailable, RagmeshError
 from services.app import Node
 from services.config import Settings
 from services.documents.files import Files
+from services.documents.making import Progress
 from services.documents.originals import Originals
 from services.documents.outcome import LOST, end
 from services.documents.parser import Parsers
-from services.documents.stages import Progress, Stages
+from services.documents.stages import Stages
 from services.objects.opening import open_objects
 from services.ray.job import TENANT, connected, failed, open_store, require_data
 from services.store import collections, jobs

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 from psycopg import errors as pg
 
-from engine.documents.numbering import numbered
-from engine.errors import DocumentExists, DocumentNotFound, InvalidField, StoreUnavailable
+from engine.errors import DocumentExists, DocumentNotFound, InvalidField
 from engine.types import JsonValue, Payload
-from services.store import jobs, passages, sharing
+from services.store import jobs, sharing
 from services.store.collections import Collection, collection_not_found
 from services.store.contents import Content, Exists, name_content
-from services.store.points import Commit, PointRow, apply_batch, document_point_ids
+from services.store.points import Commit, apply_batch, document_point_ids
 from services.store.sharing import Shares
 from services.store.store import Tx
-from services.store.versions import Version, drop_version, get_version, put_version
+from services.store.versions import Version, drop_version, put_version
 
 DocumentState: TypeAlias = Literal["ingesting", "active", "failed"]
 
@@ -138,7 +137,7 @@ async def ingest_version(
             "WHERE tenant = %s AND collection_uid = %s AND id = %s",
             (
                 *(version.display_name, version.media_type, version.source_uri),
-                *(_json(version.payload), version.size_bytes, version.content_sha256),
+                *(payload_json(version.payload), version.size_bytes, version.content_sha256),
                 *(tx.tenant, collection.home_uid, version.document_id),
             ),
         )
@@ -163,7 +162,7 @@ async def _insert(tx: Tx, collection: Collection, version: Version) -> Document 
             f"ON CONFLICT (tenant, collection_uid, id) DO NOTHING RETURNING {_COLUMNS}",
             (
                 *(tx.tenant, collection.home_uid, version.document_id, version.display_name),
-                *(version.media_type, version.source_uri, _json(version.payload)),
+                *(version.media_type, version.source_uri, payload_json(version.payload)),
                 *(version.size_bytes, version.content_sha256, version.ingest_job),
             ),
         )
@@ -182,7 +181,8 @@ async def _queue(tx: Tx, collection: Collection, version: Version, *, bulk: bool
     )
 
 
-def _json(payload: Mapping[str, JsonValue]) -> str:
+def payload_json(payload: Mapping[str, JsonValue]) -> str:
+    """As it is written down."""
     return json.dumps(payload, ensure_ascii=False, allow_nan=False)
 
 
@@ -216,132 +216,6 @@ async def list_documents(
         "AND state = coalesce(%s, state) ORDER BY id LIMIT %s",
         (tx.tenant, collection.home_uid, after, state, limit),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class LastPassages:
-    """What is stored in the transaction that publishes, rather than in one before: the passages
-    that complete a set, and how far it is with them."""
-
-    rows: Sequence[passages.PassageRow]
-    after: passages.PassageSet
-
-
-async def publish_document(
-    tx: Tx, collection: Collection, job: jobs.IngestJob, last: LastPassages | None = None
-) -> Commit:
-    """Make a job's version the document that is searched, in one commit, and the job succeed.
-
-    Passages that were there before keep their points' ids. Raises DocumentNotFound where it was
-    deleted or got a newer version, FailedPrecondition where the job is not this worker's any more,
-    and StoreUnavailable where what its stages made is not whole: make it and try again.
-    """
-    before = await get_document(tx, collection, job.document_id, lock=True)
-    await jobs.hold_job(tx, job)
-    if last is not None:
-        await passages.put_passages(tx, last.after.passage_set_key, last.rows)
-        await passages.end_section(tx, last.after)
-    version = await get_version(tx, job)
-    made = await tx.one(_Made, _MADE, (tx.tenant, version.text_key, version.passage_set_key))
-    if made is None or version.text_key is None or version.passage_set_key is None:
-        raise StoreUnavailable("what was made of the document is not whole; try again")
-    numbering = await _numbering(tx, collection, before, version.passage_set_key, made.passages)
-    points = [
-        PointRow(
-            id=passage_point_id(before.id, number),
-            payload=version.payload,
-            document=before.id,
-            passage_index=index,
-            passage_set_key=version.passage_set_key,
-        )
-        for index, number in enumerate(numbering.numbers)
-    ]
-    await tx.run(
-        "UPDATE documents SET state = 'active', display_name = %s, media_type = %s, "
-        "source_uri = %s, payload = %s::json, size_bytes = %s, content_sha256 = %s, "
-        "text_key = %s, passage_set_key = %s, passages = %s, next_number = %s, title = %s, "
-        "text_characters = %s, update_time = now() "
-        "WHERE tenant = %s AND collection_uid = %s AND id = %s",
-        (
-            *(version.display_name, made.media_type, version.source_uri, _json(version.payload)),
-            *(version.size_bytes, version.content_sha256, version.text_key),
-            *(version.passage_set_key, made.passages, numbering.next_number, made.title),
-            *(made.characters, tx.tenant, collection.home_uid, before.id),
-        ),
-    )
-    await drop_version(tx, collection.home_uid, before.id)
-    if before.text_key is not None:
-        shares = Shares(before.content_sha256, before.text_key, before.passage_set_key)
-        await sharing.release(tx, [shares])
-    commit = await apply_batch(tx, collection, points, numbering.gone)
-    await jobs.succeed_job(tx, job, made.passages, commit.seq)
-    return commit
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A text and its passages, both complete."""
-
-    title: str
-    media_type: str
-    characters: int
-    passages: int
-
-
-_MADE = (
-    "SELECT t.title, t.media_type, t.characters, s.passages FROM texts t "
-    "JOIN passage_sets s ON s.tenant = t.tenant AND s.complete "
-    "WHERE t.tenant = %s AND t.text_key = %s AND t.complete AND s.passage_set_key = %s"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Numbering:
-    """The numbers of a document's passages, in the text's order; the next free one; the ids of the
-    points that go."""
-
-    numbers: Sequence[int]
-    next_number: int
-    gone: Sequence[str] = ()
-
-
-async def _numbering(
-    tx: Tx, collection: Collection, before: Document, passage_set_key: bytes, count: int
-) -> _Numbering:
-    if before.next_number == 0:
-        return _Numbering(range(count), count)
-    old = await _numbers(tx, collection, before.id)
-    now = await _digests(tx, passage_set_key)
-    known = [(number, digest) for number, _, digest in old]
-    numbers, next_number = numbered(known, now, before.next_number)
-    kept = set(numbers)
-    gone = [point_id for number, point_id, _ in old if number not in kept]
-    return _Numbering(numbers, next_number, gone)
-
-
-async def _numbers(
-    tx: Tx, collection: Collection, document_id: str
-) -> list[tuple[int, str, bytes]]:
-    """Numbers and ids of a document's points, with hashes of their texts, in the text's order."""
-    rows = await tx.rows(
-        "SELECT p.id, sha256(convert_to(s.text, 'UTF8')) FROM points p JOIN passages s "
-        "ON s.tenant = p.tenant AND s.passage_set_key = p.passage_set_key "
-        "AND s.passage_index = p.passage_index "
-        "WHERE p.tenant = %s AND p.collection_uid = %s AND p.document = %s "
-        "ORDER BY p.passage_index",
-        (tx.tenant, collection.uid, document_id),
-    )
-    return [(int(row[0].rpartition("#")[2]), row[0], row[1]) for row in rows]
-
-
-async def _digests(tx: Tx, passage_set_key: bytes) -> list[bytes]:
-    """Hashes of the texts of a set's passages, in their order."""
-    rows = await tx.rows(
-        "SELECT sha256(convert_to(text, 'UTF8')) FROM passages "
-        "WHERE tenant = %s AND passage_set_key = %s ORDER BY passage_index",
-        (tx.tenant, passage_set_key),
-    )
-    return [row[0] for row in rows]
 
 
 async def fail_document(tx: Tx, collection: Collection, document_id: str) -> None:

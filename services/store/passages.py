@@ -91,6 +91,21 @@ async def begin_passages(
     return begun
 
 
+async def put_set(tx: Tx, whole: PassageSet) -> None:
+    """Say that a set is complete whose passages are put in the same transaction; one that is there
+    or begun has the same. Its row stays locked until the commit."""
+    await tx.run(
+        "INSERT INTO passage_sets (tenant, passage_set_key, fingerprint, passages, sections, "
+        "complete) VALUES (%s, %s, %s, %s, %s, true) "
+        "ON CONFLICT (tenant, passage_set_key) DO UPDATE SET passages = excluded.passages, "
+        "sections = excluded.sections, complete = true",
+        (
+            *(tx.tenant, whole.passage_set_key, whole.fingerprint),
+            *(whole.passages, whole.sections),
+        ),
+    )
+
+
 async def find_embedded(tx: Tx, passage_keys: Sequence[bytes]) -> dict[bytes, Embedded]:
     """What was made before of passages with these keys, in any document."""
     rows = await tx.rows(

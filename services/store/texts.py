@@ -56,10 +56,44 @@ async def begin_text(tx: Tx, job: IngestJob, text_key: bytes) -> StoredText:
     return text
 
 
+async def is_begun(tx: Tx, text_key: bytes) -> bool:
+    """Whether a text is stored, or is being made."""
+    row = await tx.row(
+        "SELECT FROM texts WHERE tenant = %s AND text_key = %s", (tx.tenant, text_key)
+    )
+    return row is not None
+
+
+async def put_whole(tx: Tx, text: StoredText, only: TextSection) -> None:
+    """Store a text with its only section, complete; one that is there or begun has the same. Its
+    row stays locked until the commit. Raises InvalidField for U+0000."""
+    _require_storable(text, only)
+    await tx.run(
+        "WITH section AS (INSERT INTO text_sections (tenant, text_key, section_index, start, text, "
+        "blocks) VALUES (%(tenant)s, %(key)s, 0, 0, %(text)s, %(blocks)s::json) "
+        "ON CONFLICT DO NOTHING) "
+        "INSERT INTO texts (tenant, text_key, title, media_type, page_count, characters, sections, "
+        "complete) VALUES (%(tenant)s, %(key)s, %(title)s, %(media_type)s, %(page_count)s, "
+        "%(characters)s, 1, true) ON CONFLICT (tenant, text_key) DO UPDATE SET "
+        "title = excluded.title, media_type = excluded.media_type, "
+        "page_count = excluded.page_count, characters = excluded.characters, sections = 1, "
+        "complete = true",
+        {
+            "tenant": tx.tenant,
+            "key": text.text_key,
+            "title": text.title,
+            "media_type": text.media_type,
+            "page_count": text.page_count,
+            "characters": text.characters,
+            "text": only.text,
+            "blocks": only.blocks,
+        },
+    )
+
+
 async def put_section(tx: Tx, text_key: bytes, section: TextSection) -> None:
     """Store a section unless it is stored. Raises InvalidField for U+0000."""
-    if "\0" in section.text:
-        raise InvalidField("the parsed text contains U+0000, which cannot be stored; remove it")
+    _require_storable(None, section)
     await tx.run(
         "INSERT INTO text_sections (tenant, text_key, section_index, start, text, blocks) "
         "VALUES (%s, %s, %s, %s, %s, %s::json) ON CONFLICT DO NOTHING",
@@ -72,8 +106,7 @@ async def put_section(tx: Tx, text_key: bytes, section: TextSection) -> None:
 
 async def complete_text(tx: Tx, text: StoredText) -> None:
     """Say what is known of the whole text, after its last section. Raises as `put_section`."""
-    if "\0" in text.title:
-        raise InvalidField("the title contains U+0000, which cannot be stored; remove it")
+    _require_storable(text, None)
     await tx.run(
         "UPDATE texts SET title = %s, media_type = %s, page_count = %s, characters = %s, "
         "sections = %s, complete = true WHERE tenant = %s AND text_key = %s",
@@ -101,3 +134,10 @@ async def get_section(tx: Tx, text_key: bytes, section_index: int) -> TextSectio
         "WHERE tenant = %s AND text_key = %s AND section_index = %s",
         (tx.tenant, text_key, section_index),
     )
+
+
+def _require_storable(text: StoredText | None, section: TextSection | None) -> None:
+    if section is not None and "\0" in section.text:
+        raise InvalidField("the parsed text contains U+0000, which cannot be stored; remove it")
+    if text is not None and "\0" in text.title:
+        raise InvalidField("the title contains U+0000, which cannot be stored; remove it")

@@ -63,7 +63,7 @@ def test_every_ancestor_is_found_in_a_logarithm_of_looks(growths: list[tuple[int
         branch = branch_of(parents, leaf)
         assert places[leaf].depth == len(branch)
         for depth in {1, len(branch) // 2 + 1, len(branch)}:
-            looks = []
+            looks: list[int] = []
 
             def look(index: int, looks: list[int] = looks) -> Place:
                 looks.append(index)

@@ -22,6 +22,7 @@ from services.commands.ingest_shown import (
     Pace,
     Picture,
     Tally,
+    common_folder,
     duration,
 )
 from services.commands.ingestion import Item, Outcome
@@ -132,3 +133,9 @@ def test_a_drawn_picture_shows_the_middle_and_fetches_nothing(tmp_path: Path) ->
     assert "$ ragmesh ingest &lt;folder&gt;" in shown
     assert "2 of 4" in shown and "file 2" in shown and "file 0" not in shown
     assert "url(" not in drawn.replace("url(#", "")
+
+
+def test_the_folder_that_all_files_share_is_not_said_of_each() -> None:
+    assert common_folder(["/a/b/c.txt", "/a/b/d/e.pdf"]) == "/a/b/"
+    assert common_folder(["/a/bc.txt", "/a/bd.txt"]) == "/a/"
+    assert common_folder(["/a/b.txt", "c.txt"]) == common_folder(["/a/b.txt"]) == ""

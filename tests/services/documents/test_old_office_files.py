@@ -88,7 +88,7 @@ async def test_whatever_goes_wrong_fails_the_file_and_leaves_nothing(
     began_s = time.monotonic()
     with pytest.raises(DocumentUnreadable) as refused:
         await convert(Office(QUICK))
-    assert time.monotonic() - began_s < QUICK.parser_wall_s + 3
+    assert time.monotonic() - began_s < QUICK.parser_wall_s + 30
     taken = fault in ("hangs", "hangs-apart", "starts-many", "writes-many", "burns")
     assert isinstance(refused.value, ParserLimitExceeded) == taken, refused.value
     assert "Save it in a newer format" in refused.value.message

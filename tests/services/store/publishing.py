@@ -15,8 +15,9 @@ from services.store import jobs
 from services.store.changes import Feed, snapshot_scan
 from services.store.collections import Collection
 from services.store.contents import Content
-from services.store.documents import Document, NewDocument, create_document, publish_document
+from services.store.documents import Document, NewDocument, create_document
 from services.store.passages import PassageRow, begin_passages, end_section, put_passages
+from services.store.publishing import publish_document
 from services.store.store import Store, Tx
 from services.store.texts import TextSection, begin_text, complete_text, put_section
 from services.store.versions import get_version

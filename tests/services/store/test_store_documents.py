@@ -25,12 +25,12 @@ from services.store.documents import (
     fail_document,
     get_document,
     list_documents,
-    publish_document,
 )
 from services.store.parents import Parent, parents_of
 from services.store.passages import (
     list_passages,
 )
+from services.store.publishing import publish_document
 from services.store.store import Store
 from services.store.texts import (
     get_section,

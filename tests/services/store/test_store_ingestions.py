@@ -16,10 +16,10 @@ from services.store.documents import (
     delete_document,
     fail_document,
     get_document,
-    publish_document,
 )
 from services.store.jobs import IngestJob
 from services.store.points import document_point_ids
+from services.store.publishing import publish_document
 from services.store.store import Store
 from tests.services.store.publishing import create, make
 from tests.services.store.stored import make_collection

@@ -14,9 +14,9 @@ from services.store.documents import (
     delete_document,
     fail_document,
     get_document,
-    publish_document,
 )
 from services.store.passages import begin_passages, find_embedded, put_passages
+from services.store.publishing import publish_document
 from services.store.store import Store
 from services.store.texts import begin_text, complete_text
 from tests.services.store.publishing import (
