@@ -55,11 +55,6 @@ class Memory:
     create_time: datetime
     update_time: datetime
 
-    @property
-    def recalled(self) -> bool:
-        """Whether searches may find it: it was not merged into another."""
-        return not self.merged_into
-
 
 @dataclass(frozen=True, slots=True)
 class MemoryEvent:
