@@ -1,5 +1,5 @@
-"""`python -m benchmarks [suite …] [--json FILE] [--quick] [--points N] [--minutes N]
-[--parts A,B]`."""
+"""`python -m benchmarks [suite …]` measures; `compare OLD.json NEW.json` and
+`report RESULTS.json` read what was measured; `guard` holds a quick run beside the baselines."""
 
 from __future__ import annotations
 
@@ -11,31 +11,66 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import grpc
 from ragmesh import RagmeshError
 
-from benchmarks import machine
+from benchmarks import commands, guard, machine
 from benchmarks.bench import Bench, Options
 from benchmarks.data import DataMissing
+from benchmarks.peers.environment import by_address
 from benchmarks.report import Report, SuiteReport
+from benchmarks.seeds import seeds
 from benchmarks.suites import SUITES
+from benchmarks.targets import read_targets
 from engine.errors import RagmeshError as ServerError
+
+GUARD = "guard"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs suites, or one of the commands that read their results."""
+    told = list(sys.argv[1:] if arguments is None else arguments)
+    if told[:1] and told[0] in commands.COMMANDS:
+        return commands.COMMANDS[told[0]](told[1:])
+    if told[:1] == [GUARD]:
+        return guard.main(told[1:], lambda suites: run(suites, Options(quick=True)))
+    return measure(_parser().parse_args(told))
+
+
+def measure(given: argparse.Namespace) -> int:
     """Runs the suites and prints tables, then targets. 0 whether they are met or not, 1 where a
     suite could not run; the others run all the same."""
-    given = _parser().parse_args(arguments)
     report = Report(
         machine=machine.describe(),
         quick=given.quick,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seeds=seeds(),
     )
+    targets = read_targets()
+    options = _options(given)
+    found, failed = run(given.suites or list(SUITES), options)
+    unasked = [f"{name}: {why}" for name, why in by_address().items() if name not in options.peers]
+    report = replace(report, suites=tuple(found), not_run=[*failed.values(), *unasked])
+    if given.json is not None:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(report.to_json(targets), indent=2) + "\n")
+    print(report.to_markdown())
+    print()
+    for line in report.target_lines(targets):
+        print(line)
+    if failed:
+        _say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def run(suites: Sequence[str], options: Options) -> tuple[list[SuiteReport], dict[str, str]]:
+    """What the suites found, and of those that could not run, why."""
     found: list[SuiteReport] = []
-    failed: list[str] = []
-    with Bench(_options(given), _say) as bench:
-        for name in given.suites or SUITES:
+    failed: dict[str, str] = {}
+    with Bench(options, _say) as bench:
+        for name in suites:
             _say(f"suite {name}")
             begin_s = time.perf_counter()
             try:
@@ -49,33 +84,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 RuntimeError,
                 OSError,
             ) as error:
-                _say(f"suite {name} failed: {type(error).__name__}: {error}")
-                failed.append(name)
+                failed[name] = f"suite {name} failed: {type(error).__name__}: {error}"
+                _say(failed[name])
                 continue
             found.append(replace(one, elapsed_s=time.perf_counter() - begin_s))
-    report = replace(report, suites=tuple(found))
-    if given.json is not None:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(report.to_json(), indent=2) + "\n")
-    print(report.to_markdown())
-    print()
-    for line in report.target_lines():
-        print(line)
-    if failed:
-        _say(f"failed: {', '.join(failed)}")
-    return 1 if failed else 0
+    return found, failed
 
 
 def _options(given: argparse.Namespace) -> Options:
     parts = tuple(name for name in given.parts.split(",") if name)
-    return Options(given.quick, given.points, given.minutes, parts)
+    return Options(
+        given.quick, given.points, given.minutes, parts, tuple(given.data), dict(given.peer)
+    )
 
 
 def _suite(name: str) -> str:
     # Not `choices`: before Python 3.12, argparse looks for "no suite at all" among them.
     if name not in SUITES:
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(SUITES)}")
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is none of {', '.join(SUITES)}; commands are "
+            f"{', '.join((*commands.COMMANDS, GUARD))}, and come first"
+        )
     return name
+
+
+def _peer(told: str) -> tuple[str, str]:
+    name, _, url = told.partition("=")
+    if name not in by_address():
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is no peer that is reached by an address; {', '.join(by_address())} are"
+        )
+    try:
+        parts = urlsplit(url)
+        reachable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        reachable = False
+    if not reachable:
+        raise argparse.ArgumentTypeError(f"{url!r} is no URL; give {name}=http://host:port")
+    return name, url.rstrip("/")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +145,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--parts", default="", metavar="A,B", help="of scale or ingest; all by default"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a data set in BEIR's layout for quality, in place of its own; may be given again",
+    )
+    parser.add_argument(
+        "--peer",
+        type=_peer,
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help=f"a server that runs elsewhere: {', '.join(by_address())}; may be given again",
     )
     return parser
 

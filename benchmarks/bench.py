@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -29,12 +30,15 @@ MADE = "made, 100 to a cluster, seed 0"
 class Options:
     """What a run was told. `quick` sizes judge nothing. For the suite `scale`: how many points its
     largest collection has (0 for its own size), the minutes of sustained writes, and which of its
-    parts run (all if empty)."""
+    parts run (all if empty). `data` are folders of data sets in BEIR's layout that `quality`
+    measures in place of its own; `peers` the addresses of servers that run elsewhere, by name."""
 
     quick: bool = False
     points: int = 0
     minutes: float = 5.0
     parts: tuple[str, ...] = ()
+    data: tuple[Path, ...] = ()
+    peers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,11 +155,46 @@ def _folder(name: str, what: str) -> Path:
 
 
 def read_beir(folder: Path) -> RetrievalSet:
-    """`corpus.jsonl.gz`, `queries.jsonl` and `qrels/*.tsv` of a folder."""
-    with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
-        queries = {one["_id"]: one["text"] for one in map(json.loads, lines)}
+    """`corpus.jsonl`, `queries.jsonl` (either may be compressed, with `.gz` behind it) and
+    `qrels/*.tsv` of a folder. Documents without a word are left out; titles may be missing.
+    Raises DataMissing that names the file, and the line, that is not there or cannot be read.
+    """
+    documents = [
+        Text(one["_id"], one.get("title") or "", one["text"])
+        for one in _records(folder, "corpus.jsonl", ("_id", "text"))
+    ]
+    asked = {one["_id"]: one["text"] for one in _records(folder, "queries.jsonl", ("_id", "text"))}
     qrels = {path.stem: _read_qrels(path) for path in sorted((folder / "qrels").glob("*.tsv"))}
-    return RetrievalSet(_read_texts(folder / "corpus.jsonl.gz"), queries, qrels)
+    if not qrels:
+        raise DataMissing(f"{folder / 'qrels'} has no judgments, such as test.tsv")
+    for split, judged in qrels.items():
+        unknown = next((query for query in judged if query not in asked), None)
+        if unknown is not None:
+            raise DataMissing(
+                f"{folder}: qrels/{split}.tsv judges query {unknown!r}, which is none"
+            )
+    kept = [one for one in documents if one.title.strip() or one.text.strip()]
+    return RetrievalSet(kept, asked, qrels)
+
+
+def _records(folder: Path, name: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Objects, a line each, that have texts under all keys."""
+    path = next((one for one in (folder / name, folder / f"{name}.gz") if one.is_file()), None)
+    if path is None:
+        raise DataMissing(f"{folder} has no {name}, and no {name}.gz: is it in BEIR's layout?")
+    found: list[dict[str, Any]] = []
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                one = json.loads(line)
+                if not all(isinstance(one[key], str) for key in keys):
+                    raise ValueError(f"{' and '.join(keys)} are texts")
+                found.append(one)
+    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise DataMissing(f"{path} cannot be read after line {len(found)}: {told}") from error
+    return found
 
 
 def demo_texts() -> list[Text]:
@@ -187,8 +222,17 @@ def _read_texts(path: Path) -> list[Text]:
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        return _qrels_of(lines)
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            judged = _qrels_of(lines)
+        if not judged:
+            raise ValueError("no judgment")
+        return judged
+    except (ValueError, KeyError, TypeError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise DataMissing(
+            f"{path} cannot be read ({told}): its columns are query-id, corpus-id and score"
+        ) from error
 
 
 def _qrels_of(lines: Iterable[str]) -> dict[str, dict[str, int]]:

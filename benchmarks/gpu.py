@@ -22,6 +22,7 @@ from benchmarks import machine
 from benchmarks.data import demo_questions, demo_texts
 from benchmarks.rates import Rates
 from benchmarks.report import Comparison, Figure, Report, SuiteReport
+from benchmarks.targets import read_targets
 from benchmarks.timing import in_turns
 from engine.errors import ProviderMissing
 from engine.models import default, providers
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     report = Report(machine.describe(), quick=False, started_at=started_at, suites=(suite,))
     if given.json is not None:
-        given.json.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+        given.json.write_text(json.dumps(report.to_json(read_targets()), indent=2) + "\n")
     print(report.to_markdown())
     return 0
 

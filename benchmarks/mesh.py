@@ -56,6 +56,14 @@ class RunningMesh:
 
         return self._run(find())
 
+    def pids(self) -> list[int]:
+        """Of all parts that run now: nodes, gateway, PostgreSQL and Redis."""
+
+        async def find() -> list[int]:
+            return [state.pid for state in self._mesh.supervisor.states() if state.pid]
+
+        return self._run(find())
+
     def stop_node(self) -> None:
         """Drains it; returns when it has ended."""
         self._run(self._mesh.supervisor.stop_part(self._node))

@@ -53,6 +53,14 @@ def pss_kib(pid: int) -> int:
     return _field(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
 
 
+def family_pss_kib(pid: int) -> int:
+    """Of a process and all that it has started."""
+    family = [pid]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family += [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return sum(map(pss_kib, family))
+
+
 def rss_kib(pid: int) -> int:
     """A process's resident memory; 0 where it has ended."""
     return _field(Path(f"/proc/{pid}/status"), "VmRSS:")

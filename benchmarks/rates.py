@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
+from benchmarks.samples import Median
 
 Measured = Callable[[int], float]
 """Does round `i` and returns its rate."""
@@ -18,9 +18,9 @@ class Rates:
     values: tuple[float, ...]
 
     @property
-    def median(self) -> float:
-        """Over the rounds."""
-        return float(np.median(self.values))
+    def median(self) -> Median:
+        """Over the rounds, which stay with it."""
+        return Median(self.values)
 
     def over(self, other: Rates) -> Rates:
         """The ratio in each round, so that a slow round counts against both sides or neither."""

@@ -4,24 +4,31 @@ A target's line has five words, which programs may read:
 
     TARGET <name> <value> <bound> <verdict>
 
-`bound` begins with `<=` or `>=`; the unit is the last part of the name. The verdict is `met` or
-`missed`, or `unjudged` in a quick run, whose sizes are not the ones that the bound is for.
+`bound` begins with `<=` or `>=` and comes from `targets.toml`; the unit is the last part of the
+name. The verdict is `met`, `missed`, or `unmeasured` where the value is not a number; in a quick
+run, whose sizes are not the ones that the bounds are for, it is `unjudged`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.machine import Machine
+from benchmarks.samples import median_ratio, quartiles, samples_of
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from benchmarks.targets import Judged, Targets
+
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value. `note` says what it is of, where the name does not."""
+    """One measured value. `note` says what it is of, where the name does not. A value that is a
+    `Median` brings the samples of its rounds."""
 
     name: str
     value: float
@@ -39,28 +46,36 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Ours to the peer's."""
-        return self.ours.value / self.peer.value if self.peer.value else float("nan")
+        """Ours to the peer's: the median of the rounds' ratios where both have rounds."""
+        return median_ratio(self.ours.value, self.peer.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A value and what it may be at most (`<=`) or must be at least (`>=`)."""
+    """A value that `targets.toml` has a bound for, by name. `sense` and `bound` are for a suite
+    from elsewhere; one of this repository leaves them out."""
 
     name: str
     value: float
-    sense: Literal["<=", ">="]
-    bound: float
+    sense: Literal["<=", ">="] | None = None
+    bound: float | None = None
 
-    @property
-    def met(self) -> bool:
-        """False for NaN too."""
-        return self.value <= self.bound if self.sense == "<=" else self.value >= self.bound
 
-    def line(self, *, judged: bool) -> str:
-        """See the module. A value is rounded for reading after it was judged."""
-        verdict = ("met" if self.met else "missed") if judged else "unjudged"
-        return f"TARGET {self.name} {self.value:.4g} {self.sense}{self.bound:g} {verdict}"
+Kind = Literal["recall", "load", "growth"]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line of a plot: `points` are (x, y), by x. The kind says on which plot it stands.
+
+    `recall`: queries/s over recall@10. `load`: milliseconds over requests/s. `growth`: what
+    `unit` names over a size.
+    """
+
+    kind: Kind
+    name: str
+    unit: str
+    points: Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +88,7 @@ class SuiteReport:
     comparisons: Sequence[Comparison] = ()
     targets: Sequence[Target] = ()
     elapsed_s: float = 0.0
+    curves: Sequence[Curve] = ()
 
 
 def joined(suite: str, parts: Sequence[SuiteReport]) -> SuiteReport:
@@ -83,27 +99,67 @@ def joined(suite: str, parts: Sequence[SuiteReport]) -> SuiteReport:
         figures=[one for part in parts for one in part.figures],
         comparisons=[one for part in parts for one in part.comparisons],
         targets=[one for part in parts for one in part.targets],
+        curves=[one for part in parts for one in part.curves],
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All suites of one run."""
+    """All suites of one run. `seeds` are those that data, questions and arrivals were drawn from;
+    `not_run` says of suites and peers that are left out why."""
 
     machine: Machine
     quick: bool
     started_at: str
     suites: Sequence[SuiteReport] = field(default_factory=tuple)
+    seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    not_run: Sequence[str] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """For programs; ratios and verdicts included."""
-        document = {"schema_version": SCHEMA_VERSION, **asdict(self)}
-        for suite, out in zip(self.suites, document["suites"], strict=True):
-            for comparison, written in zip(suite.comparisons, out["comparisons"], strict=True):
-                written["ratio"] = comparison.ratio
-            for target, written in zip(suite.targets, out["targets"], strict=True):
-                written["met"] = None if self.quick else target.met
-        return document
+    def judged(self, targets: Targets) -> list[Judged]:
+        """What the suites measured, held against the bounds."""
+        measured = [target for suite in self.suites for target in suite.targets]
+        return targets.judge(measured, quick=self.quick)
+
+    def to_json(self, targets: Targets) -> dict[str, Any]:
+        """For programs: every value with its quartiles and the samples of its rounds, where it has
+        them, and verdicts. What is not a number is null."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "machine": asdict(self.machine),
+            "quick": self.quick,
+            "started_at": self.started_at,
+            "seeds": {name: list(of) for name, of in self.seeds.items()},
+            "not_run": list(self.not_run),
+            "suites": [self._suite_json(one, targets) for one in self.suites],
+        }
+
+    def _suite_json(self, suite: SuiteReport, targets: Targets) -> dict[str, Any]:
+        return {
+            "suite": suite.suite,
+            "setting": {name: _plain(value) for name, value in suite.setting.items()},
+            "elapsed_s": suite.elapsed_s,
+            "figures": [_figure_json(one) for one in suite.figures],
+            "comparisons": [
+                {
+                    "name": one.name,
+                    "ours": _figure_json(one.ours),
+                    "peer": _figure_json(one.peer),
+                    "ratio": _value_json(one.ratio),
+                }
+                for one in suite.comparisons
+            ],
+            "targets": [
+                {
+                    "name": one.target.name,
+                    **_value_json(one.target.value),
+                    "bound": str(one.bound),
+                    "source": one.bound.source,
+                    "verdict": one.verdict,
+                }
+                for one in targets.judge(suite.targets, quick=self.quick)
+            ],
+            "curves": [asdict(one) for one in suite.curves],
+        }
 
     def to_markdown(self) -> str:
         """For people: the machine, then a table for each suite."""
@@ -118,17 +174,42 @@ class Report:
         if self.quick:
             lines += ["", "**A quick run: sizes are too small for the targets.**"]
         for suite in self.suites:
-            lines += ["", *_table(suite)]
+            lines += ["", *table(suite)]
+        if self.not_run:
+            lines += ["", "Not run:", "", *(f"- {one}" for one in self.not_run)]
         return "\n".join(lines)
 
-    def target_lines(self) -> list[str]:
+    def target_lines(self, targets: Targets) -> list[str]:
         """One for each target."""
-        return [
-            target.line(judged=not self.quick) for suite in self.suites for target in suite.targets
-        ]
+        return [one.line() for one in self.judged(targets)]
 
 
-def _table(suite: SuiteReport) -> list[str]:
+def _figure_json(figure: Figure) -> dict[str, Any]:
+    return {
+        "name": figure.name,
+        **_value_json(figure.value),
+        "unit": figure.unit,
+        "note": figure.note,
+    }
+
+
+def _value_json(value: float) -> dict[str, Any]:
+    samples = samples_of(value)
+    return {
+        "value": _plain(float(value)),
+        "iqr": quartiles(samples),
+        "samples": [_plain(one) for one in samples],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(suite: SuiteReport) -> list[str]:
+    """A suite's setting, comparisons and figures as Markdown. In parentheses behind a ratio stand
+    the quartiles of its rounds."""
     setting = ", ".join(f"{name} {value}" for name, value in suite.setting.items())
     lines = [f"### {suite.suite}", "", f"{setting} ({suite.elapsed_s:.0f} s)", ""]
     if suite.comparisons:
@@ -136,8 +217,8 @@ def _table(suite: SuiteReport) -> list[str]:
         for one in suite.comparisons:
             between = f"{one.ours.value - one.peer.value:+.4g} {one.ours.unit}".rstrip()
             lines.append(
-                f"| {one.name} | {_shown(one.ours)} | {_shown(one.peer)} | {one.ratio:.3g} "
-                f"| {between} |"
+                f"| {one.name} | {_shown(one.ours)} | {_shown(one.peer)} "
+                f"| {with_quartiles(one.ratio)} | {between} |"
             )
         lines.append("")
     if suite.figures:
@@ -145,6 +226,12 @@ def _table(suite: SuiteReport) -> list[str]:
         lines += [f"| {one.name} | {_number(one)} | {one.note} |" for one in suite.figures]
         lines.append("")
     return lines
+
+
+def with_quartiles(value: float) -> str:
+    """A value for reading, with the quartiles of its rounds where it has them."""
+    spread = quartiles(samples_of(value))
+    return f"{value:.3g}" + ("" if spread is None else f" ({spread[0]:.3g} to {spread[1]:.3g})")
 
 
 def _shown(figure: Figure) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.samples import Median
+
 Side = Callable[[int], object]
 """Does the thing for query `i`."""
 
@@ -19,23 +21,23 @@ class Series:
 
     rounds_ms: NDArray[np.float64]
 
-    def p50_ms(self) -> float:
+    def p50_ms(self) -> Median:
         """The median over the rounds of each round's median."""
         return self.percentile_ms(50)
 
-    def p99_ms(self) -> float:
+    def p99_ms(self) -> Median:
         """The median over the rounds of each round's 99th percentile."""
         return self.percentile_ms(99)
 
-    def percentile_ms(self, percent: float) -> float:
+    def percentile_ms(self, percent: float) -> Median:
         """The median over the rounds of each round's percentile, 0 to 100."""
-        return float(np.median(np.percentile(self.rounds_ms, percent, axis=1)))
+        return Median(np.percentile(self.rounds_ms, percent, axis=1).tolist())
 
-    def p50_over_ms(self, other: Series) -> float:
+    def p50_over_ms(self, other: Series) -> Median:
         """How much more the median is than the other side's: the median of the differences, so
         that a slow round counts against both sides or neither."""
         own, theirs = (np.percentile(side.rounds_ms, 50, axis=1) for side in (self, other))
-        return float(np.median(own - theirs))
+        return Median((own - theirs).tolist())
 
 
 def in_turns(

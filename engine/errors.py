@@ -13,7 +13,7 @@
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   ├── PointNotFound            a point that a search starts from
-    │   ├── SnapshotNotFound  MigrationNotFound  SessionNotFound
+    │   ├── SnapshotNotFound  MigrationNotFound  SessionNotFound  BudgetNotFound
     │   ├── MessageNotFound          no such message in the session
     │   ├── MemoryNotFound           no such memory, or it was deleted
     │   └── MethodNotFound
@@ -32,6 +32,8 @@
     │   ├── RecallTooLow             searches would find less, so nothing was changed
     │   ├── MemoryChanged            another version than the one that was read
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
+    │   ├── OutputInvalid            a model's text that does not fit the schema, told so or not
+    │   ├── PriceMissing             a budget of money, and a model without a price
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over the size limit
@@ -39,6 +41,7 @@
     │   ├── ModelMemoryFull          no memory for another model while the loaded ones have work
     │   ├── IndexMemoryFull          no memory for more points; deletes and searches still pass
     │   ├── RateLimited              too often for the collection; `retry_after_s` is set
+    │   ├── BudgetExceeded           what is left of a budget is not enough
     │   └── LimitReached             a limit of the collection or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable
@@ -162,6 +165,10 @@ class MigrationNotFound(NotFound):
     """The collection is not being migrated."""
 
 
+class BudgetNotFound(NotFound):
+    """No budget of this name."""
+
+
 class MethodNotFound(NotFound):
     """No such method, or a method of a service that this node does not host."""
 
@@ -238,6 +245,14 @@ class IngestJobFinished(FailedPrecondition):
     """The ingest job is over: it cannot be cancelled, or not be tried again."""
 
 
+class OutputInvalid(FailedPrecondition):
+    """What a model wrote does not fit the schema that was asked for, even after it was told so."""
+
+
+class PriceMissing(FailedPrecondition):
+    """A budget of money applies to a model that the price file does not name."""
+
+
 class MemoryChanged(FailedPrecondition):
     """The memory is at another version than the one that the change is made of."""
 
@@ -268,6 +283,10 @@ class IndexMemoryFull(Exhausted):
 
 class RateLimited(Exhausted):
     """More requests a second than the collection takes; `retry_after_s` is set."""
+
+
+class BudgetExceeded(Exhausted):
+    """What is left of a budget is not enough for what was asked."""
 
 
 class LimitReached(Exhausted):

@@ -10,6 +10,7 @@ import typer
 from services.commands import (
     ask,
     bridge,
+    budgets,
     collections,
     control_plane,
     demo,
@@ -22,6 +23,7 @@ from services.commands import (
     ray,
     search,
     serve,
+    sessions,
     status,
     up,
 )
@@ -48,6 +50,8 @@ app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(budgets.app, name="budgets")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.add_typer(ray.app, name="ray")

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import InvalidField
+from services.config_generation import GenerationSettings as GenerationSettings
+from services.config_generation import OpenAIModel as OpenAIModel
 
 MIB = 1 << 20
 
@@ -140,30 +142,6 @@ class ModelSettings(_ModelOptions):
     """How long a vector stays in Redis."""
     queue_tokens_max: int = Field(500_000, ge=1_000)
     """Tokens waiting before the queue refuses with QUEUE_FULL."""
-
-
-class OpenAIModel(_Part):
-    """A generation model behind an endpoint that speaks the OpenAI protocol."""
-
-    id: str
-    """Its name here: `generationModels/{id}`."""
-    url: str
-    """Such as `http://127.0.0.1:8000/v1`."""
-    model: str
-    """Its name there."""
-    api_key: SecretStr = SecretStr("")
-    """Sent as a bearer token."""
-    timeout_s: float = Field(120.0, gt=0)
-    """For one answer."""
-
-
-class GenerationSettings(_Part):
-    """Which models write answers."""
-
-    default: str = "generationModels/extractive"
-    """For questions that name none."""
-    openai: tuple[OpenAIModel, ...] = ()
-    """More models."""
 
 
 class LimitSettings(_Part):

@@ -22,6 +22,9 @@ ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
 CACHE = platformdirs.user_cache_path("ragmesh") / "benchmarks" / "peers"
 
+BY_ADDRESS = ("qdrant", "tei")
+"""Peers whose server runs elsewhere."""
+
 _MARKER = "complete"
 _METADATA = re.compile(
     r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$",
@@ -105,6 +108,15 @@ def installed_apart() -> list[Peer]:
     """All peers of this folder that need an environment of their own, by name."""
     peers = map(read, sorted(FOLDER.glob("*.py")))
     return [peer for peer in peers if peer.requirements]
+
+
+def by_address() -> dict[str, str]:
+    """The peers that are servers which this machine may be unable to run: by name, what is said
+    where no address is given."""
+    return {
+        name: f"not run: its server is reached by an address, --peer {name}=URL, and none was given"
+        for name in BY_ADDRESS
+    }
 
 
 def _requirements(source: str) -> tuple[str, ...]:

@@ -14,10 +14,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any, BinaryIO, Protocol
 
 FLOAT_BYTES = 4
+ENDING = ExitStack()
+"""What a peer does when its input has ended, such as to take away what it left on a server."""
 
 
 class Rows(Protocol):
@@ -87,6 +90,7 @@ def _serve(
             _say(answers, {"error": f"{type(error).__name__}: {error}"})
             continue
         _say(answers, header, data)
+    ENDING.close()
     os._exit(0)  # a library's threads may wait for work for ever
 
 

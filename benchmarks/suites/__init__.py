@@ -9,7 +9,9 @@ from benchmarks.report import SuiteReport
 from benchmarks.suites.ask import ask
 from benchmarks.suites.embed import embed
 from benchmarks.suites.filter import filter
+from benchmarks.suites.growth import growth
 from benchmarks.suites.ingest import ingest
+from benchmarks.suites.load import load
 from benchmarks.suites.memory import memory
 from benchmarks.suites.quality import quality
 from benchmarks.suites.ray import ray
@@ -17,6 +19,7 @@ from benchmarks.suites.rerank import rerank
 from benchmarks.suites.rest import rest
 from benchmarks.suites.scale import scale
 from benchmarks.suites.search import search
+from benchmarks.suites.stack import stack
 from benchmarks.suites.start import demo, up
 
 Suite = Callable[[Bench], SuiteReport]
@@ -24,6 +27,8 @@ Suite = Callable[[Bench], SuiteReport]
 SUITES: Mapping[str, Suite] = {
     "search": search,
     "filter": filter,
+    "load": load,
+    "growth": growth,
     "scale": scale,
     "rest": rest,
     "ask": ask,
@@ -32,6 +37,7 @@ SUITES: Mapping[str, Suite] = {
     "embed": embed,
     "memory": memory,
     "ingest": ingest,
+    "stack": stack,
     "ray": ray,
     "up": up,
     "demo": demo,

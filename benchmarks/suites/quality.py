@@ -3,9 +3,13 @@ points and as ingested documents; Cranfield and SQuAD's paragraphs beside BM25."
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +17,10 @@ from ragmesh import Client, Rerank, SearchResult
 
 from benchmarks import fused
 from benchmarks.bench import Bench
-from benchmarks.data import RetrievalSet, cranfield, squad
+from benchmarks.data import RetrievalSet, cranfield, read_beir, squad
 from benchmarks.metrics import Qrels, mean_ndcg, mean_recall
+from benchmarks.peers.environment import PeerMissing, find
+from benchmarks.peers.process import running
 from benchmarks.report import Comparison, Figure, SuiteReport, Target, joined
 
 PUBLISHED_DENSE = 0.6451
@@ -58,7 +64,9 @@ class Scores:
 
 def quality(bench: Bench) -> SuiteReport:
     """nDCG@10 and R@100. SciFact's test queries are held against targets; its train queries stand
-    beside them, where settings are chosen."""
+    beside them, where settings are chosen. With data sets of one's own (`--data`), those alone."""
+    if bench.options.data:
+        return joined("quality", [given(bench, folder) for folder in bench.options.data])
     parts = [_scifact(bench), _documents(bench), _tokens(bench)]
     for name, data in (("cranfield", cranfield()), ("squad", squad())):
         parts.append(_other(bench, name, data))
@@ -103,11 +111,11 @@ def scifact_targets(scores: Mapping[str, Scores], stored_bytes: float) -> list[T
     dense, lexical, both = (scores[one].ndcg for one in ("dense", "lexical", "fused"))
     gain = scores["reranked"].ndcg - both
     return [
-        Target("quality_dense_ndcg10_off_published", abs(dense - PUBLISHED_DENSE), "<=", 0.002),
-        Target("quality_lexical_ndcg10", lexical, ">=", 0.68),
-        Target("quality_fused_over_better_leg", both - max(dense, lexical), ">=", 0.02),
-        Target("quality_rerank_over_fused", gain, ">=", 0.005),
-        Target("quality_rerank_bytes_a_passage", stored_bytes, "<=", 4096),
+        Target("quality_dense_ndcg10_off_published", abs(dense - PUBLISHED_DENSE)),
+        Target("quality_lexical_ndcg10", lexical),
+        Target("quality_fused_over_better_leg", both - max(dense, lexical)),
+        Target("quality_rerank_over_fused", gain),
+        Target("quality_rerank_bytes_a_passage", stored_bytes),
     ]
 
 
@@ -150,7 +158,7 @@ def _tokens(bench: Bench) -> SuiteReport:
         suite="quality",
         setting={"token store": told},
         figures=[Figure("token store of a passage", stored, "bytes", "mean")],
-        targets=[Target("quality_token_store_ndcg10", ndcg, ">=", 0.73)],
+        targets=[Target("quality_token_store_ndcg10", ndcg)],
     )
 
 
@@ -180,6 +188,58 @@ def _other(bench: Bench, name: str, data: RetrievalSet) -> SuiteReport:
         ],
         figures=_figures(name, scores),
     )
+
+
+def given(bench: Bench, folder: Path) -> SuiteReport:
+    """A data set in BEIR's layout: the queries of `test`, or of the first split there is, beside
+    BM25 where it is installed. Raises DataMissing."""
+    data = read_beir(folder)
+    split = "test" if "test" in data.qrels else min(data.qrels)
+    if bench.quick:
+        data = data.part(documents=100, queries=10)
+    name = folder.resolve().name
+    collection = f"data-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
+    bench.say(f"upserting and embedding {len(data.documents):,} passages of {name}")
+    bench.client.create_collection(collection)
+    fused.upsert(bench.client, data.documents, collection)
+    bench.client.count_points(collection)
+    scores = scored(bench, collection, data, split)
+    setting = {name: f"{len(data.documents):,} passages, {len(data.qrels[split]):,} of {split}"}
+    comparisons: list[Comparison] = []
+    try:
+        theirs = bm25s_scores(bench, data, split)
+        comparisons = [
+            Comparison(
+                f"{name}: {way}, {measure}",
+                Figure(way, getattr(of, key), ""),
+                Figure("bm25s", getattr(theirs, key), ""),
+            )
+            for way, of in scores.items()
+            for key, measure in (("ndcg", "nDCG@10"), ("recall", f"R@{DEPTH}"))
+        ]
+    except PeerMissing as error:
+        bench.say(str(error))
+        setting["bm25s not run"] = str(error)
+    return SuiteReport(
+        suite="quality", setting=setting, comparisons=comparisons, figures=_figures(name, scores)
+    )
+
+
+def bm25s_scores(bench: Bench, data: RetrievalSet, split: str) -> Scores:
+    """bm25s on the same texts. Raises PeerMissing."""
+    qrels = data.qrels[split]
+    with running(find("bm25s")) as peer, tempfile.TemporaryDirectory() as folder:
+        bench.say("searching the same with bm25s")
+        file = Path(folder) / "texts.json"
+        file.write_text(json.dumps([fused.passage(one) for one in data.documents]))
+        peer.ask({"fill": str(file)})
+        asked = [data.queries[query] for query in qrels]
+        found = peer.ask({"search": asked, "k": min(DEPTH, len(data.documents))})["found"]
+    run = {
+        query: [data.documents[row].id for row in rows]
+        for query, rows in zip(qrels, found, strict=True)
+    }
+    return Scores(mean_ndcg(run, qrels, 10), mean_recall(run, qrels, DEPTH))
 
 
 def scored(

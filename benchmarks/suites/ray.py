@@ -85,11 +85,11 @@ def ray(bench: Bench) -> SuiteReport:
             )
         ],
         targets=[
-            Target("ray_throughput_ratio", two / one, ">=", 0.9),
-            Target("ray_kill_failed_calls", len(killed.failures), "<=", 0),
-            Target("ray_kill_back_s", killed.seconds, "<=", 10),
-            Target("ray_roll_failed_calls", len(rolled.failures), "<=", 0),
-            Target("ray_ready_s", ready_s, "<=", 40),
+            Target("ray_throughput_ratio", two / one),
+            Target("ray_kill_failed_calls", len(killed.failures)),
+            Target("ray_kill_back_s", killed.seconds),
+            Target("ray_roll_failed_calls", len(rolled.failures)),
+            Target("ray_ready_s", ready_s),
         ],
     )
 

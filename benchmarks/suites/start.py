@@ -41,7 +41,7 @@ def up(bench: Bench) -> SuiteReport:
             Figure("ready, new directory", cold_s, "s", "initdb and conversion included"),
             Figure("stopped after Ctrl-C", float(np.median([stop for _, stop in warm])), "s"),
         ],
-        targets=[Target("up_ready_s", ready_s, "<=", 12)],
+        targets=[Target("up_ready_s", ready_s)],
     )
 
 
@@ -67,7 +67,7 @@ def demo(bench: Bench) -> SuiteReport:
             Figure("all of it", elapsed_s, "s", "from the command to its end"),
             *(Figure(f"… {name}", float(value), "s") for name, value in said["seconds"].items()),
         ],
-        targets=[Target("demo_s", elapsed_s, "<=", 90)],
+        targets=[Target("demo_s", elapsed_s)],
     )
 
 

@@ -19,6 +19,8 @@ from google.protobuf.struct_pb2 import Value
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import vector_pb2
+from ragmesh.api.generation.v1 import budget_pb2
+from ragmesh.api.generation.v1 import generation_service_pb2 as generation
 from ragmesh.api.memory.v1 import memory_pb2, session_pb2
 from ragmesh.api.memory.v1 import memory_service_pb2 as memory
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, migration_pb2, point_pb2
@@ -140,6 +142,16 @@ def _value(value: Any) -> Value:
     return Value(number_value=value)
 
 
+def budget_of(collection: str) -> str:
+    """The name of the budget that goes with a collection of a world."""
+    return collection.replace("collections/", "budgets/")
+
+
+def session_of(collection: str) -> str:
+    """The session that this budget is for."""
+    return collection.replace("collections/", "sessions/")
+
+
 class Given:
     """Makes what a scenario needs, over the rung that the scenario runs on."""
 
@@ -186,6 +198,15 @@ class Given:
         )
         assert response.upserted == len(points)
         return str(response.watermark)
+
+    async def budget(self, collection: str, *, tenant: str = "default") -> str:
+        """The budget of a session that is called as a collection; its name."""
+        made = budget_pb2.Budget(
+            name=budget_of(collection), session=session_of(collection), limit_tokens=10**9
+        )
+        request = generation.SetBudgetRequest(budget=made)
+        response = await self.rung.call("SetBudget", request, tenant=tenant)
+        return str(response.budget.name)
 
     async def snapshot(self, collection: str, *, tenant: str = "default") -> str:
         """A snapshot of a collection as it is; its name."""

@@ -59,6 +59,7 @@ async def world(rung: Rung, given: Given) -> World:
         holder = await given.vector_collection()
         await given.points(holder, [point("here", vectors(1)[0])], wait=True)
         kept = await given.snapshot(holder)
+        await given.budget(holder)
         migrating = await given.migrating()
         cancelled = await given.cancelled(texts)
         session = await given.session("What?", "That.")

@@ -29,6 +29,7 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     document, _ = await given.ingested(texts, "Rain fell on the town.", "rain.txt")
     await given.points(holder, [point("here", vectors(1)[0])])
     kept = await given.snapshot(holder)
+    await given.budget(holder)
     migrating = await given.migrating()
     cancelled = await given.cancelled(texts)
     session = await given.session("What?", "That.")

@@ -33,6 +33,11 @@ TO_A_STRANGER: dict[str, str] = {
     "StreamGenerateText": SHARED,
     "ListGenerationModels": SHARED,
     "GetGenerationModel": SHARED,
+    "EstimateCost": SHARED,
+    "SetBudget": OWN,
+    "GetBudget": "BUDGET_NOT_FOUND",
+    "ListBudgets": NOTHING,
+    "DeleteBudget": "BUDGET_NOT_FOUND",
     "CreateCollection": OWN,
     "ListCollections": NOTHING,
     "ListIngestJobs": NOTHING,
@@ -93,7 +98,18 @@ TO_A_STRANGER: dict[str, str] = {
 }
 """For each RPC, what a tenant who has nothing gets when it names what another tenant has."""
 
-WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import", "Append", "Undo")
+WRITES = (
+    "Create",
+    "Upload",
+    "Upsert",
+    "Delete",
+    "Update",
+    "Restore",
+    "Import",
+    "Append",
+    "Undo",
+    "Set",
+)
 REMEMBERS = ("RememberTurns", "ConsolidateMemories", "EraseSubject")
 MIGRATES = ("StartMigration", "FlipMigration", "EndMigration")
 INGESTS = ("ReindexDocument", "CancelIngestJob", "RetryIngestJob")
@@ -138,6 +154,7 @@ async def world_of(given: Given, tenant: str) -> World:
     )
     await given.finished(stored.ingest_job.name, tenant=tenant)
     kept = await given.snapshot(holder, tenant=tenant)
+    await given.budget(holder, tenant=tenant)
     migrating = await given.migrating(tenant=tenant, collection_id=MIGRATING_ID, display_name=word)
     job, cancelled = stored.ingest_job.name, await given.cancelled(texts, tenant=tenant)
     session = await given.session(
@@ -174,6 +191,7 @@ async def inventory(rung: Rung, world: World, tenant: str) -> list[str]:
         "ListIngestJobs",
         "GetIngestJob",
         "ListSnapshots",
+        "ListBudgets",
         "GetMigration",
         "GetSession",
         "ListSessions",

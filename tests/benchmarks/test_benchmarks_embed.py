@@ -45,9 +45,9 @@ def test_both_measures_of_multiplication_count_the_same_work() -> None:
 
 def test_rates_are_compared_round_by_round() -> None:
     ours, theirs = Rates((10.0, 2.0, 12.0)), Rates((5.0, 1.0, 8.0))
-    assert ours.median == 10
+    assert ours.median == 10.0
     assert ours.over(theirs).values == (2, 2, 1.5)
-    assert ours.over(theirs).median == 2
+    assert ours.over(theirs).median == 2.0
     assert Rates((12_345.6, 1_000)).spread == "1,000 to 12,346"
     assert Rates((0.12345, 0.5)).spread == "0.123 to 0.5"
 

@@ -79,7 +79,7 @@ def test_every_file_of_a_corpus_has_a_row_and_every_passage_quotes_exactly(
     assert rows["passages"][0] > 1
     targets = {target.name: target for target in report.targets}
     assert targets["corpus_exact_quotes_share"].value == 1.0
-    assert targets["corpus_slowest_hostile_s"].met
+    assert 0 < targets["corpus_slowest_hostile_s"].value < 10
 
 
 def test_a_part_that_is_none_is_refused_by_name() -> None:

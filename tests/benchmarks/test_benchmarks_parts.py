@@ -161,6 +161,8 @@ def test_without_names_all_suites_run(monkeypatch: pytest.MonkeyPatch) -> None:
         *(
             "search",
             "filter",
+            "load",
+            "growth",
             "scale",
             "rest",
             "ask",
@@ -168,6 +170,7 @@ def test_without_names_all_suites_run(monkeypatch: pytest.MonkeyPatch) -> None:
             "rerank",
             "embed",
             "ingest",
+            "stack",
             "ray",
             "up",
             "demo",

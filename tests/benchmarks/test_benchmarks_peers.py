@@ -92,12 +92,15 @@ def test_a_peer_gets_an_environment_of_its_own_and_is_named_while_it_has_none(
 def test_every_peer_pins_the_packages_that_decide_its_speed() -> None:
     peers = {peer.name: peer for peer in installed_apart()}
     decisive = {
+        "bm25s": "bm25s",
         "chroma": "chromadb",
         "infinity": "torch",
         "markitdown": "markitdown[docx,outlook,pdf,pptx,xls,xlsx]",
         "onnxruntime": "torch",
+        "qdrant": "qdrant-client",
         "qdrant_edge": "qdrant-edge-py",
         "sentence_transformers": "torch",
+        "usual_stack": "torch",
     }
     assert set(peers) == set(decisive)
     for name, peer in peers.items():

@@ -35,13 +35,13 @@ def run(bench: Bench, sides: Sides, material: Material) -> SuiteReport:
             rounds,
         )
         ratios.append(rates["many"].over(rates["one"]))
-        comparisons.append(_compared(what, rates["many"], rates["one"], ratios[-1]))
+        comparisons.append(_compared(what, rates["many"], rates["one"]))
     return SuiteReport(
         suite="callers",
         setting={"callers": f"{CALLERS} with one text each, or one with {CALLERS}; closed loops"},
         comparisons=comparisons,
         targets=[
-            Target("embed_many_callers_over_one", ratios[0].median, ">=", 0.8),
+            Target("embed_many_callers_over_one", ratios[0].median),
         ],
     )
 
@@ -58,9 +58,9 @@ def _rate(
     return outcome.texts_per_s
 
 
-def _compared(what: str, many: Rates, one: Rates, ratio: Rates) -> Comparison:
+def _compared(what: str, many: Rates, one: Rates) -> Comparison:
     return Comparison(
-        f"{what} by {CALLERS} callers; ratio by round {ratio.spread}",
+        f"{what} by {CALLERS} callers",
         Figure(many.spread, many.median, "texts/s"),
         Figure(f"one caller, {one.spread}", one.median, "texts/s"),
     )

@@ -59,7 +59,7 @@ def _one_query(bench: Bench, sides: Sides, material: Material) -> SuiteReport:
         setting={"one query": f"test claims, {rounds} rounds of {calls}, plain stub"},
         comparisons=[
             Comparison(
-                f"one query, p50; ratio by round {ratio.spread}",
+                "one query, p50",
                 Figure(f"gRPC, p99 {ours.p99_ms():.3g} ms", ours.p50_ms(), "ms"),
                 Figure(
                     f"sentence-transformers in process, p99 {theirs.p99_ms():.3g} ms",
@@ -68,7 +68,7 @@ def _one_query(bench: Bench, sides: Sides, material: Material) -> SuiteReport:
                 ),
             )
         ],
-        targets=[Target("embed_query_over_st_p50", ratio.median, "<=", 0.25)],
+        targets=[Target("embed_query_over_st_p50", ratio.median)],
     )
 
 
@@ -114,7 +114,7 @@ def _beside_bulk(bench: Bench, sides: Sides, material: Material) -> SuiteReport:
         },
         comparisons=[
             Comparison(
-                f"bulk beside queries; ratio by round {kept.spread}",
+                "bulk beside queries",
                 Figure(_rates(beside).spread, _rates(beside).median, "texts/s"),
                 Figure(f"alone, {_rates(alone).spread}", _rates(alone).median, "texts/s"),
             )
@@ -129,8 +129,8 @@ def _beside_bulk(bench: Bench, sides: Sides, material: Material) -> SuiteReport:
             for percent in (50, 95, 99)
         ],
         targets=[
-            Target("embed_query_beside_bulk_p99_ms", percentile_ms(latencies_ms, 99), "<=", 100),
-            Target("embed_bulk_lost_beside_queries", 1 - kept.median, "<=", 0.15),
+            Target("embed_query_beside_bulk_p99_ms", percentile_ms(latencies_ms, 99)),
+            Target("embed_bulk_lost_beside_queries", 1 - kept.median),
         ],
     )
 

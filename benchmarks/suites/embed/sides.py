@@ -23,6 +23,7 @@ class Sides:
     def __init__(self, bench: Bench, cache: Path, stack: ExitStack) -> None:
         self.threads = len(os.sched_getaffinity(0))
         self.missing: list[str] = []
+        self.tei_url = bench.options.peers.get("tei", "")
         self._bench = bench
         self._cache = cache
         self._stack = stack

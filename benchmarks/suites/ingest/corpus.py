@@ -28,7 +28,6 @@ from services.documents.parser import Parser
 
 COLLECTION = "corpus"
 QUICK_BYTES_MAX = 30_000
-HOSTILE_S_MAX = 10.0
 _REASON_CHARS = 160
 
 
@@ -55,9 +54,9 @@ def run(bench: Bench) -> SuiteReport:
     bench.say("ingesting them, to compare passages with what was read")
     passages, exact = compared(bench.client, readings)
     hostile = [one.seconds for one in readings if "hostile" in one.path.parent.name]
-    targets = [Target("corpus_exact_quotes_share", exact / max(1, passages), ">=", 1.0)]
+    targets = [Target("corpus_exact_quotes_share", exact / max(1, passages))]
     if hostile:
-        targets.append(Target("corpus_slowest_hostile_s", max(hostile), "<=", HOSTILE_S_MAX))
+        targets.append(Target("corpus_slowest_hostile_s", max(hostile)))
     return SuiteReport(
         suite="ingest",
         setting={"corpus": f"{len(files)} files"},

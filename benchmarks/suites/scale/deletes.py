@@ -64,8 +64,6 @@ def run(bench: Bench) -> SuiteReport:
             Target(
                 "scale_compacted_over_fresh_rss",
                 after.index_mib / fresh.index_mib if fresh.index_mib > 0 else float("nan"),
-                "<=",
-                1.15,
             )
         ],
     )

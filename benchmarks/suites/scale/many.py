@@ -52,8 +52,8 @@ def run(bench: Bench) -> SuiteReport:
             Figure("many: second search, p50", float(np.median(again_ms)), "ms"),
         ],
         targets=[
-            Target("scale_many_rss_mb", open_mib * 2**20 / 1e6, "<=", 400),
-            Target("scale_many_threads", open_threads, "<=", 60),
+            Target("scale_many_rss_mb", open_mib * 2**20 / 1e6),
+            Target("scale_many_threads", open_threads),
         ],
     )
 

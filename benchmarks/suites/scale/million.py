@@ -124,9 +124,9 @@ def _report(made: Synthetic, of: Measured) -> SuiteReport:
             for name, value, unit, note in figures
         ],
         targets=[
-            Target("scale_million_peak_memory_ratio", peak_ratio, "<=", 1.3),
-            Target("scale_million_memory_ratio", rest_ratio, "<=", 1.3),
-            Target("scale_million_search_p99_ms", p99_ms, "<=", 20),
+            Target("scale_million_peak_memory_ratio", peak_ratio),
+            Target("scale_million_memory_ratio", rest_ratio),
+            Target("scale_million_search_p99_ms", p99_ms),
         ],
     )
 

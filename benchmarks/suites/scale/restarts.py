@@ -64,8 +64,8 @@ def run(bench: Bench) -> SuiteReport:
             Figure("replay", replay_us(killed), "µs a point", "slope over what the buffer held"),
         ],
         targets=[
-            Target("scale_restart_s", restart_s, "<=", 3),
-            Target("scale_killed_restart_s", killed[0].seconds, "<=", 3),
+            Target("scale_restart_s", restart_s),
+            Target("scale_killed_restart_s", killed[0].seconds),
         ],
     )
 

@@ -66,9 +66,9 @@ def _burst(bench: Bench, stage: Stage) -> SuiteReport:
             *_searches("burst", searched),
         ],
         targets=[
-            Target("scale_burst_points_per_s", rate, ">=", 10_000),
-            Target("scale_burst_searchable_s", searchable_s, "<=", 1),
-            Target("scale_burst_search_p99_ms", searched.percentile_ms(99), "<=", 20),
+            Target("scale_burst_points_per_s", rate),
+            Target("scale_burst_searchable_s", searchable_s),
+            Target("scale_burst_search_p99_ms", searched.percentile_ms(99)),
         ],
     )
 
@@ -110,10 +110,10 @@ def _steady(bench: Bench, stage: Stage) -> SuiteReport:
         ],
         targets=[
             # As many as were due, less what arrives with the last batch.
-            Target("scale_steady_points_per_s", rate, ">=", STEADY_PER_S * 0.99),
-            Target("scale_steady_segments", stats.segments, "<=", 8),
-            Target("scale_steady_buffered_points", stats.buffered_points, "<=", 10_000),
-            Target("scale_steady_search_p99_ms", searched.percentile_ms(99), "<=", 20),
+            Target("scale_steady_points_per_s", rate),
+            Target("scale_steady_segments", stats.segments),
+            Target("scale_steady_buffered_points", stats.buffered_points),
+            Target("scale_steady_search_p99_ms", searched.percentile_ms(99)),
         ],
     )
 

@@ -29,6 +29,7 @@ from benchmarks.metrics import recall_by_score
 from benchmarks.rates import Rates, rounds_in_turns
 from benchmarks.report import Comparison, Figure, SuiteReport, Target
 from benchmarks.requests import EF_CONSTRUCTION, SEARCH_EF, K, M, search_request
+from benchmarks.samples import Median
 from benchmarks.timing import Series, Side, in_turns
 
 
@@ -46,10 +47,10 @@ class Measured:
     raw_ms: Rates
 
     @property
-    def server_over_raw_ms(self) -> float:
+    def server_over_raw_ms(self) -> Median:
         """The median of the rounds' differences."""
         pairs = zip(self.server_ms.values, self.raw_ms.values, strict=True)
-        return float(np.median([server - raw for server, raw in pairs]))
+        return Median([server - raw for server, raw in pairs])
 
 
 def run(bench: Bench) -> SuiteReport:
@@ -103,8 +104,8 @@ def run(bench: Bench) -> SuiteReport:
             Figure("index memory", loaded.memory_kib / 1024, "MiB", "the node's estimate"),
         ],
         targets=[
-            Target("search_server_over_raw_ms", measured.server_over_raw_ms, "<=", 0.35),
-            Target("search_recall_at_10", measured.recall, ">=", 0.995),
+            Target("search_server_over_raw_ms", measured.server_over_raw_ms),
+            Target("search_recall_at_10", measured.recall),
         ],
     )
 

@@ -12,6 +12,7 @@ from ragmesh._calls import (
     collections,
     documents,
     embedding,
+    generation,
     jobs,
     memories,
     migrations,
@@ -125,10 +126,15 @@ class AsyncClient(AsyncRunner):
     consolidate_memories = call(memories.consolidate_memories)
     erase_subject = call(memories.erase_subject)
 
-    generate_text = call(answers.generate_text)
-    stream_generate_text = stream(answers.stream_generate_text)
-    list_generation_models = listing(answers.list_generation_models)
-    get_generation_model = call(answers.get_generation_model)
+    generate_text = call(generation.generate_text)
+    stream_generate_text = stream(generation.stream_generate_text)
+    list_generation_models = listing(generation.list_generation_models)
+    get_generation_model = call(generation.get_generation_model)
+    estimate_cost = call(generation.estimate_cost)
+    set_budget = call(generation.set_budget)
+    get_budget = call(generation.get_budget)
+    list_budgets = listing(generation.list_budgets)
+    delete_budget = call(generation.delete_budget)
     ask_question = call(answers.ask_question)
     stream_answer = stream(answers.stream_answer)
 

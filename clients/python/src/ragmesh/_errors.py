@@ -10,6 +10,7 @@
     ├── NotFound
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound  PointNotFound  SnapshotNotFound
     │   ├── MigrationNotFound        the collection is not being migrated
+    │   ├── BudgetNotFound
     │   ├── SessionNotFound          or its time is over
     │   ├── MemoryNotFound           no such memory, or it was deleted
     │   ├── MessageNotFound          no message of this index in the session
@@ -26,11 +27,14 @@
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
+    │   ├── OutputInvalid            the model's text does not fit the schema, even when told so
+    │   ├── PriceMissing             a budget of money, and a model without a price
     │   └── ProviderMissing  NoEmbeddingModel  ModelTaskMismatch
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over 16 MiB (an upload: 256 MiB); also raised before sending
     │   ├── QueueFull  RateLimited   `retry_after_s` says when to come back
     │   ├── ModelMemoryFull  IndexMemoryFull   no memory for another model, or for more points
+    │   ├── BudgetExceeded           what is left of a budget is not enough
     │   └── LimitReached             a limit of the collection, the session or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable  UpstreamFailed
@@ -224,6 +228,12 @@ class GenerationModelNotFound(NotFound):
     reason = "GENERATION_MODEL_NOT_FOUND"
 
 
+class BudgetNotFound(NotFound):
+    """No budget of this name."""
+
+    reason = "BUDGET_NOT_FOUND"
+
+
 class MethodNotFound(NotFound):
     """The server has no such method: it is older than this client, or hosts no such service."""
 
@@ -322,6 +332,18 @@ class IngestJobFinished(FailedPrecondition):
     reason = "INGEST_JOB_FINISHED"
 
 
+class OutputInvalid(FailedPrecondition):
+    """What the model wrote does not fit `output_schema`, even after it was told so."""
+
+    reason = "OUTPUT_INVALID"
+
+
+class PriceMissing(FailedPrecondition):
+    """A budget of money applies, and the model has no price."""
+
+    reason = "PRICE_MISSING"
+
+
 class ProviderMissing(FailedPrecondition):
     """An execution provider that the machine does not offer."""
 
@@ -372,6 +394,12 @@ class IndexMemoryFull(Exhausted):
     """No memory for more points on the node; deletes and searches still pass."""
 
     reason = "INDEX_MEMORY_FULL"
+
+
+class BudgetExceeded(Exhausted):
+    """What is left of a budget is not enough for the answer."""
+
+    reason = "BUDGET_EXCEEDED"
 
 
 class LimitReached(Exhausted):

@@ -121,6 +121,11 @@ LIST_GENERATION_MODELS = _rpc(
 GET_GENERATION_MODEL = _rpc(
     generation.GetGenerationModelRequest, generation.GetGenerationModelResponse
 )
+ESTIMATE_COST = _rpc(generation.EstimateCostRequest, generation.EstimateCostResponse)
+SET_BUDGET = _rpc(generation.SetBudgetRequest, generation.SetBudgetResponse)
+GET_BUDGET = _rpc(generation.GetBudgetRequest, generation.GetBudgetResponse)
+LIST_BUDGETS = _rpc(generation.ListBudgetsRequest, generation.ListBudgetsResponse)
+DELETE_BUDGET = _rpc(generation.DeleteBudgetRequest, generation.DeleteBudgetResponse)
 
 ASK_QUESTION = _rpc(chat.AskQuestionRequest, chat.AskQuestionResponse)
 STREAM_ANSWER = _rpc(chat.StreamAnswerRequest, chat.StreamAnswerResponse)

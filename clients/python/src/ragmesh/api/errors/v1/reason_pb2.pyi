@@ -64,8 +64,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """No such session, or its time is over. NOT_FOUND."""
     REASON_MESSAGE_NOT_FOUND: _Reason.ValueType  # 30
     """The session has no message of this index. NOT_FOUND."""
-    REASON_MEMORY_NOT_FOUND: _Reason.ValueType  # 36
+    REASON_MEMORY_NOT_FOUND: _Reason.ValueType  # 32
     """No such memory, or it was deleted. NOT_FOUND."""
+    REASON_BUDGET_NOT_FOUND: _Reason.ValueType  # 36
+    """NOT_FOUND."""
     REASON_COLLECTION_EXISTS: _Reason.ValueType  # 40
     """ALREADY_EXISTS."""
     REASON_DOCUMENT_EXISTS: _Reason.ValueType  # 41
@@ -102,6 +104,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """
     REASON_INGEST_JOB_FINISHED: _Reason.ValueType  # 69
     """The ingest job is over: it cannot be cancelled, or not be tried again. FAILED_PRECONDITION."""
+    REASON_OUTPUT_INVALID: _Reason.ValueType  # 76
+    """What the model wrote does not fit the schema, even after it was told so. FAILED_PRECONDITION."""
+    REASON_PRICE_MISSING: _Reason.ValueType  # 77
+    """A budget of money applies, and the model has no price. FAILED_PRECONDITION."""
     REASON_MEMORY_CHANGED: _Reason.ValueType  # 78
     """The memory is at another version than the one that was read. FAILED_PRECONDITION."""
     REASON_MESSAGE_TOO_LARGE: _Reason.ValueType  # 80
@@ -118,6 +124,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """No memory for another model while those that are loaded have work. RESOURCE_EXHAUSTED."""
     REASON_INDEX_MEMORY_FULL: _Reason.ValueType  # 85
     """No memory for more points on the node; deletes and searches still pass. RESOURCE_EXHAUSTED."""
+    REASON_BUDGET_EXCEEDED: _Reason.ValueType  # 96
+    """What is left of a budget is not enough for the answer. RESOURCE_EXHAUSTED."""
     REASON_NODE_DRAINING: _Reason.ValueType  # 100
     """The node finishes what it has. UNAVAILABLE."""
     REASON_STORE_UNAVAILABLE: _Reason.ValueType  # 101
@@ -186,8 +194,10 @@ REASON_SESSION_NOT_FOUND: Reason.ValueType  # 29
 """No such session, or its time is over. NOT_FOUND."""
 REASON_MESSAGE_NOT_FOUND: Reason.ValueType  # 30
 """The session has no message of this index. NOT_FOUND."""
-REASON_MEMORY_NOT_FOUND: Reason.ValueType  # 36
+REASON_MEMORY_NOT_FOUND: Reason.ValueType  # 32
 """No such memory, or it was deleted. NOT_FOUND."""
+REASON_BUDGET_NOT_FOUND: Reason.ValueType  # 36
+"""NOT_FOUND."""
 REASON_COLLECTION_EXISTS: Reason.ValueType  # 40
 """ALREADY_EXISTS."""
 REASON_DOCUMENT_EXISTS: Reason.ValueType  # 41
@@ -224,6 +234,10 @@ FAILED_PRECONDITION.
 """
 REASON_INGEST_JOB_FINISHED: Reason.ValueType  # 69
 """The ingest job is over: it cannot be cancelled, or not be tried again. FAILED_PRECONDITION."""
+REASON_OUTPUT_INVALID: Reason.ValueType  # 76
+"""What the model wrote does not fit the schema, even after it was told so. FAILED_PRECONDITION."""
+REASON_PRICE_MISSING: Reason.ValueType  # 77
+"""A budget of money applies, and the model has no price. FAILED_PRECONDITION."""
 REASON_MEMORY_CHANGED: Reason.ValueType  # 78
 """The memory is at another version than the one that was read. FAILED_PRECONDITION."""
 REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
@@ -240,6 +254,8 @@ REASON_MODEL_MEMORY_FULL: Reason.ValueType  # 84
 """No memory for another model while those that are loaded have work. RESOURCE_EXHAUSTED."""
 REASON_INDEX_MEMORY_FULL: Reason.ValueType  # 85
 """No memory for more points on the node; deletes and searches still pass. RESOURCE_EXHAUSTED."""
+REASON_BUDGET_EXCEEDED: Reason.ValueType  # 96
+"""What is left of a budget is not enough for the answer. RESOURCE_EXHAUSTED."""
 REASON_NODE_DRAINING: Reason.ValueType  # 100
 """The node finishes what it has. UNAVAILABLE."""
 REASON_STORE_UNAVAILABLE: Reason.ValueType  # 101

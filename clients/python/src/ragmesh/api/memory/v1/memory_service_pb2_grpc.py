@@ -163,8 +163,8 @@ class MemoryServiceServicer(object):
     def AppendMessages(self, request, context):
         """Appends messages, each after the one before it. They are durable when the call returns; all of
         them or none. Messages that different callers append at the same time after the same message
-        become branches. Fails with SESSION_NOT_FOUND, MESSAGE_NOT_FOUND, LIMIT_REACHED or
-        REQUEST_ID_REUSED.
+        become branches. A session takes 200,000 messages. Fails with SESSION_NOT_FOUND,
+        MESSAGE_NOT_FOUND, LIMIT_REACHED or REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,8 +46,8 @@ class MemoryServiceStub:
     AppendMessages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.AppendMessagesRequest, _memory_service_pb2.AppendMessagesResponse]
     """Appends messages, each after the one before it. They are durable when the call returns; all of
     them or none. Messages that different callers append at the same time after the same message
-    become branches. Fails with SESSION_NOT_FOUND, MESSAGE_NOT_FOUND, LIMIT_REACHED or
-    REQUEST_ID_REUSED.
+    become branches. A session takes 200,000 messages. Fails with SESSION_NOT_FOUND,
+    MESSAGE_NOT_FOUND, LIMIT_REACHED or REQUEST_ID_REUSED.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListMessagesRequest, _memory_service_pb2.ListMessagesResponse]
     """Lists messages: all of a session, the branch that leads to one of them, or those that follow
@@ -127,8 +127,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     AppendMessages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.AppendMessagesRequest, _memory_service_pb2.AppendMessagesResponse]  # type: ignore[assignment]
     """Appends messages, each after the one before it. They are durable when the call returns; all of
     them or none. Messages that different callers append at the same time after the same message
-    become branches. Fails with SESSION_NOT_FOUND, MESSAGE_NOT_FOUND, LIMIT_REACHED or
-    REQUEST_ID_REUSED.
+    become branches. A session takes 200,000 messages. Fails with SESSION_NOT_FOUND,
+    MESSAGE_NOT_FOUND, LIMIT_REACHED or REQUEST_ID_REUSED.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListMessagesRequest, _memory_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Lists messages: all of a session, the branch that leads to one of them, or those that follow
@@ -235,8 +235,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_memory_service_pb2.AppendMessagesResponse, _abc.Awaitable[_memory_service_pb2.AppendMessagesResponse]]:
         """Appends messages, each after the one before it. They are durable when the call returns; all of
         them or none. Messages that different callers append at the same time after the same message
-        become branches. Fails with SESSION_NOT_FOUND, MESSAGE_NOT_FOUND, LIMIT_REACHED or
-        REQUEST_ID_REUSED.
+        become branches. A session takes 200,000 messages. Fails with SESSION_NOT_FOUND,
+        MESSAGE_NOT_FOUND, LIMIT_REACHED or REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
