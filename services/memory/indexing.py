@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
-from engine.errors import CollectionExists, CollectionNotFound, FailedPrecondition
+from engine.errors import CollectionExists, CollectionNotFound
 from engine.types import JsonValue
 from services.memory import siblings
 from services.memory.siblings import Embedded
@@ -61,11 +61,12 @@ async def opened(store: Store, mesh: Mesh, call: Call) -> Collection:
 
 
 async def present(store: Store, call: Call) -> Collection:
-    """The index. Raises CollectionNotFound where nothing was ever remembered."""
+    """The index. Raises CollectionNotFound where nothing was ever remembered, and CollectionExists
+    where the tenant has a collection of its own under this name."""
     async with store.transaction(call.tenant, timeout_s=call.remaining_s()) as tx:
         found = await collections.get_collection(tx, COLLECTION)
     if not found.system:
-        raise FailedPrecondition(
+        raise CollectionExists(
             f"Collection {COLLECTION!r} is one of the tenant's own, but memories are kept under "
             "this name. Export it, import it under another name, and delete it.",
             metadata={"collection": COLLECTION},

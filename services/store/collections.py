@@ -270,7 +270,7 @@ async def set_beams(tx: Tx, collection: Collection, beams: Sequence[int]) -> boo
 async def delete_collection(tx: Tx, collection_id: str) -> Collection:
     """Delete it with its documents, snapshots and log; its jobs are cancelled.
 
-    Raises CollectionNotFound.
+    Raises CollectionNotFound, also for one of the system, which goes with what it indexes.
 
     Nobody sees its points from now on; `cleanup.purge_points` removes them piece by piece.
     """
@@ -279,7 +279,7 @@ async def delete_collection(tx: Tx, collection_id: str) -> Collection:
         f"SELECT {_COLUMNS} FROM collections WHERE tenant = %s AND id = %s FOR UPDATE",
         (tx.tenant, collection_id),
     )
-    if found is None:
+    if found is None or found.system:
         raise collection_not_found(collection_id)
     key = (found.tenant, found.home_uid)
     await tx.rows(

@@ -12,8 +12,8 @@ from google.protobuf import timestamp_pb2
 from ragmesh.api.memory.v1 import memory_pb2
 from ragmesh.api.memory.v1 import memory_service_pb2 as pb
 
-from engine.errors import RagmeshError, ServiceUnavailable
-from services.store import memories
+from engine.errors import CollectionNotFound, RagmeshError, ServiceUnavailable
+from services.store import collections, memories
 from services.store.memories import COLLECTION, purge_memories
 from services.store.store import Tx
 from tests.services.memory.memory_node import MemoryNode, call
@@ -178,3 +178,13 @@ async def test_a_name_that_the_tenant_uses_itself_is_not_taken_over(
     finally:
         async with memory_node.store.transaction("t") as tx:
             await tx.run("UPDATE collections SET system = true WHERE id = %s", (COLLECTION,))
+
+
+async def test_the_index_of_memories_is_in_no_list_and_nobody_deletes_it(
+    memory_node: MemoryNode,
+) -> None:
+    await add(memory_node, fact("listed", "Ada is in."))
+    async with memory_node.store.transaction("t") as tx:
+        assert COLLECTION not in [one.id for one in await collections.list_collections(tx)]
+        with pytest.raises(CollectionNotFound):
+            await collections.delete_collection(tx, COLLECTION)
