@@ -16,9 +16,11 @@
     │   ├── SnapshotNotFound  MigrationNotFound  SessionNotFound  BudgetNotFound
     │   ├── MessageNotFound          no such message in the session
     │   ├── AnswerNotFound           no such answer, or one that is older than a day
+    │   ├── MemoryNotFound           no such memory, or it was deleted
     │   └── MethodNotFound
     ├── AlreadyExists
     │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
+    │   ├── MemoryExists             a memory of this id, or a block of this label
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
@@ -29,6 +31,7 @@
     │   ├── CollectionNotEmpty       what was asked would lose points
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── RecallTooLow             searches would find less, so nothing was changed
+    │   ├── MemoryChanged            another version than the one that was read
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   ├── OutputInvalid            a model's text that does not fit the schema, told so or not
     │   ├── PriceMissing             a budget of money, and a model without a price
@@ -144,6 +147,10 @@ class SessionNotFound(NotFound):
     """No session of this name, or its time is over."""
 
 
+class MemoryNotFound(NotFound):
+    """No memory of this name."""
+
+
 class MessageNotFound(NotFound):
     """No message of this index in the session."""
 
@@ -190,6 +197,10 @@ class SnapshotExists(AlreadyExists):
 
 class MigrationExists(AlreadyExists):
     """The collection is being migrated already."""
+
+
+class MemoryExists(AlreadyExists):
+    """A memory of this id exists, or the subject has a block of this label."""
 
 
 class SessionExists(AlreadyExists):
@@ -250,6 +261,10 @@ class PriceMissing(FailedPrecondition):
 
 class AnswerFinished(FailedPrecondition):
     """The answer is over: it cannot be cancelled."""
+
+
+class MemoryChanged(FailedPrecondition):
+    """The memory is at another version than the one that the change is made of."""
 
 
 class ProviderMissing(FailedPrecondition):

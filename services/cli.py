@@ -20,6 +20,7 @@ from services.commands import (
     gateway,
     generate,
     ingest,
+    memory,
     models,
     ray,
     receipt,
@@ -54,6 +55,7 @@ app.command("replay")(receipt.replay)
 app.command("generate")(generate.generate)
 app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")
+app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(budgets.app, name="budgets")

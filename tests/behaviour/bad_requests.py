@@ -44,6 +44,8 @@ class World:
     """A session of two messages, the second after the first."""
     answer: str = "answers/a"
     """An answer that was cancelled while it was streamed."""
+    memory: str = "memories/m"
+    """A fact of the subject `ada`."""
 
 
 Table = dict[str, Callable[[World], Iterator[Bad]]]

@@ -37,6 +37,7 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     return World(
         *(holder, texts, document.name, job, kept, migrating, cancelled, session),
         answer=await given.cancelled_answer(texts),
+        memory=await given.memory(),
     )
 
 

@@ -12,16 +12,19 @@
     │   ├── MigrationNotFound        the collection is not being migrated
     │   ├── BudgetNotFound
     │   ├── SessionNotFound          or its time is over
+    │   ├── MemoryNotFound           no such memory, or it was deleted
     │   ├── MessageNotFound          no message of this index in the session
     │   ├── AnswerNotFound           no such answer, or one that is older than a day
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   └── MethodNotFound           the server is older than this client, or hosts no such service
     ├── AlreadyExists
     │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
+    │   ├── MemoryExists             a memory of this id, or a block of this label
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
     │   ├── RecallTooLow             searches would find less, so nothing was changed
+    │   ├── MemoryChanged            another version than the one that was read
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   ├── AnswerFinished           too late to cancel it
     │   ├── MigrationNotReady        the second index has not what the first one has
@@ -185,6 +188,12 @@ class SessionNotFound(NotFound):
     reason = "SESSION_NOT_FOUND"
 
 
+class MemoryNotFound(NotFound):
+    """No memory of this name, or it was deleted."""
+
+    reason = "MEMORY_NOT_FOUND"
+
+
 class MessageNotFound(NotFound):
     """No message of this index in the session."""
 
@@ -267,6 +276,12 @@ class MigrationExists(AlreadyExists):
     reason = "MIGRATION_EXISTS"
 
 
+class MemoryExists(AlreadyExists):
+    """A memory of this id exists, or the subject has a block of this label."""
+
+    reason = "MEMORY_EXISTS"
+
+
 class SessionExists(AlreadyExists):
     """A session of this id exists already."""
 
@@ -317,6 +332,12 @@ class AnswerFinished(FailedPrecondition):
     """The answer is over: it cannot be cancelled."""
 
     reason = "ANSWER_FINISHED"
+
+
+class MemoryChanged(FailedPrecondition):
+    """The memory is at another version than the one that was read."""
+
+    reason = "MEMORY_CHANGED"
 
 
 class IngestJobFinished(FailedPrecondition):

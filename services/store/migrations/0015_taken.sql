@@ -1,1 +1,0 @@
--- The tables of another part of the mesh take this number.
