@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from benchmarks.bench import Bench
 from benchmarks.report import SuiteReport
 from benchmarks.suites.ask import ask
+from benchmarks.suites.chat import chat
 from benchmarks.suites.embed import embed
 from benchmarks.suites.filter import filter
 from benchmarks.suites.growth import growth
 from benchmarks.suites.ingest import ingest
 from benchmarks.suites.load import load
+from benchmarks.suites.memory import memory
 from benchmarks.suites.quality import quality
 from benchmarks.suites.ray import ray
 from benchmarks.suites.rerank import rerank
@@ -31,9 +33,11 @@ SUITES: Mapping[str, Suite] = {
     "scale": scale,
     "rest": rest,
     "ask": ask,
+    "chat": chat,
     "quality": quality,
     "rerank": rerank,
     "embed": embed,
+    "memory": memory,
     "ingest": ingest,
     "stack": stack,
     "ray": ray,
