@@ -11,15 +11,16 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.config import GatewaySettings, GenerationSettings, NodeSettings, Settings
+from services.config import GatewaySettings, NodeSettings, Settings
 from services.local.mesh import Addresses, LocalMesh
 
 T = TypeVar("T")
@@ -49,10 +50,14 @@ class RunningMesh:
 
     def node_pid(self) -> int:
         """The node's process; 0 while there is none."""
+        return self.part_pid(self._node)
+
+    def part_pid(self, name: str) -> int:
+        """The process of a part; 0 while there is none."""
 
         async def find() -> int:
             states = {state.name: state.pid for state in self._mesh.supervisor.states()}
-            return states[self._node]
+            return states[name]
 
         return self._run(find())
 
@@ -97,11 +102,13 @@ def _disk_bytes(path: Path) -> int:
 def running_mesh(
     services: Sequence[str] = (),
     nodes: Sequence[Sequence[str]] = (),
-    generation: GenerationSettings | None = None,
+    *,
+    parts: Mapping[str, Any] = MappingProxyType({}),
+    calls_max: int = 256,
 ) -> Iterator[RunningMesh]:
     """A mesh of one node with these services, or all, and a gateway, in a directory that goes away;
-    or of several `nodes`, of which the first one is the one to measure. `generation` names further
-    models that write answers.
+    or of several `nodes`, of which the first one is the one to measure. `parts` are parts of its
+    settings by name.
 
     Raises what `LocalMesh.start` raises.
     """
@@ -113,9 +120,9 @@ def running_mesh(
         mesh = LocalMesh(
             Settings(
                 data_dir=Path(folder) / "data",
-                node=NodeSettings(listen="127.0.0.1:0"),
+                node=NodeSettings(listen="127.0.0.1:0", calls_max=calls_max),
                 gateway=GatewaySettings(listen="127.0.0.1:0"),
-                generation=generation or GenerationSettings(),
+                **parts,
             ),
             nodes=nodes or ([services] if services else None),
         )

@@ -15,6 +15,7 @@
     │   ├── PointNotFound            a point that a search starts from
     │   ├── SnapshotNotFound  MigrationNotFound  SessionNotFound  BudgetNotFound
     │   ├── MessageNotFound          no such message in the session
+    │   ├── AnswerNotFound           no such answer, or one that is older than a day
     │   ├── MemoryNotFound           no such memory, or it was deleted
     │   └── MethodNotFound
     ├── AlreadyExists
@@ -34,6 +35,7 @@
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   ├── OutputInvalid            a model's text that does not fit the schema, told so or not
     │   ├── PriceMissing             a budget of money, and a model without a price
+    │   ├── AnswerFinished           too late to cancel it
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over the size limit
@@ -169,6 +171,10 @@ class BudgetNotFound(NotFound):
     """No budget of this name."""
 
 
+class AnswerNotFound(NotFound):
+    """No answer of this name, or one that was forgotten after its day."""
+
+
 class MethodNotFound(NotFound):
     """No such method, or a method of a service that this node does not host."""
 
@@ -251,6 +257,10 @@ class OutputInvalid(FailedPrecondition):
 
 class PriceMissing(FailedPrecondition):
     """A budget of money applies to a model that the price file does not name."""
+
+
+class AnswerFinished(FailedPrecondition):
+    """The answer is over: it cannot be cancelled."""
 
 
 class MemoryChanged(FailedPrecondition):

@@ -36,7 +36,7 @@ from services.store.store import Store
 
 _LOG = logging.getLogger(__name__)
 
-STORED_AREAS = frozenset({"retrieval", "documents", "memory"})
+STORED_AREAS = frozenset({"retrieval", "documents", "memory", "chat"})
 """Services that need PostgreSQL."""
 
 DRAIN_NOTICE_S = 1.0
@@ -90,8 +90,8 @@ class Node:
         if needed or (used and store.postgres_url.get_secret_value()):
             if not store.postgres_url.get_secret_value():
                 raise InvalidField(
-                    "The retrieval, documents and memory services need PostgreSQL, and so does the "
-                    "generation service where answers may cost something. Give "
+                    "The retrieval, documents, memory and chat services need PostgreSQL, and so "
+                    "does the generation service where answers may cost something. Give "
                     "--postgres-url or RAGMESH_STORE__POSTGRES_URL, or use `ragmesh up`, which "
                     "starts one.",
                     field="store.postgres_url",
@@ -158,9 +158,11 @@ class Node:
             from services.generation.servicer import GenerationServicer
 
             return GenerationServicer(settings.generation, self.mesh, self.threads, self.store)
+        from services.chat.answers_servicer import Kept
         from services.chat.servicer import ChatServicer
 
-        return ChatServicer(settings.generation, self.mesh)
+        kept = Kept(self._stored(), self.redis, self.node_id, settings.chat)
+        return ChatServicer(settings.generation, self.mesh, kept)
 
     def _stored(self) -> Store:
         if self.store is None:

@@ -11,6 +11,7 @@ from services.commands import (
     ask,
     bridge,
     budgets,
+    chat,
     collections,
     control_plane,
     demo,
@@ -22,6 +23,7 @@ from services.commands import (
     memory,
     models,
     ray,
+    receipt,
     search,
     serve,
     sessions,
@@ -47,6 +49,9 @@ app.command("up")(up.up)
 app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("ask")(ask.ask)
+app.command("chat")(chat.chat)
+app.command("receipt")(receipt.receipt)
+app.command("replay")(receipt.replay)
 app.command("generate")(generate.generate)
 app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")

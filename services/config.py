@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import InvalidField
+from services.config_chat import BridgeSettings as BridgeSettings
+from services.config_chat import ChatSettings as ChatSettings
 from services.config_generation import GenerationSettings as GenerationSettings
 from services.config_generation import OpenAIModel as OpenAIModel
 
@@ -266,18 +268,6 @@ class GatewaySettings(_Part):
     """Template of Envoy's bootstrap; None for `deploy/envoy/bootstrap.json` of the checkout."""
 
 
-class BridgeSettings(_Part):
-    """The small server beside Envoy for what Envoy cannot translate: uploads over REST."""
-
-    listen: str = "127.0.0.1:18081"
-    """Where Envoy calls it."""
-    uploads_max: int = Field(32, ge=1)
-    """Uploads at once; more are refused with QUEUE_FULL, to be tried again. Each takes some
-    hundred KiB of memory and a call of a node."""
-    stall_s: float = Field(60.0, gt=0)
-    """How long an upload may send nothing before it is ended."""
-
-
 class RaySettings(_Part):
     """Nodes on Ray: what `ragmesh up --ray` places. A group of services is named by any of them."""
 
@@ -319,6 +309,7 @@ class Settings(BaseSettings):
     node: NodeSettings = NodeSettings()
     models: ModelSettings = ModelSettings()
     generation: GenerationSettings = GenerationSettings()
+    chat: ChatSettings = ChatSettings()
     documents: DocumentSettings = DocumentSettings()
     objects: ObjectSettings = ObjectSettings()
     index: IndexSettings = IndexSettings()

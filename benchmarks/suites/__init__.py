@@ -22,6 +22,7 @@ from benchmarks.suites.scale import scale
 from benchmarks.suites.search import search
 from benchmarks.suites.stack import stack
 from benchmarks.suites.start import demo, up
+from benchmarks.suites.streams import streams
 
 Suite = Callable[[Bench], SuiteReport]
 
@@ -34,6 +35,7 @@ SUITES: Mapping[str, Suite] = {
     "rest": rest,
     "ask": ask,
     "chat": chat,
+    "streams": streams,
     "quality": quality,
     "rerank": rerank,
     "embed": embed,

@@ -12,30 +12,46 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from engine.errors import InvalidField, MethodNotFound
 from services.bridge import convert
+from services.bridge.events import AnswerEvents, Room
+from services.bridge.openai import OpenAI
+from services.bridge.socket import MESSAGE_BYTES_MAX, AnswerSocket
 from services.bridge.uploads import Refusal, Uploads
 from services.config import Settings, check_exposure
 from services.mesh.mesh import Mesh
 from services.rpc.call import DefaultIdentity, HeaderIdentity, Identity, request_id_of
 from services.rpc.chain import Chain, Gate
 
+EVENTS_PATH = "/v1/answers/{answer}:events"
+SOCKET_PATH = "/v1/chat:connect"
+OPENAI_PATH = "/v1/openai"
 UPLOAD_PATH = "/v1/collections/{collection}/documents:upload"
 STOP_GRACE_S = 10.0
 """How long uploads that have begun may go on once the bridge is told to stop."""
 
 
 def application(settings: Settings, mesh: Mesh) -> Starlette:
-    """What it answers: uploads, and `GET /healthz`."""
+    """What it answers: uploads, events and sockets of answers, OpenAI's API, and
+    `GET /healthz`."""
     header = settings.node.identity == "header"
     identity: Identity = HeaderIdentity() if header else DefaultIdentity()
     uploads = Uploads(settings.bridge, settings.documents.file_bytes_max, mesh, identity)
+    room = Room(settings.bridge.streams_max)
+    answers = AnswerEvents(settings.bridge, mesh, identity, room)
+    openai = OpenAI(mesh, identity, room, settings.node.message_bytes_max)
     return Starlette(
         routes=[
             Route("/healthz", _healthy, methods=["GET"]),
             Route(UPLOAD_PATH, uploads.upload, methods=["POST"]),
+            Route(EVENTS_PATH, answers.events, methods=["GET"]),
+            WebSocketRoute(SOCKET_PATH, AnswerSocket(mesh, identity, room).connect),
+            Route(f"{OPENAI_PATH}/chat/completions", openai.completions, methods=["POST"]),
+            Route(f"{OPENAI_PATH}/embeddings", openai.embeddings, methods=["POST"]),
+            Route(f"{OPENAI_PATH}/models", openai.models, methods=["GET"]),
+            Route(f"{OPENAI_PATH}/models/{{model:path}}", openai.model, methods=["GET"]),
         ],
         exception_handlers={HTTPException: _unknown},
     )
@@ -55,15 +71,17 @@ async def run_bridge(settings: Settings, stop: asyncio.Event) -> None:
         {"*": "xds:///{service}"},
         settings.node.message_bytes_max,
     )
-    # Now rather than at the first upload, so that the control plane knows of it.
-    mesh.channel("documents").get_state(try_to_connect=True)
+    # Now rather than at the first call, so that the control plane knows of it.
+    for area in ("documents", "chat", "generation", "embedding"):
+        mesh.channel(area).get_state(try_to_connect=True)
     server = _Server(
         uvicorn.Config(
             application(settings, mesh),
             host=host.strip("[]"),
             port=int(port),
             http="httptools",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=MESSAGE_BYTES_MAX,
             lifespan="off",
             log_config=None,
             access_log=False,  # Envoy has one

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from ragmesh.api.chat.v1 import chat_service_pb2 as pb
 
 from engine.errors import InvalidField
-from services.rpc import fields, names
+from services.rpc import fields, names, paging
 from services.rpc.chain import Check
 
 QUESTION_CHARACTERS_MAX = 10_000
@@ -70,6 +70,27 @@ def _before(request: pb.AskQuestionRequest | pb.StreamAnswerRequest) -> None:
             )
 
 
+def _named(request: pb.GetAnswerRequest | pb.CancelAnswerRequest) -> None:
+    names.parse(request.name, "answers/*", "name")
+
+
+def _resume(request: pb.ResumeAnswerRequest) -> None:
+    names.parse(request.name, "answers/*", "name")
+    fields.number(request.after_event_id, "after_event_id", 0, 2**31 - 1)
+
+
+def _list(request: pb.ListAnswersRequest) -> None:
+    paging.page_size(request.page_size)
+    fields.enum(request, "state")
+
+
 CHECKS: Mapping[type[Message], Check] = MappingProxyType(
-    {pb.AskQuestionRequest: _ask, pb.StreamAnswerRequest: _ask}
+    {
+        pb.AskQuestionRequest: _ask,
+        pb.StreamAnswerRequest: _ask,
+        pb.GetAnswerRequest: _named,
+        pb.ListAnswersRequest: _list,
+        pb.ResumeAnswerRequest: _resume,
+        pb.CancelAnswerRequest: _named,
+    }
 )

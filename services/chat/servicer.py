@@ -13,6 +13,8 @@ from ragmesh.api.generation.v1.generation_service_pb2 import TextDelta
 from engine.answers.rewrite import Turn
 from engine.errors import InvalidField, UpstreamFailed
 from services.chat import convert
+from services.chat.answers_convert import Record
+from services.chat.answers_servicer import AnswerHandlers, Kept
 from services.chat.checks import CHECKS
 from services.chat.core import Ask, Context, gather_context
 from services.chat.grounding import ground, verified
@@ -25,23 +27,28 @@ from services.rpc.call import Call
 from services.rpc.events import told
 
 
-class ChatServicer:
+class ChatServicer(AnswerHandlers):
     """Answers questions with the help of retrieval, embedding and generation."""
 
     checks = CHECKS
 
-    def __init__(self, settings: GenerationSettings, mesh: Mesh) -> None:
+    def __init__(self, settings: GenerationSettings, mesh: Mesh, kept: Kept | None = None) -> None:
+        super().__init__(mesh, kept)
         self._default_model = settings.default
         self._mesh = mesh
 
     async def start(self) -> None:
-        """Nothing to get ready: siblings are found when they are asked."""
+        """Begins to look after streamed answers; siblings are found when they are asked."""
+        if self._streams is not None:
+            self._streams.start()
 
     async def drain(self) -> None:
-        """Nothing runs in the background that callers do not wait for."""
+        """Answers that are being written have readers, whom the node waits for."""
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Ends what is being written, and says so."""
+        if self._streams is not None:
+            await self._streams.close()
 
     async def AskQuestion(
         self, request: pb.AskQuestionRequest, call: Call
@@ -50,37 +57,48 @@ class ChatServicer:
         begin_s = time.perf_counter()
         ask = convert.ask_value(request)
         model = request.generation_model or self._default_model
-        context = await gather_context(ask, _Siblings(self._mesh, request, ask, model, call))
+        record = Record(request)
+        await self.note_models(request, model, record, call)
+        siblings = _Siblings(self._mesh, request, ask, model, call, record)
+        context = await gather_context(ask, siblings)
         if context.passages:
-            written = await self._mesh.generation.GenerateText(
-                convert.generate_request(model, ask, context), call
-            )
+            prompt = convert.generate_request(model, ask, context)
+            record.contextual(context, prompt.SerializeToString(deterministic=True))
+            written = await self._mesh.generation.GenerateText(prompt, call)
         else:
             written = await self._nothing_found(model, call)
-        return pb.AskQuestionResponse(answer=await _answer(ask, model, context, written, begin_s))
+        answer = await _answer(ask, model, context, written, begin_s)
+        await self.keep_whole(answer, record, call)
+        return pb.AskQuestionResponse(answer=answer)
 
     def StreamAnswer(
         self, request: pb.StreamAnswerRequest, call: Call
     ) -> AsyncGenerator[pb.StreamAnswerResponse, None]:
         """Answers a question as events."""
-        return told(self._events(request, call), call, convert.failed)
+        record = Record(request)
+        model = request.generation_model or self._default_model
+        events = self._events(request, call, record)
+        if self._kept is None:
+            return told(events, call, convert.failed)
+        return self.kept_stream(request, record, model, events, call)
 
     async def _events(
-        self, request: pb.StreamAnswerRequest, call: Call
+        self, request: pb.StreamAnswerRequest, call: Call, record: Record
     ) -> AsyncGenerator[pb.StreamAnswerResponse, None]:
         begin_s = time.perf_counter()
         ask = convert.ask_value(request)
         model = request.generation_model or self._default_model
-        context = await gather_context(ask, _Siblings(self._mesh, request, ask, model, call))
+        siblings = _Siblings(self._mesh, request, ask, model, call, record)
+        context = await gather_context(ask, siblings)
         if not context.passages:
             written = await self._nothing_found(model, call)
             yield convert.started(model, context)
             answer = await _answer(ask, model, context, written, begin_s)
             yield pb.StreamAnswerResponse(finished=answer)
             return
-        stream = self._mesh.generation.StreamGenerateText(
-            convert.stream_request(model, ask, context), call
-        )
+        prompt = convert.stream_request(model, ask, context)
+        record.contextual(context, prompt.SerializeToString(deterministic=True))
+        stream = self._mesh.generation.StreamGenerateText(prompt, call)
         held = ask.unsupported == "withhold"
         async with aclosing(stream):
             async for event in stream:
@@ -118,8 +136,15 @@ class _Siblings:
     """The siblings as the core sees them, for one question."""
 
     def __init__(
-        self, mesh: Mesh, request: convert.Request, ask: Ask, model: str, call: Call
+        self,
+        mesh: Mesh,
+        request: convert.Request,
+        ask: Ask,
+        model: str,
+        call: Call,
+        record: Record,
     ) -> None:
+        self._record = record
         self._mesh = mesh
         self._request = request
         self._ask = ask
@@ -131,6 +156,7 @@ class _Siblings:
         response = await self._mesh.retrieval.SearchCollection(
             convert.search_request(self._request, self._ask, collection, query), self._call
         )
+        self._record.searched(collection, response)
         return convert.found_values(response, collection)
 
     async def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:

@@ -76,6 +76,14 @@ def _connection_manager(settings: GatewaySettings, contract: Contract) -> Json:
             "initial_stream_window_size": 256 * 1024,
             "initial_connection_window_size": MIB,
         },
+        # Off except on the one route that says otherwise: its bytes pass no filter that holds them.
+        upgrade_configs=[
+            {
+                "upgrade_type": "websocket",
+                "enabled": False,
+                "filters": [_local_limit(settings), _router()],
+            }
+        ],
         request_headers_timeout="10s",
         stream_idle_timeout=duration(settings.stream_idle_timeout_s),
         server_header_transformation="PASS_THROUGH",
@@ -113,7 +121,7 @@ def _filters(settings: GatewaySettings, contract: Contract) -> list[Json]:
             "name": "envoy.filters.http.grpc_web",
             "typed_config": typed(f"{_HTTP}.grpc_web.v3.GrpcWeb"),
         },
-        {"name": RATE_LIMIT, "typed_config": _rate_limit(settings)},
+        _local_limit(settings),
         {
             # Off except on the route of REST paths: it holds a body until it is whole, which
             # no stream survives. The transcoder's own limit is only on what it has not read yet.
@@ -124,8 +132,16 @@ def _filters(settings: GatewaySettings, contract: Contract) -> list[Json]:
             "disabled": True,
         },
         {"name": TRANSCODER, "typed_config": _transcoder(settings, contract)},
-        {"name": "envoy.filters.http.router", "typed_config": typed(f"{_HTTP}.router.v3.Router")},
+        _router(),
     ]
+
+
+def _local_limit(settings: GatewaySettings) -> Json:
+    return {"name": RATE_LIMIT, "typed_config": _rate_limit(settings)}
+
+
+def _router() -> Json:
+    return {"name": "envoy.filters.http.router", "typed_config": typed(f"{_HTTP}.router.v3.Router")}
 
 
 def _readiness(contract: Contract) -> Json:

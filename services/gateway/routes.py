@@ -12,7 +12,8 @@ _HTTP = "envoy.extensions.filters.http"
 _OPENAPI_HEADROOM_BYTES = 1024
 
 _CORS_HEADERS = (
-    "authorization,content-disposition,content-type,grpc-timeout,x-grpc-web,x-request-id,"
+    "authorization,content-disposition,content-type,grpc-timeout,last-event-id,x-grpc-web,"
+    "x-request-id,"
     "x-ragmesh-lane,x-ragmesh-watermark,x-user-agent,traceparent,tracestate"
 )
 _CORS_EXPOSED = (
@@ -28,6 +29,7 @@ def routes(settings: GatewaySettings, contract: Contract) -> Json:
     found.append(_direct("/openapi.json", 200, settings.openapi.decode(), "application/json"))
     if settings.bridge_address:
         found.append(_upload_route(settings))
+        found += _bridge_routes(settings)
     for service in contract.services:
         found += [_method_route(settings, service, m) for m in service.methods]
     found.append(_rest_route(settings, contract))
@@ -86,6 +88,48 @@ def _upload_route(settings: GatewaySettings) -> Json:
         },
         "typed_per_filter_config": {TRANSCODER: off},
     }
+
+
+def _bridge_routes(settings: GatewaySettings) -> list[Json]:
+    """What else the bridge speaks: events with ids, the socket, and OpenAI's API. A body of the
+    last is held until it is whole, as of REST calls. Nothing is tried again here: readers come back
+    by themselves."""
+    off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    limit = typed(
+        f"{_HTTP}.buffer.v3.BufferPerRoute",
+        buffer={"max_request_bytes": settings.body_bytes_max},
+    )
+    action: Json = {
+        "cluster": BRIDGE,
+        "timeout": "0s",
+        "idle_timeout": duration(settings.stream_idle_timeout_s),
+        "max_stream_duration": {"max_stream_duration": duration(settings.stream_duration_max_s)},
+    }
+    get = [{"name": ":method", "string_match": {"exact": "GET"}}]
+    upgrade = {"upgrade_configs": [{"upgrade_type": "websocket"}]}
+    return [
+        {
+            "match": {"safe_regex": {"regex": "/v1/answers/[^/]+:events"}, "headers": get},
+            "route": action,
+            "typed_per_filter_config": {TRANSCODER: off},
+        },
+        {
+            "match": {"path": "/v1/chat:connect", "headers": get},
+            "route": {**action, **upgrade},
+            "typed_per_filter_config": {TRANSCODER: off},
+        },
+        {
+            "match": {
+                "prefix": "/v1/openai/",
+                # A preflight is answered by the route of REST paths.
+                "headers": [
+                    {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|POST"}}}
+                ],
+            },
+            "route": action,
+            "typed_per_filter_config": {TRANSCODER: off, BODY_LIMIT: limit},
+        },
+    ]
 
 
 def _rest_route(settings: GatewaySettings, contract: Contract) -> Json:

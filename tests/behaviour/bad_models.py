@@ -222,6 +222,25 @@ def _ask(kind: type[Any], world: World) -> Iterator[Bad]:
     yield Bad("memory_subject too long", make(memory_subject="x" * 257))
 
 
+def _answer(kind: type[Any], world: World) -> Iterator[Bad]:
+    yield from named(lambda name: kind(name=name), "answers/{}")
+    yield Bad("answer unknown", kind(name="answers/absent"), "ANSWER_NOT_FOUND")
+
+
+def _resume(world: World) -> Iterator[Bad]:
+    yield from _answer(chat.ResumeAnswerRequest, world)
+    below = chat.ResumeAnswerRequest(name=world.answer, after_event_id=-1)
+    yield Bad("after_event_id below zero", below)
+    beyond = chat.ResumeAnswerRequest(name=world.answer, after_event_id=1_000)
+    yield Bad("an event that the answer does not have", beyond)
+
+
+def _answers(world: World) -> Iterator[Bad]:
+    yield from paged(chat.ListAnswersRequest)
+    state: Any = 99
+    yield Bad("state unknown", chat.ListAnswersRequest(state=state))
+
+
 TABLE: Table = {
     "EmbedTexts": _embed,
     "RerankPassages": _rerank,
@@ -249,4 +268,8 @@ TABLE: Table = {
     "DeleteBudget": partial(_budget, generation.DeleteBudgetRequest),
     "AskQuestion": partial(_ask, chat.AskQuestionRequest),
     "StreamAnswer": partial(_ask, chat.StreamAnswerRequest),
+    "GetAnswer": partial(_answer, chat.GetAnswerRequest),
+    "ListAnswers": _answers,
+    "ResumeAnswer": _resume,
+    "CancelAnswer": partial(_answer, chat.CancelAnswerRequest),
 }

@@ -42,6 +42,8 @@ class World:
     """A job of `texts` that was cancelled."""
     session: str
     """A session of two messages, the second after the first."""
+    answer: str = "answers/a"
+    """An answer that was cancelled while it was streamed."""
     memory: str = "memories/m"
     """A fact of the subject `ada`."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
+from ragmesh.api.chat.v1 import chat_service_pb2 as chat
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import vector_pb2
@@ -323,6 +324,23 @@ class Given:
                 raise
             return str(stored.ingest_job.name)
         raise AssertionError("500 passages were ingested ten times before the job was cancelled")
+
+    async def cancelled_answer(self, collection: str, *, tenant: str = "default") -> str:
+        """The name of a streamed answer that was cancelled."""
+        request = chat.StreamAnswerRequest(question="What fell?", collections=[collection])
+        for _ in range(30):
+            name = ""
+            async for event in self.rung.stream("StreamAnswer", request, tenant=tenant):
+                name = name or event.started.answer
+                cancel = chat.CancelAnswerRequest(name=name)
+                try:
+                    await self.rung.call("CancelAnswer", cancel, tenant=tenant)
+                except Refused as refused:
+                    if refused.reason != "ANSWER_FINISHED":
+                        raise
+                    break  # it was faster than we
+                return name
+        raise AssertionError("30 answers were finished before they were cancelled")
 
     async def finished(self, job_name: str, *, tenant: str = "default") -> ingest_job_pb2.IngestJob:
         """The job when it is finished, whichever way."""

@@ -66,6 +66,7 @@ async def world(rung: Rung, given: Given) -> World:
         job = document.ingest_job
         _WORLDS[rung.name] = World(
             *(holder, texts, document.name, job, kept, migrating, cancelled, session),
+            answer=await given.cancelled_answer(texts),
             memory=await given.memory(),
         )
     return _WORLDS[rung.name]

@@ -36,6 +36,7 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     job = document.ingest_job
     return World(
         *(holder, texts, document.name, job, kept, migrating, cancelled, session),
+        answer=await given.cancelled_answer(texts),
         memory=await given.memory(),
     )
 

@@ -48,7 +48,8 @@ async def test_an_answer_in_pieces_is_the_answer(rung: Rung, given: Given) -> No
     assert "".join(e.delta.text for e in events if e.WhichOneof("event") == "delta") == answer.text
     cited = [e.citation for e in events if e.WhichOneof("event") == "citation"]
     assert cited == list(answer.citations)
-    assert events[0].started.context_passages == answer.context_passages >= 1
+    assert events[1].retrieved.context_passages == answer.context_passages >= 1
+    assert events[0].started.answer == answer.name
     asked = chat.AskQuestionRequest(question=question, collections=[collection])
     at_once = (await rung.call("AskQuestion", asked, headers=headers)).answer
     assert (at_once.text, list(at_once.citations)) == (answer.text, list(answer.citations))
@@ -77,7 +78,7 @@ async def test_an_abstention_is_an_answer_too(rung: Rung, given: Given) -> None:
     request = chat.StreamAnswerRequest(question="Who was here?", collections=[collection])
     events, answer = await read(rung, "StreamAnswer", request)
     assert answer.abstention_reason == citation_pb2.ABSTENTION_REASON_NO_PASSAGE
-    assert (answer.text, len(answer.citations), len(events)) == ("", 0, 2)
+    assert (answer.text, len(answer.citations), len(events)) == ("", 0, 3)
 
 
 async def test_what_fails_at_once_fails_the_call(rung: Rung) -> None:

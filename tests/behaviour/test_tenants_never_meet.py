@@ -95,6 +95,10 @@ TO_A_STRANGER: dict[str, str] = {
     "EraseSubject": OWN,
     "AskQuestion": "COLLECTION_NOT_FOUND",
     "StreamAnswer": "COLLECTION_NOT_FOUND",
+    "GetAnswer": "ANSWER_NOT_FOUND",
+    "ListAnswers": NOTHING,
+    "ResumeAnswer": "ANSWER_NOT_FOUND",
+    "CancelAnswer": "ANSWER_NOT_FOUND",
 }
 """For each RPC, what a tenant who has nothing gets when it names what another tenant has."""
 
@@ -167,6 +171,7 @@ async def world_of(given: Given, tenant: str) -> World:
     document = f"{texts}/documents/same"
     return World(
         *(holder, texts, document, job, kept, migrating, cancelled, session),
+        answer=await given.cancelled_answer(texts, tenant=tenant),
         memory=await given.memory(f"Ada likes {word}.", tenant=tenant, memory_id=MEMORY_ID),
     )
 

@@ -138,4 +138,8 @@ VALID: Mapping[str, Callable[[World], Message]] = {
     "DeleteBudget": lambda w: generation.DeleteBudgetRequest(name=budget_of(w.vectors)),
     "AskQuestion": lambda w: chat.AskQuestionRequest(question="What?", collections=[w.texts]),
     "StreamAnswer": lambda w: chat.StreamAnswerRequest(question="What?", collections=[w.texts]),
+    "GetAnswer": lambda w: chat.GetAnswerRequest(name=w.answer),
+    "ListAnswers": lambda w: chat.ListAnswersRequest(page_size=5),
+    "ResumeAnswer": lambda w: chat.ResumeAnswerRequest(name=w.answer),
+    "CancelAnswer": lambda w: chat.CancelAnswerRequest(name=w.answer),
 }

@@ -20,6 +20,7 @@ PAGES: Final = {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "deploy/README.md",
+        "docs/chat.md",
         "protos/README.md",
         "clients/python/README.md",
         "docs/generation.md",

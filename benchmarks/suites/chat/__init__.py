@@ -33,7 +33,7 @@ def chat(bench: Bench) -> SuiteReport:
         model = OpenAIModel(id="scripted", url=provider.url, model="scripted")
         bench.say("starting a mesh with a scripted provider")
         with (
-            running_mesh(generation=GenerationSettings(openai=(model,))) as mesh,
+            running_mesh(parts={"generation": GenerationSettings(openai=(model,))}) as mesh,
             Material(mesh, provider, bench) as material,
         ):
             return joined("chat", [PARTS[name](material) for name in wanted])

@@ -16,7 +16,7 @@ from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.embedding.v1.vector_pb2 import TextSpan
 from ragmesh.api.generation.v1 import citation_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
-from ragmesh.api.retrieval.v1 import point_pb2
+from ragmesh.api.retrieval.v1 import collection_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from engine.errors import CollectionNotFound, RagmeshError
@@ -97,6 +97,18 @@ class Shelf:
             ]
         self.collections["empty"] = []
 
+    async def GetCollection(
+        self, request: retrieval.GetCollectionRequest, call: Call
+    ) -> retrieval.GetCollectionResponse:
+        name = request.name.removeprefix("collections/")
+        if name not in self.collections:
+            raise CollectionNotFound(f"No {name}.", metadata={"collection": name})
+        return retrieval.GetCollectionResponse(
+            collection=collection_pb2.Collection(
+                name=request.name, embedding_model="embeddingModels/default", fingerprint="f1"
+            )
+        )
+
     async def SearchCollection(
         self, request: retrieval.SearchCollectionRequest, call: Call
     ) -> retrieval.SearchCollectionResponse:
@@ -117,7 +129,7 @@ class Shelf:
             self.collections[name],
             key=lambda point: -len(wanted & set(re.findall(r"\w+", point.text.lower()))),
         )
-        response = retrieval.SearchCollectionResponse()
+        response = retrieval.SearchCollectionResponse(watermark="7")
         for rank, point in enumerate(ranked[: request.limit], 1):
             hit = response.hits.add(point=point, score=20.0 / rank, lexical_score=20.0 / rank)
             if name == "towns":

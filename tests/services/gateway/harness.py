@@ -114,6 +114,21 @@ class Chat(chat_grpc.ChatServiceServicer):
         answer = chat.Answer(question=request.question)
         yield chat.StreamAnswerResponse(event_id=len(words) + 1, finished=answer)
 
+    async def GetAnswer(self, request: Any, context: Any) -> Any:
+        return chat.GetAnswerResponse(answer=chat.Answer(name=request.name))
+
+    async def ListAnswers(self, request: Any, context: Any) -> Any:
+        return chat.ListAnswersResponse()
+
+    async def ResumeAnswer(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        answer = chat.Answer(name=request.name)
+        last = request.after_event_id + 1
+        event = chat.StreamAnswerResponse(event_id=last, finished=answer)
+        yield chat.ResumeAnswerResponse(event=event)
+
+    async def CancelAnswer(self, request: Any, context: Any) -> Any:
+        return chat.CancelAnswerResponse(answer=chat.Answer(name=request.name))
+
 
 class Node:
     """One gRPC node with health. All services are healthy, two of them do something."""

@@ -14,6 +14,7 @@ from ragmesh._calls import (
     embedding,
     generation,
     jobs,
+    kept_answers,
     memories,
     migrations,
     points,
@@ -137,6 +138,11 @@ class AsyncClient(AsyncRunner):
     delete_budget = call(generation.delete_budget)
     ask_question = call(answers.ask_question)
     stream_answer = stream(answers.stream_answer)
+    get_answer = call(kept_answers.get_answer)
+    list_answers = listing(kept_answers.list_answers)
+    resume_answer = stream(kept_answers.resume_answer)
+    cancel_answer = call(kept_answers.cancel_answer)
+    replay_answer = call(kept_answers.replay_answer)
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -13,6 +13,7 @@ from ragmesh._calls import (
     embedding,
     generation,
     jobs,
+    kept_answers,
     memories,
     migrations,
     points,
@@ -136,6 +137,11 @@ class Client(Runner):
     delete_budget = call(generation.delete_budget)
     ask_question = call(answers.ask_question)
     stream_answer = stream(answers.stream_answer)
+    get_answer = call(kept_answers.get_answer)
+    list_answers = listing(kept_answers.list_answers)
+    resume_answer = stream(kept_answers.resume_answer)
+    cancel_answer = call(kept_answers.cancel_answer)
+    replay_answer = call(kept_answers.replay_answer)
 
     def __enter__(self) -> Client:
         return self

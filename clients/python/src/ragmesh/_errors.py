@@ -14,6 +14,7 @@
     │   ├── SessionNotFound          or its time is over
     │   ├── MemoryNotFound           no such memory, or it was deleted
     │   ├── MessageNotFound          no message of this index in the session
+    │   ├── AnswerNotFound           no such answer, or one that is older than a day
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   └── MethodNotFound           the server is older than this client, or hosts no such service
     ├── AlreadyExists
@@ -25,6 +26,7 @@
     │   ├── RecallTooLow             searches would find less, so nothing was changed
     │   ├── MemoryChanged            another version than the one that was read
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
+    │   ├── AnswerFinished           too late to cancel it
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
     │   ├── OutputInvalid            the model's text does not fit the schema, even when told so
@@ -210,6 +212,12 @@ class SnapshotNotFound(NotFound):
     reason = "SNAPSHOT_NOT_FOUND"
 
 
+class AnswerNotFound(NotFound):
+    """No such answer, or one that was forgotten after its day."""
+
+    reason = "ANSWER_NOT_FOUND"
+
+
 class MigrationNotFound(NotFound):
     """The collection is not being migrated."""
 
@@ -318,6 +326,12 @@ class MigrationNotReady(FailedPrecondition):
     """The second index has not, or cannot have, everything that the first one has."""
 
     reason = "MIGRATION_NOT_READY"
+
+
+class AnswerFinished(FailedPrecondition):
+    """The answer is over: it cannot be cancelled."""
+
+    reason = "ANSWER_FINISHED"
 
 
 class MemoryChanged(FailedPrecondition):

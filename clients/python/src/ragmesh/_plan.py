@@ -166,13 +166,22 @@ def send(
         yield Pause(delay_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How a stream that is cut goes on after a message: another call, of the rest alone."""
+
+    rpc: Rpc[Any, Any]
+    request: Message
+
+
 class Source(Generic[T]):
     """A server stream, one value for each `advance`.
 
     `read` turns a message into a value (None: nothing of this client's time, pass over it) or
     raises; `is_last` knows the value after which a stream may end: one that ends without it was
     cut. An unopened stream is tried again like a call. With `resumable`, so is one that was cut:
-    every message must then stand for itself.
+    every message must then stand for itself. With `following`, one that was cut goes on with the
+    call that this says after each message. One that `may_be_empty` may end without any value.
     """
 
     def __init__(
@@ -184,10 +193,13 @@ class Source(Generic[T]):
         read: Callable[[Any], T | None],
         is_last: Callable[[T], bool],
         resumable: bool = False,
+        following: Callable[[Any], Following | None] = lambda message: None,
+        may_be_empty: bool = False,
         timeout_s: float | None = None,
         lane: Lane | None = None,
     ) -> None:
         check_size(request)
+        self._following, self._may_be_empty = following, may_be_empty
         self._rpc, self._request = rpc, request
         self._read, self._is_last, self._resumable = read, is_last, resumable
         # Made at the first message asked for, so that the time limit runs from there.
@@ -205,6 +217,9 @@ class Source(Generic[T]):
         while not self._ended:
             try:
                 message = yield from self._receive(budget)
+                if message is None:
+                    self.cancel()
+                    return None
             except errors.RagmeshError as error:
                 self._handle = None
                 delay_s = self._delay_s(budget, error)
@@ -214,6 +229,10 @@ class Source(Generic[T]):
                 yield Pause(delay_s)
                 continue
             self._started, self._tries = True, 0
+            following = self._following(message)
+            if following is not None:
+                self._rpc, self._request = following.rpc, following.request
+                self._resumable = True
             try:
                 value = self._read(message)
             except errors.RagmeshError as error:
@@ -232,13 +251,13 @@ class Source(Generic[T]):
             self._handle.cancel()
             self._handle = None
 
-    def _receive(self, budget: Budget) -> Plan[Message]:
+    def _receive(self, budget: Budget) -> Plan[Message | None]:
         wire = budget.wire(self._rpc, self._request)
         if self._handle is None:
             self._tries += 1
             self._handle = yield Open(wire)
         message: Message | None = yield Receive(self._handle, wire)
-        if message is None:
+        if message is None and not (self._may_be_empty and not self._started):
             raise errors.StreamCut(
                 f"The stream of {self._rpc.path} ended without its last event: what came is not "
                 "the whole. Call again.",

@@ -129,3 +129,7 @@ DELETE_BUDGET = _rpc(generation.DeleteBudgetRequest, generation.DeleteBudgetResp
 
 ASK_QUESTION = _rpc(chat.AskQuestionRequest, chat.AskQuestionResponse)
 STREAM_ANSWER = _rpc(chat.StreamAnswerRequest, chat.StreamAnswerResponse)
+GET_ANSWER = _rpc(chat.GetAnswerRequest, chat.GetAnswerResponse)
+LIST_ANSWERS = _rpc(chat.ListAnswersRequest, chat.ListAnswersResponse)
+RESUME_ANSWER = _rpc(chat.ResumeAnswerRequest, chat.ResumeAnswerResponse)
+CANCEL_ANSWER = _rpc(chat.CancelAnswerRequest, chat.CancelAnswerResponse)

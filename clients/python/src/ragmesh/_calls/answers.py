@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ragmesh import _rpcs as rpcs
-from ragmesh import _status
+from ragmesh._calls import kept_answers
 from ragmesh._convert import answers as convert
 from ragmesh._filters import Filter, to_message
 from ragmesh._names import collection as collection_name
@@ -86,7 +86,8 @@ def stream_answer(
 ) -> Source[types.AnswerEvent]:
     """The same as events while it is written; the last one is the whole Answer.
 
-    Raises StreamCut if it ends without it.
+    The first event names the answer. A connection that breaks later goes on by itself, without an
+    event twice, until `timeout_s` is over; an answer that nobody reads for 30 s is cancelled.
     """
     names = _collections(collections)
     request = chat_pb.StreamAnswerRequest(
@@ -107,8 +108,9 @@ def stream_answer(
         session,
         rpcs.STREAM_ANSWER,
         request,
-        read=_answer_event,
+        read=kept_answers.read_event,
         is_last=lambda event: isinstance(event, types.Answer),
+        following=kept_answers.Follow(),
         timeout_s=timeout_s,
         lane=lane,
     )
@@ -123,20 +125,3 @@ def _written(session: Session, names: list[str]) -> dict[str, str]:
 def _collections(names: str | Iterable[str]) -> list[str]:
     listed = [names] if isinstance(names, str) else names
     return [collection_name(name, "collections") for name in listed]
-
-
-def _answer_event(message: chat_pb.StreamAnswerResponse) -> types.AnswerEvent | None:
-    match message.WhichOneof("event"):
-        case "started":
-            started = message.started
-            return types.AnswerStarted(started.generation_model, started.context_passages)
-        case "delta":
-            return types.TextDelta(message.delta.text)
-        case "citation":
-            return convert.citation(message.citation)
-        case "finished":
-            return convert.answer(message.finished)
-        case "failed":
-            raise _status.from_status(message.failed)
-        case _:  # an event of a newer server
-            return None

@@ -135,6 +135,7 @@ def answer(message: chat_service_pb2.Answer) -> types.Answer:
         sentences=tuple(_sentence(sentence) for sentence in message.sentences),
         requeried=message.requeried,
         withheld_sentences=message.withheld_sentences,
+        name=message.name,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -156,6 +156,8 @@ class Answer:
     `standalone_question` is the question as it was answered, where it leaned on what was said
     before; `parts` are the questions it was taken apart into, if it was. `requeried` tells that the
     first search found little; `withheld_sentences` counts those left out of `text`.
+
+    `name` is `answers/{id}`, by which it can be had for a day; empty where answers are not kept.
     """
 
     question: str
@@ -172,6 +174,7 @@ class Answer:
     sentences: tuple[AnswerSentence, ...] = ()
     requeried: bool = False
     withheld_sentences: int = 0
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +232,28 @@ class GenerationStarted:
 
 @dataclass(frozen=True, slots=True)
 class AnswerStarted:
-    """The first event of an answer: the search is done and the model has begun."""
+    """The first event of an answer: it has its name, by which it can be resumed."""
 
     generation_model: str
     context_passages: int
+    answer: str = ""
+    event_id: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRetrieved:
+    """The search is done, and the model has begun."""
+
+    context_passages: int
+    event_id: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWarning:
+    """Something went otherwise than asked; the answer goes on."""
+
+    message: str
+    event_id: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +261,9 @@ class TextDelta:
     """More text, to be appended."""
 
     text: str
+    event_id: int = field(default=0, compare=False)
 
 
 # What streams give, in order; the last one is the whole.
 GenerationEvent = GenerationStarted | TextDelta | Citation | ToolCall | GeneratedText
-AnswerEvent = AnswerStarted | TextDelta | Citation | Answer
+AnswerEvent = AnswerStarted | AnswerRetrieved | TextDelta | Citation | AnswerWarning | Answer

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
@@ -23,6 +24,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AnswerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AnswerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AnswerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ANSWER_STATE_UNSPECIFIED: _AnswerState.ValueType  # 0
+    """Never sent."""
+    ANSWER_STATE_RUNNING: _AnswerState.ValueType  # 1
+    """It is being written."""
+    ANSWER_STATE_FINISHED: _AnswerState.ValueType  # 2
+    """It is whole; an abstention is too."""
+    ANSWER_STATE_FAILED: _AnswerState.ValueType  # 3
+    """It failed, or its node was lost."""
+    ANSWER_STATE_CANCELLED: _AnswerState.ValueType  # 4
+    """Somebody cancelled it, or nobody read it."""
+
+class AnswerState(_AnswerState, metaclass=_AnswerStateEnumTypeWrapper):
+    """What becomes of an answer."""
+
+ANSWER_STATE_UNSPECIFIED: AnswerState.ValueType  # 0
+"""Never sent."""
+ANSWER_STATE_RUNNING: AnswerState.ValueType  # 1
+"""It is being written."""
+ANSWER_STATE_FINISHED: AnswerState.ValueType  # 2
+"""It is whole; an abstention is too."""
+ANSWER_STATE_FAILED: AnswerState.ValueType  # 3
+"""It failed, or its node was lost."""
+ANSWER_STATE_CANCELLED: AnswerState.ValueType  # 4
+"""Somebody cancelled it, or nobody read it."""
+Global___AnswerState: _TypeAlias = AnswerState  # noqa: Y015
 
 class _UnsupportedPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -236,6 +269,14 @@ class Answer(_message.Message):
     SENTENCES_FIELD_NUMBER: _builtins.int
     REQUERIED_FIELD_NUMBER: _builtins.int
     WITHHELD_SENTENCES_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    FINISH_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_ID_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     """The question."""
     text: _builtins.str
@@ -256,6 +297,12 @@ class Answer(_message.Message):
     """Whether the first search found little, so that another one was made."""
     withheld_sentences: _builtins.int
     """Sentences that were left out of `text`, because nothing supports them."""
+    name: _builtins.str
+    """`answers/{id}`. Empty where answers are not kept."""
+    state: Global___AnswerState.ValueType
+    """What became of it. Only of GetAnswer, ListAnswers and CancelAnswer, as all that follows."""
+    last_event_id: _builtins.int
+    """The last event so far; 0 of an answer that was no stream."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.Citation]:
         """What it rests on; verified."""
@@ -276,6 +323,26 @@ class Answer(_message.Message):
     def sentences(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerSentence]:
         """The sentences of `text`, each with what was found of it."""
 
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def finish_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was over."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is forgotten."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why it failed, if it did."""
+
+    @_builtins.property
+    def receipt(self) -> Global___AnswerReceipt:
+        """What it was made from. Only of GetAnswer, once it is finished."""
+
     def __init__(
         self,
         *,
@@ -293,14 +360,176 @@ class Answer(_message.Message):
         sentences: _abc.Iterable[Global___AnswerSentence] | None = ...,
         requeried: _builtins.bool = ...,
         withheld_sentences: _builtins.int = ...,
+        name: _builtins.str = ...,
+        state: Global___AnswerState.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        finish_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        last_event_id: _builtins.int = ...,
+        error: _status_pb2.Status | None = ...,
+        receipt: Global___AnswerReceipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "expire_time", b"expire_time", "finish_time", b"finish_time", "receipt", b"receipt", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention_reason", b"abstention_reason", "citations", b"citations", "confidence", b"confidence", "context_passages", b"context_passages", "generation_model", b"generation_model", "parts", b"parts", "question", b"question", "requeried", b"requeried", "sentences", b"sentences", "standalone_question", b"standalone_question", "text", b"text", "timings", b"timings", "usage", b"usage", "withheld_sentences", b"withheld_sentences"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention_reason", b"abstention_reason", "citations", b"citations", "confidence", b"confidence", "context_passages", b"context_passages", "create_time", b"create_time", "error", b"error", "expire_time", b"expire_time", "finish_time", b"finish_time", "generation_model", b"generation_model", "last_event_id", b"last_event_id", "name", b"name", "parts", b"parts", "question", b"question", "receipt", b"receipt", "requeried", b"requeried", "sentences", b"sentences", "standalone_question", b"standalone_question", "state", b"state", "text", b"text", "timings", b"timings", "usage", b"usage", "withheld_sentences", b"withheld_sentences"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class AnswerReceipt(_message.Message):
+    """What an answer was made from: enough to make it again, and to see what has changed since."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class WatermarksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    WATERMARKS_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    PROMPT_SHA256_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    prompt_sha256: _builtins.str
+    """SHA-256, in hexadecimal digits, of all that the generation model was given: the request as the
+    contract's bytes, fields in the order of their numbers. Empty where it was given nothing.
+    """
+    @_builtins.property
+    def request(self) -> Global___StreamAnswerRequest:
+        """The question as it was asked, with its bounds."""
+
+    @_builtins.property
+    def watermarks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """For each collection by name, the watermark that its search saw."""
+
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceiptPassage]:
+        """What the model got, the best first."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceiptModel]:
+        """The models, with what tells their versions apart."""
+
+    @_builtins.property
+    def plan(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The steps taken, in their order, each in a few words."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___StreamAnswerRequest | None = ...,
+        watermarks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        passages: _abc.Iterable[Global___ReceiptPassage] | None = ...,
+        models: _abc.Iterable[Global___ReceiptModel] | None = ...,
+        prompt_sha256: _builtins.str = ...,
+        plan: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "passages", b"passages", "plan", b"plan", "prompt_sha256", b"prompt_sha256", "request", b"request", "watermarks", b"watermarks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerReceipt: _TypeAlias = AnswerReceipt  # noqa: Y015
+
+@_typing.final
+class ReceiptPassage(_message.Message):
+    """A passage that the model got."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    POINT_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    PASSAGE_INDEX_FIELD_NUMBER: _builtins.int
+    SPAN_FIELD_NUMBER: _builtins.int
+    TEXT_SHA256_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """`collections/{id}`."""
+    point_id: _builtins.str
+    """The point's id."""
+    document: _builtins.str
+    """`collections/{id}/documents/{id}`; empty for points of no document."""
+    passage_index: _builtins.int
+    """Its place in the document, from 0."""
+    text_sha256: _builtins.str
+    """SHA-256 of its text in UTF-8, in hexadecimal digits."""
+    score: _builtins.float
+    """The score that it was chosen by."""
+    @_builtins.property
+    def span(self) -> _vector_pb2.TextSpan:
+        """Where it stands in the document's stored text."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        point_id: _builtins.str = ...,
+        document: _builtins.str = ...,
+        passage_index: _builtins.int = ...,
+        span: _vector_pb2.TextSpan | None = ...,
+        text_sha256: _builtins.str = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document", b"document", "passage_index", b"passage_index", "point_id", b"point_id", "score", b"score", "span", b"span", "text_sha256", b"text_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiptPassage: _TypeAlias = ReceiptPassage  # noqa: Y015
+
+@_typing.final
+class ReceiptModel(_message.Message):
+    """A model that took part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`embeddingModels/{id}` or `generationModels/{id}`."""
+    role: _builtins.str
+    """What it did: `search`, `generate`."""
+    fingerprint: _builtins.str
+    """What tells its version apart: an embedding model's fingerprint, the endpoint's name of a
+    generation model.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "name", b"name", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiptModel: _TypeAlias = ReceiptModel  # noqa: Y015
 
 @_typing.final
 class AnswerSentence(_message.Message):
@@ -526,6 +755,9 @@ class StreamAnswerResponse(_message.Message):
     CITATION_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    RETRIEVED_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.int
     """From 1, by ones."""
     @_builtins.property
@@ -548,6 +780,18 @@ class StreamAnswerResponse(_message.Message):
     def failed(self) -> _status_pb2.Status:
         """The last event of a failure."""
 
+    @_builtins.property
+    def retrieved(self) -> Global___AnswerRetrieved:
+        """The search is done, and the model has begun."""
+
+    @_builtins.property
+    def warning(self) -> Global___AnswerWarning:
+        """Something went otherwise than asked; the answer goes on."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___AnswerHeartbeat:
+        """Nothing happened for a while. It is no event of the log: `event_id` is the last one's."""
+
     def __init__(
         self,
         *,
@@ -557,12 +801,15 @@ class StreamAnswerResponse(_message.Message):
         citation: _citation_pb2.Citation | None = ...,
         finished: Global___Answer | None = ...,
         failed: _status_pb2.Status | None = ...,
+        retrieved: Global___AnswerRetrieved | None = ...,
+        warning: Global___AnswerWarning | None = ...,
+        heartbeat: Global___AnswerHeartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "failed", b"failed", "finished", b"finished", "heartbeat", b"heartbeat", "retrieved", b"retrieved", "started", b"started", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "event_id", b"event_id", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "event_id", b"event_id", "failed", b"failed", "finished", b"finished", "heartbeat", b"heartbeat", "retrieved", b"retrieved", "started", b"started", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "citation", "finished", "failed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "citation", "finished", "failed", "retrieved", "warning", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -570,26 +817,291 @@ Global___StreamAnswerResponse: _TypeAlias = StreamAnswerResponse  # noqa: Y015
 
 @_typing.final
 class AnswerStarted(_message.Message):
-    """The search is done and the model has begun."""
+    """The answer has its name, and the search begins."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     GENERATION_MODEL_FIELD_NUMBER: _builtins.int
     CONTEXT_PASSAGES_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
     generation_model: _builtins.str
     """`generationModels/{id}`."""
     context_passages: _builtins.int
-    """Passages that the model gets."""
+    """Passages that the model gets; 0 while the search goes on, see `retrieved`."""
+    answer: _builtins.str
+    """`answers/{id}`, to resume, cancel or get it by."""
     def __init__(
         self,
         *,
         generation_model: _builtins.str = ...,
         context_passages: _builtins.int = ...,
+        answer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_passages", b"context_passages", "generation_model", b"generation_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "context_passages", b"context_passages", "generation_model", b"generation_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnswerStarted: _TypeAlias = AnswerStarted  # noqa: Y015
+
+@_typing.final
+class AnswerRetrieved(_message.Message):
+    """The search is done and the model has begun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_PASSAGES_FIELD_NUMBER: _builtins.int
+    context_passages: _builtins.int
+    """Passages that the model gets."""
+    def __init__(
+        self,
+        *,
+        context_passages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_passages", b"context_passages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRetrieved: _TypeAlias = AnswerRetrieved  # noqa: Y015
+
+@_typing.final
+class AnswerWarning(_message.Message):
+    """Something went otherwise than asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
+    """A sentence for people."""
+    def __init__(
+        self,
+        *,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerWarning: _TypeAlias = AnswerWarning  # noqa: Y015
+
+@_typing.final
+class AnswerHeartbeat(_message.Message):
+    """Nothing happened for a while, and the connection is alive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerHeartbeat: _TypeAlias = AnswerHeartbeat  # noqa: Y015
+
+@_typing.final
+class GetAnswerRequest(_message.Message):
+    """Which answer to return."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`answers/{id}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAnswerRequest: _TypeAlias = GetAnswerRequest  # noqa: Y015
+
+@_typing.final
+class GetAnswerResponse(_message.Message):
+    """The answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer:
+        """The answer."""
+
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAnswerResponse: _TypeAlias = GetAnswerResponse  # noqa: Y015
+
+@_typing.final
+class ListAnswersRequest(_message.Message):
+    """Which answers to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """0 for 50; at most 1,000."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    state: Global___AnswerState.ValueType
+    """Only answers in this state; unspecified for all."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        state: Global___AnswerState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAnswersRequest: _TypeAlias = ListAnswersRequest  # noqa: Y015
+
+@_typing.final
+class ListAnswersResponse(_message.Message):
+    """A page of answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Answer]:
+        """The newest first, without receipts."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___Answer] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAnswersResponse: _TypeAlias = ListAnswersResponse  # noqa: Y015
+
+@_typing.final
+class ResumeAnswerRequest(_message.Message):
+    """Which events to give."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AFTER_EVENT_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`answers/{id}`."""
+    after_event_id: _builtins.int
+    """The last event that the reader has; 0 for all."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        after_event_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_event_id", b"after_event_id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeAnswerRequest: _TypeAlias = ResumeAnswerRequest  # noqa: Y015
+
+@_typing.final
+class ResumeAnswerResponse(_message.Message):
+    """One event, as StreamAnswer gives it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___StreamAnswerResponse:
+        """The event."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___StreamAnswerResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeAnswerResponse: _TypeAlias = ResumeAnswerResponse  # noqa: Y015
+
+@_typing.final
+class CancelAnswerRequest(_message.Message):
+    """Which answer to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`answers/{id}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelAnswerRequest: _TypeAlias = CancelAnswerRequest  # noqa: Y015
+
+@_typing.final
+class CancelAnswerResponse(_message.Message):
+    """The answer as it was left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer:
+        """The answer."""
+
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelAnswerResponse: _TypeAlias = CancelAnswerResponse  # noqa: Y015

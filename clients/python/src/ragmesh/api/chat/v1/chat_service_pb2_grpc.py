@@ -45,6 +45,26 @@ class ChatServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.StreamAnswerRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.StreamAnswerResponse.FromString,
                 _registered_method=True)
+        self.GetAnswer = channel.unary_unary(
+                '/ragmesh.api.chat.v1.ChatService/GetAnswer',
+                request_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.GetAnswerRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.GetAnswerResponse.FromString,
+                _registered_method=True)
+        self.ListAnswers = channel.unary_unary(
+                '/ragmesh.api.chat.v1.ChatService/ListAnswers',
+                request_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ListAnswersRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ListAnswersResponse.FromString,
+                _registered_method=True)
+        self.ResumeAnswer = channel.unary_stream(
+                '/ragmesh.api.chat.v1.ChatService/ResumeAnswer',
+                request_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ResumeAnswerRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ResumeAnswerResponse.FromString,
+                _registered_method=True)
+        self.CancelAnswer = channel.unary_unary(
+                '/ragmesh.api.chat.v1.ChatService/CancelAnswer',
+                request_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.CancelAnswerRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.CancelAnswerResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer(object):
@@ -62,8 +82,46 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamAnswer(self, request, context):
-        """The same as typed events. The last event is `finished` or `failed`; a stream that ends
-        without one was cut.
+        """The same as typed events, of an answer that is kept for a day. The first event names it; the
+        last one is `finished` or `failed`; a stream that ends without one was cut, and ResumeAnswer
+        goes on where it was. An answer goes on without its reader; one that nobody reads for 30 s is
+        cancelled. What fails once the answer has its name is told by `failed`. Fails with QUEUE_FULL
+        too, where the node writes as many answers as it may.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAnswer(self, request, context):
+        """Returns an answer as it is now, with the receipt of what it was made from. Fails with
+        ANSWER_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAnswers(self, request, context):
+        """Lists the answers of the last day, the newest first, without receipts. Fails with
+        INVALID_FIELD or INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeAnswer(self, request, context):
+        """Gives the events of an answer after the one with `after_event_id`, those to come as they come.
+        Several readers may follow one answer, at any node. Of an answer that is over and was read to
+        its end the stream is empty. Fails with ANSWER_NOT_FOUND, or INVALID_FIELD for an event that
+        the answer does not have.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelAnswer(self, request, context):
+        """Ends an answer that is being written, wherever that is: its readers get a last event `failed`
+        with CANCELLED, and whoever writes it stops. One that was cancelled before is returned. Fails
+        with ANSWER_NOT_FOUND, or ANSWER_FINISHED where it finished or failed before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,6 +139,26 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.StreamAnswer,
                     request_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.StreamAnswerRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.StreamAnswerResponse.SerializeToString,
+            ),
+            'GetAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAnswer,
+                    request_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.GetAnswerRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.GetAnswerResponse.SerializeToString,
+            ),
+            'ListAnswers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAnswers,
+                    request_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ListAnswersRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ListAnswersResponse.SerializeToString,
+            ),
+            'ResumeAnswer': grpc.unary_stream_rpc_method_handler(
+                    servicer.ResumeAnswer,
+                    request_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ResumeAnswerRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ResumeAnswerResponse.SerializeToString,
+            ),
+            'CancelAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelAnswer,
+                    request_deserializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.CancelAnswerRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.CancelAnswerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +216,114 @@ class ChatService(object):
             '/ragmesh.api.chat.v1.ChatService/StreamAnswer',
             ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.StreamAnswerRequest.SerializeToString,
             ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.StreamAnswerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.chat.v1.ChatService/GetAnswer',
+            ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.GetAnswerRequest.SerializeToString,
+            ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.GetAnswerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAnswers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.chat.v1.ChatService/ListAnswers',
+            ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ListAnswersRequest.SerializeToString,
+            ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ListAnswersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ragmesh.api.chat.v1.ChatService/ResumeAnswer',
+            ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ResumeAnswerRequest.SerializeToString,
+            ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.ResumeAnswerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.chat.v1.ChatService/CancelAnswer',
+            ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.CancelAnswerRequest.SerializeToString,
+            ragmesh_dot_api_dot_chat_dot_v1_dot_chat__service__pb2.CancelAnswerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,8 +40,30 @@ class ChatServiceStub:
     an abstention.
     """
     StreamAnswer: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.StreamAnswerRequest, _chat_service_pb2.StreamAnswerResponse]
-    """The same as typed events. The last event is `finished` or `failed`; a stream that ends
-    without one was cut.
+    """The same as typed events, of an answer that is kept for a day. The first event names it; the
+    last one is `finished` or `failed`; a stream that ends without one was cut, and ResumeAnswer
+    goes on where it was. An answer goes on without its reader; one that nobody reads for 30 s is
+    cancelled. What fails once the answer has its name is told by `failed`. Fails with QUEUE_FULL
+    too, where the node writes as many answers as it may.
+    """
+    GetAnswer: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.GetAnswerRequest, _chat_service_pb2.GetAnswerResponse]
+    """Returns an answer as it is now, with the receipt of what it was made from. Fails with
+    ANSWER_NOT_FOUND.
+    """
+    ListAnswers: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ListAnswersRequest, _chat_service_pb2.ListAnswersResponse]
+    """Lists the answers of the last day, the newest first, without receipts. Fails with
+    INVALID_FIELD or INVALID_PAGE_TOKEN.
+    """
+    ResumeAnswer: _grpc.UnaryStreamMultiCallable[_chat_service_pb2.ResumeAnswerRequest, _chat_service_pb2.ResumeAnswerResponse]
+    """Gives the events of an answer after the one with `after_event_id`, those to come as they come.
+    Several readers may follow one answer, at any node. Of an answer that is over and was read to
+    its end the stream is empty. Fails with ANSWER_NOT_FOUND, or INVALID_FIELD for an event that
+    the answer does not have.
+    """
+    CancelAnswer: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.CancelAnswerRequest, _chat_service_pb2.CancelAnswerResponse]
+    """Ends an answer that is being written, wherever that is: its readers get a last event `failed`
+    with CANCELLED, and whoever writes it stops. One that was cancelled before is returned. Fails
+    with ANSWER_NOT_FOUND, or ANSWER_FINISHED where it finished or failed before.
     """
 
 @_typing.type_check_only
@@ -56,8 +78,30 @@ class ChatServiceAsyncStub(ChatServiceStub):
     an abstention.
     """
     StreamAnswer: _aio.UnaryStreamMultiCallable[_chat_service_pb2.StreamAnswerRequest, _chat_service_pb2.StreamAnswerResponse]  # type: ignore[assignment]
-    """The same as typed events. The last event is `finished` or `failed`; a stream that ends
-    without one was cut.
+    """The same as typed events, of an answer that is kept for a day. The first event names it; the
+    last one is `finished` or `failed`; a stream that ends without one was cut, and ResumeAnswer
+    goes on where it was. An answer goes on without its reader; one that nobody reads for 30 s is
+    cancelled. What fails once the answer has its name is told by `failed`. Fails with QUEUE_FULL
+    too, where the node writes as many answers as it may.
+    """
+    GetAnswer: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.GetAnswerRequest, _chat_service_pb2.GetAnswerResponse]  # type: ignore[assignment]
+    """Returns an answer as it is now, with the receipt of what it was made from. Fails with
+    ANSWER_NOT_FOUND.
+    """
+    ListAnswers: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ListAnswersRequest, _chat_service_pb2.ListAnswersResponse]  # type: ignore[assignment]
+    """Lists the answers of the last day, the newest first, without receipts. Fails with
+    INVALID_FIELD or INVALID_PAGE_TOKEN.
+    """
+    ResumeAnswer: _aio.UnaryStreamMultiCallable[_chat_service_pb2.ResumeAnswerRequest, _chat_service_pb2.ResumeAnswerResponse]  # type: ignore[assignment]
+    """Gives the events of an answer after the one with `after_event_id`, those to come as they come.
+    Several readers may follow one answer, at any node. Of an answer that is over and was read to
+    its end the stream is empty. Fails with ANSWER_NOT_FOUND, or INVALID_FIELD for an event that
+    the answer does not have.
+    """
+    CancelAnswer: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.CancelAnswerRequest, _chat_service_pb2.CancelAnswerResponse]  # type: ignore[assignment]
+    """Ends an answer that is being written, wherever that is: its readers get a last event `failed`
+    with CANCELLED, and whoever writes it stops. One that was cancelled before is returned. Fails
+    with ANSWER_NOT_FOUND, or ANSWER_FINISHED where it finished or failed before.
     """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -81,8 +125,54 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.StreamAnswerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.StreamAnswerResponse], _abc.AsyncIterator[_chat_service_pb2.StreamAnswerResponse]]:
-        """The same as typed events. The last event is `finished` or `failed`; a stream that ends
-        without one was cut.
+        """The same as typed events, of an answer that is kept for a day. The first event names it; the
+        last one is `finished` or `failed`; a stream that ends without one was cut, and ResumeAnswer
+        goes on where it was. An answer goes on without its reader; one that nobody reads for 30 s is
+        cancelled. What fails once the answer has its name is told by `failed`. Fails with QUEUE_FULL
+        too, where the node writes as many answers as it may.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAnswer(
+        self,
+        request: _chat_service_pb2.GetAnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_service_pb2.GetAnswerResponse, _abc.Awaitable[_chat_service_pb2.GetAnswerResponse]]:
+        """Returns an answer as it is now, with the receipt of what it was made from. Fails with
+        ANSWER_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAnswers(
+        self,
+        request: _chat_service_pb2.ListAnswersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_service_pb2.ListAnswersResponse, _abc.Awaitable[_chat_service_pb2.ListAnswersResponse]]:
+        """Lists the answers of the last day, the newest first, without receipts. Fails with
+        INVALID_FIELD or INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeAnswer(
+        self,
+        request: _chat_service_pb2.ResumeAnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_chat_service_pb2.ResumeAnswerResponse], _abc.AsyncIterator[_chat_service_pb2.ResumeAnswerResponse]]:
+        """Gives the events of an answer after the one with `after_event_id`, those to come as they come.
+        Several readers may follow one answer, at any node. Of an answer that is over and was read to
+        its end the stream is empty. Fails with ANSWER_NOT_FOUND, or INVALID_FIELD for an event that
+        the answer does not have.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelAnswer(
+        self,
+        request: _chat_service_pb2.CancelAnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_service_pb2.CancelAnswerResponse, _abc.Awaitable[_chat_service_pb2.CancelAnswerResponse]]:
+        """Ends an answer that is being written, wherever that is: its readers get a last event `failed`
+        with CANCELLED, and whoever writes it stops. One that was cancelled before is returned. Fails
+        with ANSWER_NOT_FOUND, or ANSWER_FINISHED where it finished or failed before.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

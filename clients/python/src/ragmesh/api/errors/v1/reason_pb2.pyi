@@ -68,6 +68,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """No such memory, or it was deleted. NOT_FOUND."""
     REASON_BUDGET_NOT_FOUND: _Reason.ValueType  # 36
     """NOT_FOUND."""
+    REASON_ANSWER_NOT_FOUND: _Reason.ValueType  # 35
+    """The answer does not exist, or is older than a day. NOT_FOUND."""
     REASON_COLLECTION_EXISTS: _Reason.ValueType  # 40
     """ALREADY_EXISTS."""
     REASON_DOCUMENT_EXISTS: _Reason.ValueType  # 41
@@ -108,6 +110,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """What the model wrote does not fit the schema, even after it was told so. FAILED_PRECONDITION."""
     REASON_PRICE_MISSING: _Reason.ValueType  # 77
     """A budget of money applies, and the model has no price. FAILED_PRECONDITION."""
+    REASON_ANSWER_FINISHED: _Reason.ValueType  # 75
+    """The answer is over: it cannot be cancelled. FAILED_PRECONDITION."""
     REASON_MEMORY_CHANGED: _Reason.ValueType  # 78
     """The memory is at another version than the one that was read. FAILED_PRECONDITION."""
     REASON_MESSAGE_TOO_LARGE: _Reason.ValueType  # 80
@@ -198,6 +202,8 @@ REASON_MEMORY_NOT_FOUND: Reason.ValueType  # 32
 """No such memory, or it was deleted. NOT_FOUND."""
 REASON_BUDGET_NOT_FOUND: Reason.ValueType  # 36
 """NOT_FOUND."""
+REASON_ANSWER_NOT_FOUND: Reason.ValueType  # 35
+"""The answer does not exist, or is older than a day. NOT_FOUND."""
 REASON_COLLECTION_EXISTS: Reason.ValueType  # 40
 """ALREADY_EXISTS."""
 REASON_DOCUMENT_EXISTS: Reason.ValueType  # 41
@@ -238,6 +244,8 @@ REASON_OUTPUT_INVALID: Reason.ValueType  # 76
 """What the model wrote does not fit the schema, even after it was told so. FAILED_PRECONDITION."""
 REASON_PRICE_MISSING: Reason.ValueType  # 77
 """A budget of money applies, and the model has no price. FAILED_PRECONDITION."""
+REASON_ANSWER_FINISHED: Reason.ValueType  # 75
+"""The answer is over: it cannot be cancelled. FAILED_PRECONDITION."""
 REASON_MEMORY_CHANGED: Reason.ValueType  # 78
 """The memory is at another version than the one that was read. FAILED_PRECONDITION."""
 REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
