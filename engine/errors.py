@@ -13,10 +13,11 @@
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   ├── PointNotFound            a point that a search starts from
-    │   ├── SnapshotNotFound  MigrationNotFound
+    │   ├── SnapshotNotFound  MigrationNotFound  SessionNotFound  BudgetNotFound
+    │   ├── MessageNotFound          no such message in the session
     │   └── MethodNotFound
     ├── AlreadyExists
-    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists
+    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
@@ -28,6 +29,8 @@
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── RecallTooLow             searches would find less, so nothing was changed
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
+    │   ├── OutputInvalid            a model's text that does not fit the schema, told so or not
+    │   ├── PriceMissing             a budget of money, and a model without a price
     │   └── ProviderMissing          an execution provider that this machine does not offer
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over the size limit
@@ -35,6 +38,7 @@
     │   ├── ModelMemoryFull          no memory for another model while the loaded ones have work
     │   ├── IndexMemoryFull          no memory for more points; deletes and searches still pass
     │   ├── RateLimited              too often for the collection; `retry_after_s` is set
+    │   ├── BudgetExceeded           what is left of a budget is not enough
     │   └── LimitReached             a limit of the collection or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable
@@ -134,6 +138,14 @@ class GenerationModelNotFound(NotFound):
     """No generation model of this name is configured."""
 
 
+class SessionNotFound(NotFound):
+    """No session of this name, or its time is over."""
+
+
+class MessageNotFound(NotFound):
+    """No message of this index in the session."""
+
+
 class PointNotFound(NotFound):
     """No point of this id in the collection."""
 
@@ -144,6 +156,10 @@ class SnapshotNotFound(NotFound):
 
 class MigrationNotFound(NotFound):
     """The collection is not being migrated."""
+
+
+class BudgetNotFound(NotFound):
+    """No budget of this name."""
 
 
 class MethodNotFound(NotFound):
@@ -168,6 +184,10 @@ class SnapshotExists(AlreadyExists):
 
 class MigrationExists(AlreadyExists):
     """The collection is being migrated already."""
+
+
+class SessionExists(AlreadyExists):
+    """A session of this id exists already."""
 
 
 class RequestIdReused(AlreadyExists):
@@ -214,6 +234,14 @@ class IngestJobFinished(FailedPrecondition):
     """The ingest job is over: it cannot be cancelled, or not be tried again."""
 
 
+class OutputInvalid(FailedPrecondition):
+    """What a model wrote does not fit the schema that was asked for, even after it was told so."""
+
+
+class PriceMissing(FailedPrecondition):
+    """A budget of money applies to a model that the price file does not name."""
+
+
 class ProviderMissing(FailedPrecondition):
     """The execution provider asked for is not offered by the installed onnxruntime."""
 
@@ -242,8 +270,12 @@ class RateLimited(Exhausted):
     """More requests a second than the collection takes; `retry_after_s` is set."""
 
 
+class BudgetExceeded(Exhausted):
+    """What is left of a budget is not enough for what was asked."""
+
+
 class LimitReached(Exhausted):
-    """A limit of the collection or the tenant."""
+    """A limit of the collection, the session or the tenant."""
 
 
 class Unavailable(RagmeshError):

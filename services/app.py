@@ -36,7 +36,7 @@ from services.store.store import Store
 
 _LOG = logging.getLogger(__name__)
 
-STORED_AREAS = frozenset({"retrieval", "documents"})
+STORED_AREAS = frozenset({"retrieval", "documents", "memory"})
 """Services that need PostgreSQL."""
 
 DRAIN_NOTICE_S = 1.0
@@ -86,10 +86,12 @@ class Node:
         Raises what keeps a service from working.
         """
         store = self.settings.store
-        if STORED_AREAS & set(self.settings.node.services):
+        needed, used = _storing(self.settings)
+        if needed or (used and store.postgres_url.get_secret_value()):
             if not store.postgres_url.get_secret_value():
                 raise InvalidField(
-                    "The retrieval and documents services need PostgreSQL. Give "
+                    "The retrieval, documents and memory services need PostgreSQL, and so does the "
+                    "generation service where answers may cost something. Give "
                     "--postgres-url or RAGMESH_STORE__POSTGRES_URL, or use `ragmesh up`, which "
                     "starts one.",
                     field="store.postgres_url",
@@ -146,10 +148,16 @@ class Node:
                 self.node_id,
                 open_objects(settings, "files"),
             )
+        if area == "memory":
+            from services.memory.servicer import MemoryServicer
+
+            return MemoryServicer(
+                self._stored(), self.mesh, self.redis, settings.generation.default
+            )
         if area == "generation":
             from services.generation.servicer import GenerationServicer
 
-            return GenerationServicer(settings.generation, self.mesh, self.threads)
+            return GenerationServicer(settings.generation, self.mesh, self.threads, self.store)
         from services.chat.servicer import ChatServicer
 
         return ChatServicer(settings.generation, self.mesh)
@@ -248,6 +256,15 @@ class Node:
             self._metrics.shutdown()
             self._metrics.server_close()
         self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _storing(settings: Settings) -> tuple[bool, bool]:
+    """Whether a service of the node needs PostgreSQL, and whether one uses it where it is there:
+    without it, the generation service of language models would pass over budgets."""
+    services = set(settings.node.services)
+    generates = "generation" in services
+    needed = bool(STORED_AREAS & services)
+    return needed or (generates and bool(settings.generation.language_models)), generates
 
 
 def _siblings(node: NodeSettings) -> dict[str, str]:

@@ -10,6 +10,7 @@ import typer
 from services.commands import (
     ask,
     bridge,
+    budgets,
     collections,
     control_plane,
     demo,
@@ -21,6 +22,7 @@ from services.commands import (
     ray,
     search,
     serve,
+    sessions,
     status,
     up,
 )
@@ -46,6 +48,8 @@ app.command("ask")(ask.ask)
 app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")
 app.add_typer(models.app, name="models")
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(budgets.app, name="budgets")
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.add_typer(ray.app, name="ray")

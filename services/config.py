@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import InvalidField
+from services.config_generation import GenerationSettings as GenerationSettings
+from services.config_generation import OpenAIModel as OpenAIModel
 
 MIB = 1 << 20
 
@@ -39,7 +41,14 @@ class StoreSettings(_Part):
 class NodeSettings(_Part):
     """One process of the mesh."""
 
-    services: tuple[str, ...] = ("embedding", "retrieval", "documents", "generation", "chat")
+    services: tuple[str, ...] = (
+        "embedding",
+        "retrieval",
+        "documents",
+        "memory",
+        "generation",
+        "chat",
+    )
     """What it hosts."""
     listen: str = "127.0.0.1:50051"
     """Its gRPC server, `host:port`; port 0 takes a free one."""
@@ -122,8 +131,7 @@ class ModelSettings(_ModelOptions):
     """Padded tokens of a batch. More makes queries wait longer behind a running batch; on a CPU
     it is no faster a token. A GPU wants 16,384 or more."""
     batch_ms_max: float = Field(50.0, gt=0)
-    """How long a batch may run, by what batches were seen to take. More makes queries wait longer
-    behind a running batch; on a CPU it is no faster a token."""
+    """How long a batch may run, by what was seen. More makes queries wait longer behind it."""
     policy: Literal["lanes", "fifo"] = "lanes"
     """What forms batches. `fifo` takes texts as they come, for comparison: more padding, and
     queries wait behind passages."""
@@ -134,30 +142,6 @@ class ModelSettings(_ModelOptions):
     """How long a vector stays in Redis."""
     queue_tokens_max: int = Field(500_000, ge=1_000)
     """Tokens waiting before the queue refuses with QUEUE_FULL."""
-
-
-class OpenAIModel(_Part):
-    """A generation model behind an endpoint that speaks the OpenAI protocol."""
-
-    id: str
-    """Its name here: `generationModels/{id}`."""
-    url: str
-    """Such as `http://127.0.0.1:8000/v1`."""
-    model: str
-    """Its name there."""
-    api_key: SecretStr = SecretStr("")
-    """Sent as a bearer token."""
-    timeout_s: float = Field(120.0, gt=0)
-    """For one answer."""
-
-
-class GenerationSettings(_Part):
-    """Which models write answers."""
-
-    default: str = "generationModels/extractive"
-    """For questions that name none."""
-    openai: tuple[OpenAIModel, ...] = ()
-    """More models."""
 
 
 class LimitSettings(_Part):

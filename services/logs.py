@@ -22,5 +22,5 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # These log request bodies or urls with keys at INFO and below.
-    for noisy in ("httpx", "httpcore", "openai"):
+    for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -29,7 +29,7 @@ every ten minutes."""
 def serve(
     services: Annotated[
         str | None,
-        typer.Option(help="What it hosts: embedding,retrieval,documents,generation,chat."),
+        typer.Option(help="What it hosts: embedding,retrieval,documents,memory,generation,chat."),
     ] = None,
     listen: Annotated[
         str | None, typer.Option(help="host:port of its gRPC server; port 0 for a free one.")

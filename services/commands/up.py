@@ -29,7 +29,7 @@ def up(
     nodes: Annotated[
         str | None,
         typer.Option(
-            help="Services by node, such as `embedding;retrieval;documents,generation,chat` "
+            help="Services by node, such as `embedding;retrieval;documents,memory,generation,chat` "
             "[default: one node with all]."
         ),
     ] = None,

@@ -11,6 +11,7 @@ from ragmesh.api.generation.v1 import citation_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as pb
 
 from engine.errors import InvalidField
+from services.generation.chat_checks import messages, output_schema, stop_sequences, tools
 from services.rpc import fields, names, paging
 from services.rpc.chain import Check
 
@@ -22,6 +23,10 @@ SENTENCES_MAX = 10_000
 DIMENSIONS_MAX = 4_096
 OUTPUT_TOKENS_MAX = 32_768
 TEMPERATURE_MAX = 2.0
+LIMIT_MAX = 10**18
+"""Of a budget: a billion of the currency."""
+
+_Asking = pb.GenerateTextRequest | pb.StreamGenerateTextRequest | pb.EstimateCostRequest
 
 
 def _span(span: vector_pb2.TextSpan, field: str) -> None:
@@ -78,9 +83,15 @@ def _passage(passage: citation_pb2.SourcePassage, field: str) -> None:
         )
 
 
-def _generate(request: pb.GenerateTextRequest | pb.StreamGenerateTextRequest) -> None:
+def _task(request: _Asking) -> None:
     names.parse(request.model, "generationModels/*", "model")
-    fields.characters(request.question, "question", QUESTION_CHARACTERS_MAX, 1)
+    messages(request.messages, "messages")
+    if request.messages and request.question:
+        raise InvalidField(
+            "question and messages are two ways to ask. Leave one of them out.", field="question"
+        )
+    if not request.messages:
+        fields.characters(request.question, "question", QUESTION_CHARACTERS_MAX, 1)
     fields.items(request.passages, "passages", PASSAGES_MAX, 0)
     seen: set[tuple[str, str]] = set()
     for index, passage in enumerate(request.passages):
@@ -95,8 +106,19 @@ def _generate(request: pb.GenerateTextRequest | pb.StreamGenerateTextRequest) ->
             )
         seen.add(key)
     fields.number(request.output_tokens_max, "output_tokens_max", 0, OUTPUT_TOKENS_MAX)
+    tools(request.tools, None)
+    output_schema(request.output_schema)
+
+
+def _generate(request: pb.GenerateTextRequest | pb.StreamGenerateTextRequest) -> None:
+    _task(request)
     if request.HasField("temperature"):
         fields.number(request.temperature, "temperature", 0, TEMPERATURE_MAX)
+    if request.HasField("tool_choice"):
+        tools(request.tools, request.tool_choice)
+    stop_sequences(request.stop_sequences)
+    if request.session:
+        names.parse(request.session, "sessions/*", "session")
 
 
 def _list(request: pb.ListGenerationModelsRequest) -> None:
@@ -107,11 +129,39 @@ def _get(request: pb.GetGenerationModelRequest) -> None:
     names.parse(request.name, "generationModels/*", "name")
 
 
+def _set_budget(request: pb.SetBudgetRequest) -> None:
+    budget = request.budget
+    names.parse(budget.name, "budgets/*", "budget.name")
+    if budget.session:
+        names.parse(budget.session, "sessions/*", "budget.session")
+    fields.number(budget.limit_nanos, "budget.limit_nanos", 0, LIMIT_MAX)
+    fields.number(budget.limit_tokens, "budget.limit_tokens", 0, LIMIT_MAX)
+    if not budget.limit_nanos and not budget.limit_tokens:
+        raise InvalidField(
+            "budget.limit_nanos and budget.limit_tokens are 0, so that it would bound nothing. Set "
+            "one of them, or delete the budget.",
+            field="budget.limit_nanos",
+        )
+
+
+def _budget(request: pb.GetBudgetRequest | pb.DeleteBudgetRequest) -> None:
+    names.parse(request.name, "budgets/*", "name")
+
+
+def _list_budgets(request: pb.ListBudgetsRequest) -> None:
+    paging.page_size(request.page_size)
+
+
 CHECKS: Mapping[type[Message], Check] = MappingProxyType(
     {
         pb.GenerateTextRequest: _generate,
         pb.StreamGenerateTextRequest: _generate,
         pb.ListGenerationModelsRequest: _list,
         pb.GetGenerationModelRequest: _get,
+        pb.EstimateCostRequest: _task,
+        pb.SetBudgetRequest: _set_budget,
+        pb.GetBudgetRequest: _budget,
+        pb.ListBudgetsRequest: _list_budgets,
+        pb.DeleteBudgetRequest: _budget,
     }
 )

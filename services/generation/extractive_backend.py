@@ -7,13 +7,12 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Literal
 
 from engine.answers import extractive
 from engine.answers.evidence import AbstentionReason, Answer, Passage
 from engine.types import Span, Vector
 from services.generation import convert
-from services.generation.backend import Abstention, Delta, Progress, Started, Task, Written
+from services.generation.backend import Abstention, Delta, Kind, Progress, Started, Task, Written
 from services.mesh.mesh import Mesh
 from services.rpc.call import Call
 
@@ -29,9 +28,10 @@ class ExtractiveBackend:
     """Needs no language model: the embedding service embeds the question, and the sentences of
     passages that came without (a caller who passes those that a search returned saves this)."""
 
-    kind: Literal["extractive"] = "extractive"
+    kind: Kind = "extractive"
     display_name = "Extractive: quotes the sentences that answer best"
     upstream_model = ""
+    fallbacks: Sequence[str] = ()
 
     def __init__(self, mesh: Mesh, threads: Executor) -> None:
         self._mesh = mesh

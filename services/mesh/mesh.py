@@ -19,7 +19,13 @@ from google.rpc import status_pb2
 
 from engine.errors import RagmeshError, ServiceUnavailable
 from services.errors import from_status
-from services.mesh.peers import DocumentsPeer, EmbeddingPeer, GenerationPeer, RetrievalPeer
+from services.mesh.peers import (
+    DocumentsPeer,
+    EmbeddingPeer,
+    GenerationPeer,
+    MemoryPeer,
+    RetrievalPeer,
+)
 from services.rpc import metrics
 from services.rpc.call import Call
 from services.rpc.chain import Chain
@@ -62,6 +68,11 @@ class Mesh:
     def documents(self) -> DocumentsPeer:
         """The document service."""
         return cast(DocumentsPeer, _Peer(self, "documents"))
+
+    @property
+    def memory(self) -> MemoryPeer:
+        """The memory service."""
+        return cast(MemoryPeer, _Peer(self, "memory"))
 
     @property
     def generation(self) -> GenerationPeer:

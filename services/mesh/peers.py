@@ -10,6 +10,7 @@ from typing import Protocol
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from services.rpc.call import Call
@@ -57,6 +58,18 @@ class DocumentsPeer(Protocol):
     async def GetDocument(
         self, request: documents.GetDocumentRequest, call: Call
     ) -> documents.GetDocumentResponse: ...
+
+
+class MemoryPeer(Protocol):
+    """What siblings ask of the memory service."""
+
+    async def AppendMessages(
+        self, request: memory.AppendMessagesRequest, call: Call
+    ) -> memory.AppendMessagesResponse: ...
+
+    async def GetSessionContext(
+        self, request: memory.GetSessionContextRequest, call: Call
+    ) -> memory.GetSessionContextResponse: ...
 
 
 class GenerationPeer(Protocol):

@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-AREAS = ("embedding", "retrieval", "documents", "generation", "chat")
+AREAS = ("embedding", "retrieval", "documents", "memory", "generation", "chat")
 """The services of the mesh, by the names that nodes announce."""
 
 _SINGULAR = {"documents": "document"}

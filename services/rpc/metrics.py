@@ -129,3 +129,16 @@ INGEST_RUNNING = Gauge("ragmesh_ingest_jobs_running", "Ingest jobs in this node'
 MESH_CALLS = Counter(
     "ragmesh_mesh_calls_total", "Calls to siblings; way is `local` or `remote`.", ["service", "way"]
 )
+GENERATION_TOKENS = Counter(
+    "ragmesh_generation_tokens_total",
+    "Tokens of language models; kind is `input` or `output`.",
+    ["model", "kind"],
+)
+GENERATION_FAILURES = Counter(
+    "ragmesh_generation_failures_total", "Tries in which an endpoint failed.", ["model"]
+)
+GENERATION_FALLBACKS = Counter(
+    "ragmesh_generation_fallbacks_total",
+    "Answers for which a fallback was asked in place of the model.",
+    ["model"],
+)

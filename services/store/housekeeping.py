@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from engine.errors import RagmeshError
 from services.store import cleanup
+from services.store.budgets import purge_reservations
+from services.store.sessions import purge_sessions
 from services.store.store import Store, Tx
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +30,8 @@ _PURGES = (
     cleanup.purge_segments,
     cleanup.purge_snapshots,
     cleanup.purge_builds,
+    purge_reservations,
+    purge_sessions,
 )
 
 

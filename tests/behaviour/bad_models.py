@@ -9,11 +9,12 @@ from typing import Any
 from ragmesh.api.chat.v1 import chat_service_pb2 as chat
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.embedding.v1 import vector_pb2
-from ragmesh.api.generation.v1 import citation_pb2
+from ragmesh.api.generation.v1 import budget_pb2, citation_pb2, message_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
 from ragmesh.api.retrieval.v1 import filter_pb2
 
 from tests.behaviour.bad_requests import INF, NAN, Bad, Table, World, named, paged
+from tests.behaviour.given import budget_of, session_of
 
 DEFAULT = "embeddingModels/default"
 JUDGE = "embeddingModels/judge"
@@ -117,8 +118,76 @@ def _generate(kind: type[Any], world: World) -> Iterator[Bad]:
     yield Bad("temperature below zero", make(temperature=-0.1))
     yield Bad("temperature over 2", make(temperature=2.1))
     yield Bad("temperature of NaN", make(temperature=NAN))
+    yield Bad("a session of the wrong form", make(session="bananas/1"))
+    yield Bad("five stop sequences", make(stop_sequences=list("abcde")))
+    yield Bad("an empty stop sequence", make(stop_sequences=[""]))
+    choice = message_pb2.ToolChoice(mode=message_pb2.ToolChoice.MODE_REQUIRED)
+    yield Bad("a tool required and none there", make(tool_choice=choice))
+    yield from _wrong_chats(make)
     for what, passages in _wrong_passages(world):
         yield Bad(what, make(passages=passages))
+
+
+def _wrong_chats(make: Any) -> Iterator[Bad]:
+    """What is wrong with messages, tools and schemas."""
+    role = message = message_pb2.ChatMessage
+    said = message(role=role.ROLE_USER, text="What?")
+    yield Bad("a question and messages", make(messages=[said]))
+    alone = partial(make, question="")
+    yield Bad("a message without a role", alone(messages=[message(text="What?")]))
+    yield Bad("a message without a text", alone(messages=[message(role=role.ROLE_USER)]))
+    answered = message(role=role.ROLE_ASSISTANT, text="That.")
+    yield Bad("a chat that the model ended", alone(messages=[said, answered]))
+    yield Bad("a chat without a user", alone(messages=[message(role=role.ROLE_SYSTEM, text="a")]))
+    yield Bad("1,001 messages", alone(messages=[said] * 1_001))
+    stray = message(role=role.ROLE_TOOL, text="9")
+    yield Bad("a tool's message without its call", alone(messages=[said, stray]))
+    call = message_pb2.ToolCall(id="1", name="sum", arguments="[1]")
+    calling = message(role=role.ROLE_ASSISTANT, tool_calls=[call])
+    yield Bad("a call with arguments that are no object", alone(messages=[said, calling, said]))
+    tool = message_pb2.ToolDefinition
+    yield Bad("a tool without a name", make(tools=[tool()]))
+    yield Bad("a tool twice", make(tools=[tool(name="sum"), tool(name="sum")]))
+    yield Bad(
+        "a tool's schema that is no JSON", make(tools=[tool(name="a", parameters_schema="{")])
+    )
+    yield Bad("tools for the extractive model", make(tools=[tool(name="sum")]))
+    yield Bad("a schema that is no JSON", make(output_schema="{"))
+    yield Bad("a schema that is none", make(output_schema='{"type": 7}'))
+    yield Bad("a schema with a pattern", make(output_schema='{"pattern": "(a+)+$"}'))
+    yield Bad("a schema from elsewhere", make(output_schema='{"$ref": "https://a.example/b"}'))
+    yield Bad("a schema too deep", make(output_schema='{"not": ' * 80 + "{}" + "}" * 80))
+
+
+def _estimate(world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> generation.EstimateCostRequest:
+        given = {"model": "generationModels/extractive", "question": "What?"}
+        return generation.EstimateCostRequest(**{**given, **fields})
+
+    yield from named(lambda name: make(model=name), "generationModels/{}")
+    absent = make(model="generationModels/absent")
+    yield Bad("model unknown", absent, "GENERATION_MODEL_NOT_FOUND")
+    yield Bad("question missing", make(question=""))
+    yield Bad("output_tokens_max over 32,768", make(output_tokens_max=32_769))
+
+
+def _set_budget(world: World) -> Iterator[Bad]:
+    def make(**fields: Any) -> generation.SetBudgetRequest:
+        given = {"name": "budgets/mine", "limit_tokens": 10}
+        return generation.SetBudgetRequest(budget=budget_pb2.Budget(**{**given, **fields}))
+
+    yield from named(lambda name: make(name=name), "budgets/{}")
+    yield Bad("a session of the wrong form", make(session="bananas/1"))
+    yield Bad("no limit", make(limit_tokens=0))
+    yield Bad("a limit below zero", make(limit_nanos=-1))
+    yield Bad("a limit over a billion", make(limit_nanos=10**18 + 1))
+    yield Bad("a session that has a budget", make(session=session_of(world.vectors)))
+    yield Bad("another session", make(name=budget_of(world.vectors), session="sessions/other"))
+
+
+def _budget(kind: type[Any], world: World) -> Iterator[Bad]:
+    yield from named(lambda name: kind(name=name), "budgets/{}")
+    yield Bad("budget unknown", kind(name="budgets/absent"), "BUDGET_NOT_FOUND")
 
 
 def _ask(kind: type[Any], world: World) -> Iterator[Bad]:
@@ -164,6 +233,11 @@ TABLE: Table = {
         "generationModels",
         "GENERATION_MODEL_NOT_FOUND",
     ),
+    "EstimateCost": _estimate,
+    "SetBudget": _set_budget,
+    "GetBudget": partial(_budget, generation.GetBudgetRequest),
+    "ListBudgets": lambda world: paged(generation.ListBudgetsRequest),
+    "DeleteBudget": partial(_budget, generation.DeleteBudgetRequest),
     "AskQuestion": partial(_ask, chat.AskQuestionRequest),
     "StreamAnswer": partial(_ask, chat.StreamAnswerRequest),
 }

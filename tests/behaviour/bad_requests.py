@@ -40,6 +40,8 @@ class World:
     """A collection of vectors of 8 whose second index is ready."""
     cancelled: str
     """A job of `texts` that was cancelled."""
+    session: str
+    """A session of two messages, the second after the first."""
 
 
 Table = dict[str, Callable[[World], Iterator[Bad]]]

@@ -19,6 +19,10 @@ from google.protobuf.struct_pb2 import Value
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import vector_pb2
+from ragmesh.api.generation.v1 import budget_pb2
+from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
+from ragmesh.api.memory.v1 import session_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, migration_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
@@ -138,6 +142,16 @@ def _value(value: Any) -> Value:
     return Value(number_value=value)
 
 
+def budget_of(collection: str) -> str:
+    """The name of the budget that goes with a collection of a world."""
+    return collection.replace("collections/", "budgets/")
+
+
+def session_of(collection: str) -> str:
+    """The session that this budget is for."""
+    return collection.replace("collections/", "sessions/")
+
+
 class Given:
     """Makes what a scenario needs, over the rung that the scenario runs on."""
 
@@ -185,6 +199,15 @@ class Given:
         assert response.upserted == len(points)
         return str(response.watermark)
 
+    async def budget(self, collection: str, *, tenant: str = "default") -> str:
+        """The budget of a session that is called as a collection; its name."""
+        made = budget_pb2.Budget(
+            name=budget_of(collection), session=session_of(collection), limit_tokens=10**9
+        )
+        request = generation.SetBudgetRequest(budget=made)
+        response = await self.rung.call("SetBudget", request, tenant=tenant)
+        return str(response.budget.name)
+
     async def snapshot(self, collection: str, *, tenant: str = "default") -> str:
         """A snapshot of a collection as it is; its name."""
         response = await self.rung.call(
@@ -216,6 +239,35 @@ class Given:
                 return found
             assert time.monotonic() < give_up_s, found
             await asyncio.sleep(0.05)
+
+    async def session(
+        self, *words: str, tenant: str = "default", session_id: str = "", **settings: Any
+    ) -> str:
+        """A session with these messages, of which every second one answers; its name."""
+        create = memory.CreateSessionRequest(
+            session=session_pb2.Session(**settings), session_id=session_id or new_id()
+        )
+        response = await self.rung.call("CreateSession", create, tenant=tenant)
+        name = str(response.session.name)
+        if words:
+            await self.said(name, *words, tenant=tenant)
+        return name
+
+    async def said(
+        self, session: str, *words: str, parent: int | None = None, tenant: str = "default"
+    ) -> list[int]:
+        """Appends messages after `parent`; their indexes."""
+        roles = (session_pb2.SessionMessage.ROLE_USER, session_pb2.SessionMessage.ROLE_ASSISTANT)
+        request = memory.AppendMessagesRequest(
+            session=session,
+            messages=[
+                session_pb2.SessionMessage(role=roles[i % 2], text=text)
+                for i, text in enumerate(words)
+            ],
+            parent_index=parent,
+        )
+        response = await self.rung.call("AppendMessages", request, tenant=tenant)
+        return list(response.message_indexes)
 
     async def document(
         self,

@@ -42,7 +42,7 @@ SPLIT = {
     "retrieval-1": ("retrieval",),
     "retrieval-2": ("retrieval",),
     "embedding-1": ("embedding",),
-    "rest-1": ("documents", "generation", "chat"),
+    "rest-1": ("documents", "memory", "generation", "chat"),
 }
 """The nodes of the split mesh, and what each hosts."""
 

@@ -14,6 +14,7 @@ from tests.behaviour import (
     bad_models,
     bad_retrieval,
     bad_searches,
+    bad_sessions,
     bad_snapshots,
 )
 from tests.behaviour.bad_requests import Bad, Table, World
@@ -38,6 +39,7 @@ TABLES: Table = {
     **bad_migrations.TABLE,
     **bad_documents.TABLE,
     **bad_models.TABLE,
+    **bad_sessions.TABLE,
 }
 CODES = {row.reason: row.code.name for row in ERRORS.values()}
 ENTRIES_MIN = 5
@@ -55,10 +57,13 @@ async def world(rung: Rung, given: Given) -> World:
         holder = await given.vector_collection()
         await given.points(holder, [point("here", vectors(1)[0])], wait=True)
         kept = await given.snapshot(holder)
+        await given.budget(holder)
         migrating = await given.migrating()
         cancelled = await given.cancelled(texts)
+        session = await given.session("What?", "That.")
+        job = document.ingest_job
         _WORLDS[rung.name] = World(
-            holder, texts, document.name, document.ingest_job, kept, migrating, cancelled
+            holder, texts, document.name, job, kept, migrating, cancelled, session
         )
     return _WORLDS[rung.name]
 
@@ -87,6 +92,7 @@ def test_every_rpc_has_bad_requests_and_a_valid_one() -> None:
         "collections/v/snapshots/s",
         "collections/m",
         "ingestJobs/c",
+        "sessions/s",
     )
     assert TABLES.keys() == RPCS.keys()
     assert VALID.keys() == RPCS.keys()

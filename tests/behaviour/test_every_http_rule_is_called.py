@@ -29,9 +29,12 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     document, _ = await given.ingested(texts, "Rain fell on the town.", "rain.txt")
     await given.points(holder, [point("here", vectors(1)[0])])
     kept = await given.snapshot(holder)
+    await given.budget(holder)
     migrating = await given.migrating()
     cancelled = await given.cancelled(texts)
-    return World(holder, texts, document.name, document.ingest_job, kept, migrating, cancelled)
+    session = await given.session("What?", "That.")
+    job = document.ingest_job
+    return World(holder, texts, document.name, job, kept, migrating, cancelled, session)
 
 
 @pytest.mark.parametrize(("rpc", "index"), ALL)

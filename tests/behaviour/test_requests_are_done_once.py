@@ -9,6 +9,8 @@ import uuid
 import pytest
 from google.protobuf.message import Message
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
+from ragmesh.api.memory.v1 import session_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
@@ -102,6 +104,29 @@ async def test_uploads(rung: Rung, given: Given) -> None:
     with pytest.raises(Refused) as refused:
         await rung.upload("UploadDocument", pieces(b"Another text.", request_id))
     assert refused.value.reason == "REQUEST_ID_REUSED"
+
+
+async def test_sessions_and_messages(rung: Rung) -> None:
+    create = memory.CreateSessionRequest(
+        session=session_pb2.Session(display_name="One"), request_id=str(uuid.uuid4())
+    )
+    other = memory.CreateSessionRequest(request_id=create.request_id)
+    await same_answer(rung, "CreateSession", create, other)
+    session = (await rung.call("CreateSession", create)).session.name
+    role = session_pb2.SessionMessage.ROLE_USER
+    append = memory.AppendMessagesRequest(
+        session=session,
+        messages=[session_pb2.SessionMessage(role=role, text="Why?")],
+        request_id=str(uuid.uuid4()),
+    )
+    another = memory.AppendMessagesRequest(
+        session=session,
+        messages=[session_pb2.SessionMessage(role=role, text="What?")],
+        request_id=append.request_id,
+    )
+    await same_answer(rung, "AppendMessages", append, another)
+    listed = await rung.call("ListMessages", memory.ListMessagesRequest(session=session))
+    assert [one.text for one in listed.messages] == ["Why?"]
 
 
 async def test_many_at_the_same_time(rung: Rung, given: Given) -> None:

@@ -33,6 +33,11 @@ TO_A_STRANGER: dict[str, str] = {
     "StreamGenerateText": SHARED,
     "ListGenerationModels": SHARED,
     "GetGenerationModel": SHARED,
+    "EstimateCost": SHARED,
+    "SetBudget": OWN,
+    "GetBudget": "BUDGET_NOT_FOUND",
+    "ListBudgets": NOTHING,
+    "DeleteBudget": "BUDGET_NOT_FOUND",
     "CreateCollection": OWN,
     "ListCollections": NOTHING,
     "ListIngestJobs": NOTHING,
@@ -70,17 +75,24 @@ TO_A_STRANGER: dict[str, str] = {
     "CancelIngestJob": "INGEST_JOB_NOT_FOUND",
     "RetryIngestJob": "INGEST_JOB_NOT_FOUND",
     "WatchIngestJob": "INGEST_JOB_NOT_FOUND",
+    "CreateSession": OWN,
+    "GetSession": "SESSION_NOT_FOUND",
+    "ListSessions": NOTHING,
+    "DeleteSession": "SESSION_NOT_FOUND",
+    "AppendMessages": "SESSION_NOT_FOUND",
+    "ListMessages": "SESSION_NOT_FOUND",
+    "GetSessionContext": "SESSION_NOT_FOUND",
     "AskQuestion": "COLLECTION_NOT_FOUND",
     "StreamAnswer": "COLLECTION_NOT_FOUND",
 }
 """For each RPC, what a tenant who has nothing gets when it names what another tenant has."""
 
-WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import")
+WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import", "Append", "Set")
 MIGRATES = ("StartMigration", "FlipMigration", "EndMigration")
 INGESTS = ("ReindexDocument", "CancelIngestJob", "RetryIngestJob")
 ALPHA, BETA = new_id("alpha"), new_id("beta")
 SECRETS = {ALPHA: "apricot", BETA: "blueberry"}
-VECTORS_ID, TEXTS_ID, MIGRATING_ID = new_id(), new_id(), new_id()
+VECTORS_ID, TEXTS_ID, MIGRATING_ID, SESSION_ID = new_id(), new_id(), new_id(), new_id()
 _WORLDS: dict[str, dict[str, World]] = {}
 
 
@@ -118,9 +130,18 @@ async def world_of(given: Given, tenant: str) -> World:
     )
     await given.finished(stored.ingest_job.name, tenant=tenant)
     kept = await given.snapshot(holder, tenant=tenant)
+    await given.budget(holder, tenant=tenant)
     migrating = await given.migrating(tenant=tenant, collection_id=MIGRATING_ID, display_name=word)
     job, cancelled = stored.ingest_job.name, await given.cancelled(texts, tenant=tenant)
-    return World(holder, texts, f"{texts}/documents/same", job, kept, migrating, cancelled)
+    session = await given.session(
+        f"I like {word}.",
+        f"You like {word}.",
+        tenant=tenant,
+        session_id=SESSION_ID,
+        display_name=word,
+    )
+    document = f"{texts}/documents/same"
+    return World(holder, texts, document, job, kept, migrating, cancelled, session)
 
 
 @pytest.fixture
@@ -143,7 +164,11 @@ async def inventory(rung: Rung, world: World, tenant: str) -> list[str]:
         "ListIngestJobs",
         "GetIngestJob",
         "ListSnapshots",
+        "ListBudgets",
         "GetMigration",
+        "GetSession",
+        "ListSessions",
+        "ListMessages",
     ):
         request = VALID[rpc](world)
         if "page_size" in request.DESCRIPTOR.fields_by_name:
@@ -197,6 +222,10 @@ async def test_both_see_their_own_under_the_same_names(
             "GetDocument",
             "ListDocuments",
             "ListPassages",
+            "GetSession",
+            "ListSessions",
+            "ListMessages",
+            "GetSessionContext",
         } <= set(seen)
 
 

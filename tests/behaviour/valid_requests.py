@@ -9,12 +9,15 @@ from google.protobuf.message import Message
 from ragmesh.api.chat.v1 import chat_service_pb2 as chat
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
+from ragmesh.api.generation.v1 import budget_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
+from ragmesh.api.memory.v1 import session_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 from tests.behaviour.bad_requests import World
-from tests.behaviour.given import new_id, packed, point, vectors
+from tests.behaviour.given import budget_of, new_id, packed, point, session_of, vectors
 
 EMBEDDING_MODEL = "embeddingModels/default"
 GENERATION_MODEL = "generationModels/extractive"
@@ -85,6 +88,18 @@ VALID: Mapping[str, Callable[[World], Message]] = {
     "CancelIngestJob": lambda w: documents.CancelIngestJobRequest(name=w.cancelled),
     "RetryIngestJob": lambda w: documents.RetryIngestJobRequest(name=w.cancelled),
     "WatchIngestJob": lambda w: documents.WatchIngestJobRequest(name=w.job),
+    "CreateSession": lambda w: memory.CreateSessionRequest(session_id=new_id()),
+    "GetSession": lambda w: memory.GetSessionRequest(name=w.session),
+    "ListSessions": lambda w: memory.ListSessionsRequest(page_size=5),
+    "DeleteSession": lambda w: memory.DeleteSessionRequest(name=w.session),
+    "AppendMessages": lambda w: memory.AppendMessagesRequest(
+        session=w.session,
+        messages=[
+            session_pb2.SessionMessage(role=session_pb2.SessionMessage.ROLE_USER, text="Why?")
+        ],
+    ),
+    "ListMessages": lambda w: memory.ListMessagesRequest(session=w.session, leaf_index=2),
+    "GetSessionContext": lambda w: memory.GetSessionContextRequest(name=w.session),
     "GenerateText": lambda w: generation.GenerateTextRequest(
         model=GENERATION_MODEL, question="What?"
     ),
@@ -93,6 +108,17 @@ VALID: Mapping[str, Callable[[World], Message]] = {
     ),
     "ListGenerationModels": lambda w: generation.ListGenerationModelsRequest(page_size=5),
     "GetGenerationModel": lambda w: generation.GetGenerationModelRequest(name=GENERATION_MODEL),
+    "EstimateCost": lambda w: generation.EstimateCostRequest(
+        model=GENERATION_MODEL, question="What?"
+    ),
+    "SetBudget": lambda w: generation.SetBudgetRequest(
+        budget=budget_pb2.Budget(
+            name=budget_of(w.vectors), session=session_of(w.vectors), limit_tokens=10**9
+        )
+    ),
+    "GetBudget": lambda w: generation.GetBudgetRequest(name=budget_of(w.vectors)),
+    "ListBudgets": lambda w: generation.ListBudgetsRequest(page_size=5),
+    "DeleteBudget": lambda w: generation.DeleteBudgetRequest(name=budget_of(w.vectors)),
     "AskQuestion": lambda w: chat.AskQuestionRequest(question="What?", collections=[w.texts]),
     "StreamAnswer": lambda w: chat.StreamAnswerRequest(question="What?", collections=[w.texts]),
 }

@@ -15,12 +15,14 @@ from ragmesh.api.chat.v1 import chat_service_pb2
 from ragmesh.api.documents.v1 import document_service_pb2
 from ragmesh.api.embedding.v1 import embedding_service_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2
+from ragmesh.api.memory.v1 import memory_service_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2
 
 FILES = (
     embedding_service_pb2,
     retrieval_service_pb2,
     document_service_pb2,
+    memory_service_pb2,
     generation_service_pb2,
     chat_service_pb2,
 )

@@ -25,7 +25,7 @@ from ragmesh._types import answers, documents, embedding, retrieval, search
 from ragmesh._values import from_struct, to_struct
 from ragmesh.api.documents.v1 import document_pb2, ingest_job_pb2
 from ragmesh.api.embedding.v1 import embedding_model_pb2, embedding_service_pb2
-from ragmesh.api.generation.v1 import citation_pb2, generation_service_pb2
+from ragmesh.api.generation.v1 import citation_pb2, generation_service_pb2, message_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, retrieval_service_pb2, search_pb2
 
 JSON = st.recursive(
@@ -293,6 +293,9 @@ def test_what_is_no_sparse_vector_is_refused(wrong: Callable[[], object]) -> Non
         (documents.IngestJobStage, ingest_job_pb2.IngestJob.Stage),
         (answers.Backend, generation_service_pb2.GenerationModel.Backend),
         (answers.AbstentionReason, citation_pb2.AbstentionReason),
+        (answers.FinishReason, message_pb2.FinishReason),
+        (answers.Role, message_pb2.ChatMessage.Role),
+        (answers.ToolMode, message_pb2.ToolChoice.Mode),
     ],
 )
 def test_every_value_of_the_contract_s_enums_has_its_word(literal: Any, enum: Any) -> None:

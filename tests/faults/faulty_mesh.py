@@ -20,7 +20,7 @@ from services.local.mesh import LocalMesh
 from services.local.ports import remembered_ports
 from services.local.supervisor import PartEvent, Supervisor
 
-ALL = ("embedding", "retrieval", "documents", "generation", "chat")
+ALL = ("embedding", "retrieval", "documents", "memory", "generation", "chat")
 FOLLOW_S = 2.0
 """Endpoints follow leases within this."""
 MEMORY_BYTES = 256 << 20

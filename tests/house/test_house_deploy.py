@@ -158,7 +158,7 @@ def test_nodes_advertise_a_name_and_port_that_others_reach() -> None:
         assert (host, port) == (name, listens)
         hosted += words[words.index("--services") + 1].split(",")
     assert sorted(hosted) == sorted(
-        ["embedding", "retrieval", "retrieval", "documents", "generation", "chat"]
+        ["embedding", "retrieval", "retrieval", "documents", "memory", "generation", "chat"]
     )
 
 

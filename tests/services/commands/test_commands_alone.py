@@ -32,6 +32,7 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
         "collections",
         "documents",
         "models",
+        "budgets",
         "status",
         "doctor",
     ):
@@ -49,6 +50,7 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
         ("status",),
         ("ingest", ".", "--collection", "papers"),
         ("documents", "list", "--collection", "papers"),
+        ("budgets", "list"),
     ],
     ids=lambda command: command[0],
 )

@@ -22,7 +22,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """A mesh of two nodes; tests leave it whole."""
     home = tmp_path_factory.mktemp("home")
     assert home.stat().st_mode & 0o777 == 0o700
-    up = Up(home, "--nodes", "embedding,retrieval;documents,generation,chat")
+    up = Up(home, "--nodes", "embedding,retrieval;documents,memory,generation,chat")
     yield up
     up.close()
 
@@ -277,3 +277,23 @@ def test_sigterm_stops_all_and_a_killed_up_leaves_nobody_behind(mesh: Up) -> Non
         assert gone(below, 10.0) == []
     finally:
         again.close()
+
+
+def test_budgets_are_set_shown_and_taken_away(mesh: Up) -> None:
+    made = result(run(mesh.home, "budgets", "set", "all", "--limit", "12.5", "--json"))
+    assert (made["name"], made["limit_nanos"]) == ("budgets/all", 12_500_000_000)
+    made = result(run(mesh.home, "budgets", "set", "all", "--tokens", "1000", "--json"))
+    assert (made["limit_nanos"], made["limit_tokens"]) == (12_500_000_000, 1_000)
+    mine = ("budgets", "set", "mine", "--tokens", "5", "--session", "mine", "--json")
+    assert result(run(mesh.home, *mine))["session"] == "sessions/mine"
+    listed = result(run(mesh.home, "budgets", "list", "--json"))["budgets"]
+    assert [one["name"] for one in listed] == ["budgets/all", "budgets/mine"]
+    shown = run(mesh.home, "budgets")
+    assert "12.5" in shown.stdout and "1,000" in shown.stdout, shown.stdout
+    for wrong in ("-1", "much", "nan", "0.0000000001", "1e12"):
+        error = failure(run(mesh.home, "budgets", "set", "all", f"--limit={wrong}", "--json"))
+        assert "12.50" in error["message"]
+    for name in ("all", "mine"):
+        result(run(mesh.home, "budgets", "delete", name, "--json"))
+    error = failure(run(mesh.home, "budgets", "delete", "all", "--json"))
+    assert error["reason"] == "BUDGET_NOT_FOUND"

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
-from services.config import MIB, GenerationSettings, ModelSettings, OpenAIModel
+from services.config import MIB, ModelSettings
+from services.config_generation import GenerationSettings, OpenAIModel
 from services.embedding.servicer import EmbeddingServicer
 from services.generation.servicer import GenerationServicer
 from services.mesh.mesh import Mesh
@@ -26,11 +27,12 @@ async def generation_node(
     endpoint = Endpoint()
     await endpoint.start()
     settings = GenerationSettings(
+        breaker_failures_max=10_000,  # one endpoint fails for all tests
         openai=(
             OpenAIModel(id="writer", url=endpoint.url, model=MODEL, api_key=SecretStr(KEY)),
             OpenAIModel(id="hasty", url=endpoint.url, model=MODEL, timeout_s=0.3),
             OpenAIModel(id="gone", url="http://127.0.0.1:9/v1", model=MODEL),
-        )
+        ),
     )
     checks = {**EmbeddingServicer.checks, **GenerationServicer.checks}
     chain = Chain(Gate(16), checks, 16 * MIB)

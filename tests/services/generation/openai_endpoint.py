@@ -1,11 +1,13 @@
-"""A real HTTP server that speaks the OpenAI chat completions protocol, as a script says."""
+"""A real HTTP server that speaks the protocols of language models, as a script says."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 MODEL = "test-model"
@@ -45,7 +47,32 @@ class Deaf:
     """Takes the request and never answers."""
 
 
-Reply = Answer | Refusal | Broken | Deaf
+@dataclass(frozen=True)
+class Events:
+    """Streams events of any protocol: JSON for a mapping, bytes as they are. Then it ends the
+    response, or (`hang`) says no more."""
+
+    events: Sequence[Mapping[str, Any] | bytes]
+    pause_s: float = 0.0
+    hang: bool = False
+    content_type: str = "text/event-stream"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Reply = Answer | Refusal | Broken | Deaf | Events
+
+
+def chunk(text: str = "", finish: str | None = None, **delta: Any) -> dict[str, Any]:
+    """An event of the OpenAI protocol."""
+    made = _chunk(text, finish)
+    made["choices"][0]["delta"] |= delta
+    return made
+
+
+def usage_chunk(input_tokens: int, output_tokens: int) -> dict[str, Any]:
+    """The last event of the OpenAI protocol."""
+    counted = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens}
+    return {**_chunk(""), "choices": [], "usage": counted}
 
 
 @dataclass(frozen=True)
@@ -67,6 +94,8 @@ class Endpoint:
         """Set when a request came."""
         self.gone = asyncio.Event()
         """Set when a client went away before its answer was complete."""
+        self.gone_s = 0.0
+        """When that was, by `time.monotonic`."""
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -151,6 +180,20 @@ class Endpoint:
                 writer.write(b"0\r\n\r\n")
                 await writer.drain()
                 return True
+            case Events():
+                await self._head(writer, reply.content_type, reply.headers)
+                for event in reply.events:
+                    if isinstance(event, bytes):
+                        await self._raw(writer, event)
+                    else:
+                        await self._event(writer, event)
+                    await asyncio.sleep(reply.pause_s)
+                if reply.hang:
+                    await self._until_gone(reader)
+                    return False
+                writer.write(b"0\r\n\r\n")
+                await writer.drain()
+                return True
             case Broken():
                 await self._head(writer)
                 for piece in reply.pieces:
@@ -163,12 +206,19 @@ class Endpoint:
 
     async def _until_gone(self, reader: asyncio.StreamReader) -> None:
         if not await reader.read(1):
+            self.gone_s = time.monotonic()
             self.gone.set()
 
-    async def _head(self, writer: asyncio.StreamWriter) -> None:
+    async def _head(
+        self,
+        writer: asyncio.StreamWriter,
+        content_type: str = "text/event-stream",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-            b"transfer-encoding: chunked\r\n\r\n"
+            f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\n{extra}"
+            "transfer-encoding: chunked\r\n\r\n".encode()
         )
         await writer.drain()
 

@@ -172,11 +172,12 @@ async def test_a_passing_failure_is_tried_again(generation_node: GenerationNode)
     ("reply", "says"),
     [
         (Refusal(500, headers=QUICKLY_AGAIN), "HTTP 500"),
-        (Refusal(429, headers={**QUICKLY_AGAIN, "retry-after": "7"}), "HTTP 429"),
+        (Refusal(429, headers={"retry-after": "7"}), "HTTP 429"),
         (Refusal(401), "api_key"),
         (Refusal(404, body="<html>internal secret</html>"), "HTTP 404"),
-        (Broken(raw=b"data: {not json\n\n"), "no chat completion"),
-        (Broken(raw=b"data: [1, 2]\n\n"), "no chat completion"),
+        (Broken(raw=b"data: {not json\n\n"), "no JSON"),
+        (Broken(raw=b"data: [1, 2]\n\n"), "no part of an answer"),
+        (Broken(raw=b'data: {"choices": [7]}\n\n'), "no chat completion"),
         (Broken(raw=b'data: {"error": {"message": "internal secret"}}\n\n'), "error"),
         (Broken(["The railway "]), "connection"),
         (Broken(["The railway "], raw=b"data: [DONE]\n\n"), "middle"),
@@ -191,7 +192,7 @@ async def test_a_failing_endpoint_is_named_without_what_it_said(
     assert WRITER in caught.value.message
     assert says in caught.value.message
     assert shows_nothing_secret(caught.value)
-    assert caught.value.retry_after_s == (7.0 if says == "HTTP 429" else None)
+    assert caught.value.retry_after_s == {"HTTP 429": 7.0, "HTTP 500": 0.001}.get(says)
     assert len(generation_node.endpoint.asked) <= 3
 
 
@@ -293,7 +294,7 @@ async def test_a_cancelled_caller_closes_the_request_at_the_endpoint(
 async def test_an_endless_answer_is_cut(
     generation_node: GenerationNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.generation.openai_backend.ANSWER_CHARACTERS_MAX", 500)
+    monkeypatch.setattr("services.generation.reading.ANSWER_CHARACTERS_MAX", 500)
     generation_node.endpoint.will(Broken(["It came in 1847 [2]. "] * 100, hang=True))
     answer = await generation_node.mesh.generation.GenerateText(unary(), call())
     assert answer.cut

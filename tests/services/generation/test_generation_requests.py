@@ -11,7 +11,7 @@ from ragmesh.api.embedding.v1.vector_pb2 import SentenceVector, TextSpan
 from ragmesh.api.generation.v1 import generation_service_pb2 as pb
 
 from engine.errors import GenerationModelNotFound, InvalidField, InvalidPageToken
-from services.config import GenerationSettings, OpenAIModel
+from services.config_generation import GenerationSettings, OpenAIModel
 from services.generation.servicer import GenerationServicer
 from tests.services.generation.generation_mesh import GenerationNode, call, streamed, unary
 

@@ -11,10 +11,12 @@ from ragmesh._calls import (
     collections,
     documents,
     embedding,
+    generation,
     jobs,
     migrations,
     points,
     searches,
+    sessions,
     snapshots,
 )
 from ragmesh._session import TIMEOUT_S, Lane, Session
@@ -102,10 +104,23 @@ class Client(Runner):
     watch_ingest_job = stream(jobs.watch_ingest_job)
     wait_for_ingest_job = call(jobs.wait_for_ingest_job)
 
-    generate_text = call(answers.generate_text)
-    stream_generate_text = stream(answers.stream_generate_text)
-    list_generation_models = listing(answers.list_generation_models)
-    get_generation_model = call(answers.get_generation_model)
+    create_session = call(sessions.create_session)
+    get_session = call(sessions.get_session)
+    list_sessions = listing(sessions.list_sessions)
+    delete_session = call(sessions.delete_session)
+    append_messages = call(sessions.append_messages)
+    list_messages = listing(sessions.list_messages)
+    get_session_context = call(sessions.get_session_context)
+
+    generate_text = call(generation.generate_text)
+    stream_generate_text = stream(generation.stream_generate_text)
+    list_generation_models = listing(generation.list_generation_models)
+    get_generation_model = call(generation.get_generation_model)
+    estimate_cost = call(generation.estimate_cost)
+    set_budget = call(generation.set_budget)
+    get_budget = call(generation.get_budget)
+    list_budgets = listing(generation.list_budgets)
+    delete_budget = call(generation.delete_budget)
     ask_question = call(answers.ask_question)
     stream_answer = stream(answers.stream_answer)
 

@@ -10,10 +10,13 @@
     ├── NotFound
     │   ├── CollectionNotFound  DocumentNotFound  IngestJobNotFound  PointNotFound  SnapshotNotFound
     │   ├── MigrationNotFound        the collection is not being migrated
+    │   ├── BudgetNotFound
+    │   ├── SessionNotFound          or its time is over
+    │   ├── MessageNotFound          no message of this index in the session
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   └── MethodNotFound           the server is older than this client, or hosts no such service
     ├── AlreadyExists
-    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists
+    │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
@@ -21,12 +24,15 @@
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
+    │   ├── OutputInvalid            the model's text does not fit the schema, even when told so
+    │   ├── PriceMissing             a budget of money, and a model without a price
     │   └── ProviderMissing  NoEmbeddingModel  ModelTaskMismatch
     ├── Exhausted                    ask for less, or later
     │   ├── MessageTooLarge          over 16 MiB (an upload: 256 MiB); also raised before sending
     │   ├── QueueFull  RateLimited   `retry_after_s` says when to come back
     │   ├── ModelMemoryFull  IndexMemoryFull   no memory for another model, or for more points
-    │   └── LimitReached             a limit of the collection or the tenant
+    │   ├── BudgetExceeded           what is left of a budget is not enough
+    │   └── LimitReached             a limit of the collection, the session or the tenant
     ├── Unavailable                  nothing is wrong with the request: try again
     │   ├── NodeDraining  StoreUnavailable  ServiceUnavailable  ModelUnavailable  UpstreamFailed
     │   ├── IndexUnavailable         the collection's index is not built yet
@@ -171,6 +177,18 @@ class IngestJobNotFound(NotFound):
     reason = "INGEST_JOB_NOT_FOUND"
 
 
+class SessionNotFound(NotFound):
+    """No session of this name, or its time is over."""
+
+    reason = "SESSION_NOT_FOUND"
+
+
+class MessageNotFound(NotFound):
+    """No message of this index in the session."""
+
+    reason = "MESSAGE_NOT_FOUND"
+
+
 class PointNotFound(NotFound):
     """The point that a search starts from does not exist."""
 
@@ -199,6 +217,12 @@ class GenerationModelNotFound(NotFound):
     """No generation model of this name is configured."""
 
     reason = "GENERATION_MODEL_NOT_FOUND"
+
+
+class BudgetNotFound(NotFound):
+    """No budget of this name."""
+
+    reason = "BUDGET_NOT_FOUND"
 
 
 class MethodNotFound(NotFound):
@@ -233,6 +257,12 @@ class MigrationExists(AlreadyExists):
     """The collection is being migrated already."""
 
     reason = "MIGRATION_EXISTS"
+
+
+class SessionExists(AlreadyExists):
+    """A session of this id exists already."""
+
+    reason = "SESSION_EXISTS"
 
 
 class RequestIdReused(AlreadyExists):
@@ -279,6 +309,18 @@ class IngestJobFinished(FailedPrecondition):
     """The ingest job is over: it cannot be cancelled, or not be tried again."""
 
     reason = "INGEST_JOB_FINISHED"
+
+
+class OutputInvalid(FailedPrecondition):
+    """What the model wrote does not fit `output_schema`, even after it was told so."""
+
+    reason = "OUTPUT_INVALID"
+
+
+class PriceMissing(FailedPrecondition):
+    """A budget of money applies, and the model has no price."""
+
+    reason = "PRICE_MISSING"
 
 
 class ProviderMissing(FailedPrecondition):
@@ -331,6 +373,12 @@ class IndexMemoryFull(Exhausted):
     """No memory for more points on the node; deletes and searches still pass."""
 
     reason = "INDEX_MEMORY_FULL"
+
+
+class BudgetExceeded(Exhausted):
+    """What is left of a budget is not enough for the answer."""
+
+    reason = "BUDGET_EXCEEDED"
 
 
 class LimitReached(Exhausted):

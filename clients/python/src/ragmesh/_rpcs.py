@@ -12,6 +12,7 @@ from ragmesh.api.chat.v1 import chat_service_pb2 as chat
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_service_pb2 as memory
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
 Req = TypeVar("Req", bound=Message)
@@ -91,6 +92,14 @@ CANCEL_INGEST_JOB = _rpc(documents.CancelIngestJobRequest, documents.CancelInges
 RETRY_INGEST_JOB = _rpc(documents.RetryIngestJobRequest, documents.RetryIngestJobResponse)
 WATCH_INGEST_JOB = _rpc(documents.WatchIngestJobRequest, documents.WatchIngestJobResponse)
 
+CREATE_SESSION = _rpc(memory.CreateSessionRequest, memory.CreateSessionResponse)
+GET_SESSION = _rpc(memory.GetSessionRequest, memory.GetSessionResponse)
+LIST_SESSIONS = _rpc(memory.ListSessionsRequest, memory.ListSessionsResponse)
+DELETE_SESSION = _rpc(memory.DeleteSessionRequest, memory.DeleteSessionResponse)
+APPEND_MESSAGES = _rpc(memory.AppendMessagesRequest, memory.AppendMessagesResponse)
+LIST_MESSAGES = _rpc(memory.ListMessagesRequest, memory.ListMessagesResponse)
+GET_SESSION_CONTEXT = _rpc(memory.GetSessionContextRequest, memory.GetSessionContextResponse)
+
 GENERATE_TEXT = _rpc(generation.GenerateTextRequest, generation.GenerateTextResponse)
 STREAM_GENERATE_TEXT = _rpc(
     generation.StreamGenerateTextRequest, generation.StreamGenerateTextResponse
@@ -101,6 +110,11 @@ LIST_GENERATION_MODELS = _rpc(
 GET_GENERATION_MODEL = _rpc(
     generation.GetGenerationModelRequest, generation.GetGenerationModelResponse
 )
+ESTIMATE_COST = _rpc(generation.EstimateCostRequest, generation.EstimateCostResponse)
+SET_BUDGET = _rpc(generation.SetBudgetRequest, generation.SetBudgetResponse)
+GET_BUDGET = _rpc(generation.GetBudgetRequest, generation.GetBudgetResponse)
+LIST_BUDGETS = _rpc(generation.ListBudgetsRequest, generation.ListBudgetsResponse)
+DELETE_BUDGET = _rpc(generation.DeleteBudgetRequest, generation.DeleteBudgetResponse)
 
 ASK_QUESTION = _rpc(chat.AskQuestionRequest, chat.AskQuestionResponse)
 STREAM_ANSWER = _rpc(chat.StreamAnswerRequest, chat.StreamAnswerResponse)

@@ -1,4 +1,4 @@
-"""Calls of the generation and chat services."""
+"""Calls of the chat service."""
 
 from __future__ import annotations
 
@@ -9,99 +9,14 @@ from ragmesh import _status
 from ragmesh._convert import answers as convert
 from ragmesh._filters import Filter, to_message
 from ragmesh._names import collection as collection_name
-from ragmesh._names import optional, resource
-from ragmesh._plan import Pages, Plan, Source, paged, send
+from ragmesh._names import optional
+from ragmesh._plan import Plan, Source, send
 from ragmesh._session import Lane, Session
 from ragmesh._types import answers as types
 from ragmesh.api.chat.v1 import chat_service_pb2 as chat_pb
-from ragmesh.api.generation.v1 import generation_service_pb2 as pb
 
-# The model that needs nothing else: it quotes sentences of the passages.
-EXTRACTIVE_MODEL = "extractive"
 # A long answer of a slow model.
 STREAM_TIMEOUT_S = 300.0
-
-
-def generate_text(
-    session: Session,
-    question: str,
-    passages: Iterable[types.SourcePassage] = (),
-    *,
-    model: str = EXTRACTIVE_MODEL,
-    output_tokens_max: int = 0,
-    temperature: float | None = None,
-    timeout_s: float | None = None,
-    lane: Lane | None = None,
-) -> Plan[types.GeneratedText]:
-    """Writes an answer from passages (at most 100, the best first).
-
-    `output_tokens_max` 0 and `temperature` None are the model's own. Raises
-    GenerationModelNotFound or UpstreamFailed.
-    """
-    request = pb.GenerateTextRequest(
-        model=resource("generationModels", model, "model"),
-        question=question,
-        passages=[convert.to_source(passage) for passage in passages],
-        output_tokens_max=output_tokens_max,
-        temperature=temperature,
-    )
-    response = yield from send(session, rpcs.GENERATE_TEXT, request, timeout_s=timeout_s, lane=lane)
-    return convert.generated(response)
-
-
-def stream_generate_text(
-    session: Session,
-    question: str,
-    passages: Iterable[types.SourcePassage] = (),
-    *,
-    model: str = EXTRACTIVE_MODEL,
-    output_tokens_max: int = 0,
-    temperature: float | None = None,
-    timeout_s: float | None = STREAM_TIMEOUT_S,
-    lane: Lane | None = None,
-) -> Source[types.GenerationEvent]:
-    """The same as events while it is written; the last one is the whole GeneratedText.
-
-    Raises StreamCut if it ends without it.
-    """
-    request = pb.StreamGenerateTextRequest(
-        model=resource("generationModels", model, "model"),
-        question=question,
-        passages=[convert.to_source(passage) for passage in passages],
-        output_tokens_max=output_tokens_max,
-        temperature=temperature,
-    )
-    return Source(
-        session,
-        rpcs.STREAM_GENERATE_TEXT,
-        request,
-        read=_generation_event,
-        is_last=lambda event: isinstance(event, types.GeneratedText),
-        timeout_s=timeout_s,
-        lane=lane,
-    )
-
-
-def list_generation_models(
-    session: Session, *, page_size: int = 0, timeout_s: float | None = None
-) -> Pages[types.GenerationModel]:
-    """Lists the generation models that are configured, by name."""
-    return paged(
-        session,
-        rpcs.LIST_GENERATION_MODELS,
-        pb.ListGenerationModelsRequest(page_size=page_size),
-        lambda response: map(convert.model, response.generation_models),
-        timeout_s=timeout_s,
-    )
-
-
-def get_generation_model(
-    session: Session, name: str, *, timeout_s: float | None = None
-) -> Plan[types.GenerationModel]:
-    """Returns one generation model; raises GenerationModelNotFound."""
-    request = pb.GetGenerationModelRequest(name=resource("generationModels", name, "name"))
-    response = yield from send(session, rpcs.GET_GENERATION_MODEL, request, timeout_s=timeout_s)
-    return convert.model(response.generation_model)
 
 
 def ask_question(
@@ -183,22 +98,6 @@ def _written(session: Session, names: list[str]) -> dict[str, str]:
 def _collections(names: str | Iterable[str]) -> list[str]:
     listed = [names] if isinstance(names, str) else names
     return [collection_name(name, "collections") for name in listed]
-
-
-def _generation_event(message: pb.StreamGenerateTextResponse) -> types.GenerationEvent | None:
-    match message.WhichOneof("event"):
-        case "started":
-            return types.GenerationStarted(message.started.model)
-        case "delta":
-            return types.TextDelta(message.delta.text)
-        case "citation":
-            return convert.citation(message.citation)
-        case "finished":
-            return convert.generated(message.finished)
-        case "failed":
-            raise _status.from_status(message.failed)
-        case _:  # an event of a newer server
-            return None
 
 
 def _answer_event(message: chat_pb.StreamAnswerResponse) -> types.AnswerEvent | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from ragmesh._types.embedding import SentenceVector, TextSpan
 
-Backend = Literal["unspecified", "extractive", "openai"]
+Backend = Literal["unspecified", "extractive", "openai", "anthropic"]
+Role = Literal["system", "user", "assistant", "tool"]
+ToolMode = Literal["auto", "none", "required"]
+FinishReason = Literal["unspecified", "stop", "length", "tool_calls", "budget", "filtered"]
 AbstentionReason = Literal["no_passage", "low_support", "unverified"]
 
 
@@ -45,17 +49,55 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens in the model's own count; 0 for the extractive model."""
+    """Tokens in the model's own count; 0 for the extractive model.
+
+    `cost_nanos` is in billionths of `currency`, by the price file's `price_version`, which is empty
+    for a model without a price. `estimated` tokens are the server's, not the endpoint's.
+    """
 
     input_tokens: int
     output_tokens: int
+    cached_input_tokens: int = 0
+    cost_nanos: int = 0
+    currency: str = ""
+    price_version: str = ""
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model wants you to call. `arguments` are JSON, as it wrote them."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool that the model may call. `parameters_schema` is a JSON Schema, as JSON."""
+
+    name: str
+    description: str = ""
+    parameters_schema: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """A message of a chat. `tool_calls` are an assistant's; what a tool said names its call."""
+
+    role: Role
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedText:
     """A text and what it rests on. `abstention_reason` says why `text` is empty, if it is.
 
-    `confidence` is 0 to 1; `cut` tells that it stopped at `output_tokens_max`.
+    `confidence` is 0 to 1; `cut` tells that it stopped at `output_tokens_max`, `finish_reason` why
+    it stopped at all. `model` wrote it: the one asked for, or one of its fallbacks.
     """
 
     text: str
@@ -65,6 +107,9 @@ class GeneratedText:
     usage: Usage
     cut: bool
     generate_ms: float
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason = "unspecified"
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +140,48 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class GenerationModel:
-    """A model that writes answers. `upstream_model` is the endpoint's name for it."""
+    """A model that writes answers. `upstream_model` is the endpoint's name for it, `fallbacks` who
+    is asked where it cannot begin."""
 
     name: str
     display_name: str
     backend: Backend
     upstream_model: str
+    fallbacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """Between which bounds an answer's tokens, and its cost in billionths of `currency`, will lie.
+    `price_version` is empty for a model without a price."""
+
+    input_tokens_low: int
+    input_tokens_high: int
+    output_tokens_high: int
+    cost_low_nanos: int
+    cost_high_nanos: int
+    currency: str
+    price_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What answers may cost: of the whole tenant, or of one `session`.
+
+    A limit of 0 bounds nothing. Money is in billionths of the price file's currency. `reserved_…`
+    is held for answers that are being written.
+    """
+
+    name: str
+    session: str
+    limit_nanos: int
+    limit_tokens: int
+    spent_nanos: int
+    spent_tokens: int
+    reserved_nanos: int
+    reserved_tokens: int
+    create_time: datetime | None
+    update_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,5 +207,5 @@ class TextDelta:
 
 
 # What streams give, in order; the last one is the whole.
-GenerationEvent = GenerationStarted | TextDelta | Citation | GeneratedText
+GenerationEvent = GenerationStarted | TextDelta | Citation | ToolCall | GeneratedText
 AnswerEvent = AnswerStarted | TextDelta | Citation | Answer

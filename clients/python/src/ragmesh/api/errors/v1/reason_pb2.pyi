@@ -60,6 +60,12 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """NOT_FOUND."""
     REASON_MIGRATION_NOT_FOUND: _Reason.ValueType  # 28
     """The collection is not being migrated. NOT_FOUND."""
+    REASON_SESSION_NOT_FOUND: _Reason.ValueType  # 29
+    """No such session, or its time is over. NOT_FOUND."""
+    REASON_MESSAGE_NOT_FOUND: _Reason.ValueType  # 30
+    """The session has no message of this index. NOT_FOUND."""
+    REASON_BUDGET_NOT_FOUND: _Reason.ValueType  # 36
+    """NOT_FOUND."""
     REASON_COLLECTION_EXISTS: _Reason.ValueType  # 40
     """ALREADY_EXISTS."""
     REASON_DOCUMENT_EXISTS: _Reason.ValueType  # 41
@@ -70,6 +76,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """ALREADY_EXISTS."""
     REASON_MIGRATION_EXISTS: _Reason.ValueType  # 44
     """The collection is being migrated already. ALREADY_EXISTS."""
+    REASON_SESSION_EXISTS: _Reason.ValueType  # 45
+    """ALREADY_EXISTS."""
     REASON_DIMENSION_MISMATCH: _Reason.ValueType  # 60
     """A vector's length is not the collection's. FAILED_PRECONDITION."""
     REASON_FINGERPRINT_MISMATCH: _Reason.ValueType  # 61
@@ -92,12 +100,16 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """
     REASON_INGEST_JOB_FINISHED: _Reason.ValueType  # 69
     """The ingest job is over: it cannot be cancelled, or not be tried again. FAILED_PRECONDITION."""
+    REASON_OUTPUT_INVALID: _Reason.ValueType  # 76
+    """What the model wrote does not fit the schema, even after it was told so. FAILED_PRECONDITION."""
+    REASON_PRICE_MISSING: _Reason.ValueType  # 77
+    """A budget of money applies, and the model has no price. FAILED_PRECONDITION."""
     REASON_MESSAGE_TOO_LARGE: _Reason.ValueType  # 80
     """Over the size limit. RESOURCE_EXHAUSTED."""
     REASON_QUEUE_FULL: _Reason.ValueType  # 81
     """Refused before queueing; RetryInfo says when to come back. RESOURCE_EXHAUSTED."""
     REASON_LIMIT_REACHED: _Reason.ValueType  # 82
-    """A limit of the collection or the tenant. RESOURCE_EXHAUSTED."""
+    """A limit of the collection, the session or the tenant. RESOURCE_EXHAUSTED."""
     REASON_RATE_LIMITED: _Reason.ValueType  # 83
     """The gateway's rate limit, or the collection's; RetryInfo says when to come back where it is the
     collection's. RESOURCE_EXHAUSTED.
@@ -106,6 +118,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """No memory for another model while those that are loaded have work. RESOURCE_EXHAUSTED."""
     REASON_INDEX_MEMORY_FULL: _Reason.ValueType  # 85
     """No memory for more points on the node; deletes and searches still pass. RESOURCE_EXHAUSTED."""
+    REASON_BUDGET_EXCEEDED: _Reason.ValueType  # 96
+    """What is left of a budget is not enough for the answer. RESOURCE_EXHAUSTED."""
     REASON_NODE_DRAINING: _Reason.ValueType  # 100
     """The node finishes what it has. UNAVAILABLE."""
     REASON_STORE_UNAVAILABLE: _Reason.ValueType  # 101
@@ -170,6 +184,12 @@ REASON_SNAPSHOT_NOT_FOUND: Reason.ValueType  # 27
 """NOT_FOUND."""
 REASON_MIGRATION_NOT_FOUND: Reason.ValueType  # 28
 """The collection is not being migrated. NOT_FOUND."""
+REASON_SESSION_NOT_FOUND: Reason.ValueType  # 29
+"""No such session, or its time is over. NOT_FOUND."""
+REASON_MESSAGE_NOT_FOUND: Reason.ValueType  # 30
+"""The session has no message of this index. NOT_FOUND."""
+REASON_BUDGET_NOT_FOUND: Reason.ValueType  # 36
+"""NOT_FOUND."""
 REASON_COLLECTION_EXISTS: Reason.ValueType  # 40
 """ALREADY_EXISTS."""
 REASON_DOCUMENT_EXISTS: Reason.ValueType  # 41
@@ -180,6 +200,8 @@ REASON_SNAPSHOT_EXISTS: Reason.ValueType  # 43
 """ALREADY_EXISTS."""
 REASON_MIGRATION_EXISTS: Reason.ValueType  # 44
 """The collection is being migrated already. ALREADY_EXISTS."""
+REASON_SESSION_EXISTS: Reason.ValueType  # 45
+"""ALREADY_EXISTS."""
 REASON_DIMENSION_MISMATCH: Reason.ValueType  # 60
 """A vector's length is not the collection's. FAILED_PRECONDITION."""
 REASON_FINGERPRINT_MISMATCH: Reason.ValueType  # 61
@@ -202,12 +224,16 @@ FAILED_PRECONDITION.
 """
 REASON_INGEST_JOB_FINISHED: Reason.ValueType  # 69
 """The ingest job is over: it cannot be cancelled, or not be tried again. FAILED_PRECONDITION."""
+REASON_OUTPUT_INVALID: Reason.ValueType  # 76
+"""What the model wrote does not fit the schema, even after it was told so. FAILED_PRECONDITION."""
+REASON_PRICE_MISSING: Reason.ValueType  # 77
+"""A budget of money applies, and the model has no price. FAILED_PRECONDITION."""
 REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
 """Over the size limit. RESOURCE_EXHAUSTED."""
 REASON_QUEUE_FULL: Reason.ValueType  # 81
 """Refused before queueing; RetryInfo says when to come back. RESOURCE_EXHAUSTED."""
 REASON_LIMIT_REACHED: Reason.ValueType  # 82
-"""A limit of the collection or the tenant. RESOURCE_EXHAUSTED."""
+"""A limit of the collection, the session or the tenant. RESOURCE_EXHAUSTED."""
 REASON_RATE_LIMITED: Reason.ValueType  # 83
 """The gateway's rate limit, or the collection's; RetryInfo says when to come back where it is the
 collection's. RESOURCE_EXHAUSTED.
@@ -216,6 +242,8 @@ REASON_MODEL_MEMORY_FULL: Reason.ValueType  # 84
 """No memory for another model while those that are loaded have work. RESOURCE_EXHAUSTED."""
 REASON_INDEX_MEMORY_FULL: Reason.ValueType  # 85
 """No memory for more points on the node; deletes and searches still pass. RESOURCE_EXHAUSTED."""
+REASON_BUDGET_EXCEEDED: Reason.ValueType  # 96
+"""What is left of a budget is not enough for the answer. RESOURCE_EXHAUSTED."""
 REASON_NODE_DRAINING: Reason.ValueType  # 100
 """The node finishes what it has. UNAVAILABLE."""
 REASON_STORE_UNAVAILABLE: Reason.ValueType  # 101

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from ragmesh.api.embedding.v1 import vector_pb2 as ragmesh_dot_api_dot_embedding_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(ragmesh/api/generation/v1/citation.proto\x12\x19ragmesh.api.generation.v1\x1a%ragmesh/api/embedding/v1/vector.proto\"\xea\x01\n\rSourcePassage\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x15\n\rpassage_index\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x30\n\x04span\x18\x06 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12\r\n\x05score\x18\x07 \x01(\x02\x12;\n\tsentences\x18\x08 \x03(\x0b\x32(.ragmesh.api.embedding.v1.SentenceVector\"\xe2\x01\n\x08\x43itation\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x15\n\rpassage_index\x18\x04 \x01(\x05\x12\x30\n\x04span\x18\x05 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12\r\n\x05quote\x18\x06 \x01(\t\x12\x37\n\x0b\x61nswer_span\x18\x07 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12\r\n\x05score\x18\x08 \x01(\x02\"4\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x05\x12\x15\n\routput_tokens\x18\x02 \x01(\x05*\x9c\x01\n\x10\x41\x62stentionReason\x12!\n\x1d\x41\x42STENTION_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x41\x42STENTION_REASON_NO_PASSAGE\x10\x01\x12!\n\x1d\x41\x42STENTION_REASON_LOW_SUPPORT\x10\x02\x12 \n\x1c\x41\x42STENTION_REASON_UNVERIFIED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(ragmesh/api/generation/v1/citation.proto\x12\x19ragmesh.api.generation.v1\x1a%ragmesh/api/embedding/v1/vector.proto\"\xea\x01\n\rSourcePassage\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x15\n\rpassage_index\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x30\n\x04span\x18\x06 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12\r\n\x05score\x18\x07 \x01(\x02\x12;\n\tsentences\x18\x08 \x03(\x0b\x32(.ragmesh.api.embedding.v1.SentenceVector\"\xe2\x01\n\x08\x43itation\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x08point_id\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x15\n\rpassage_index\x18\x04 \x01(\x05\x12\x30\n\x04span\x18\x05 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12\r\n\x05quote\x18\x06 \x01(\t\x12\x37\n\x0b\x61nswer_span\x18\x07 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12\r\n\x05score\x18\x08 \x01(\x02\"\xa1\x01\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x05\x12\x15\n\routput_tokens\x18\x02 \x01(\x05\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x05\x12\x12\n\ncost_nanos\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x15\n\rprice_version\x18\x06 \x01(\t\x12\x11\n\testimated\x18\x07 \x01(\x08*\x9c\x01\n\x10\x41\x62stentionReason\x12!\n\x1d\x41\x42STENTION_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x41\x42STENTION_REASON_NO_PASSAGE\x10\x01\x12!\n\x1d\x41\x42STENTION_REASON_LOW_SUPPORT\x10\x02\x12 \n\x1c\x41\x42STENTION_REASON_UNVERIFIED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ragmesh.api.generation.v1.citation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ABSTENTIONREASON']._serialized_start=631
-  _globals['_ABSTENTIONREASON']._serialized_end=787
+  _globals['_ABSTENTIONREASON']._serialized_start=741
+  _globals['_ABSTENTIONREASON']._serialized_end=897
   _globals['_SOURCEPASSAGE']._serialized_start=111
   _globals['_SOURCEPASSAGE']._serialized_end=345
   _globals['_CITATION']._serialized_start=348
   _globals['_CITATION']._serialized_end=574
-  _globals['_USAGE']._serialized_start=576
-  _globals['_USAGE']._serialized_end=628
+  _globals['_USAGE']._serialized_start=577
+  _globals['_USAGE']._serialized_end=738
 # @@protoc_insertion_point(module_scope)

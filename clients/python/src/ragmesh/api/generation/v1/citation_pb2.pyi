@@ -166,19 +166,41 @@ class Usage(_message.Message):
 
     INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_NANOS_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    PRICE_VERSION_FIELD_NUMBER: _builtins.int
+    ESTIMATED_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """Tokens that the model read, in its own count; 0 for the extractive model."""
     output_tokens: _builtins.int
     """Tokens that the model wrote, in its own count; 0 for the extractive model."""
+    cached_input_tokens: _builtins.int
+    """Those of `input_tokens` that the endpoint took from its cache."""
+    cost_nanos: _builtins.int
+    """What they cost, in billionths of `currency`; 0 where `price_version` is empty."""
+    currency: _builtins.str
+    """Such as `USD`."""
+    price_version: _builtins.str
+    """The version of the price file that the cost was computed with; empty for a model without a
+    price.
+    """
+    estimated: _builtins.bool
+    """Whether the tokens are our estimate: the endpoint did not come to say them."""
     def __init__(
         self,
         *,
         input_tokens: _builtins.int = ...,
         output_tokens: _builtins.int = ...,
+        cached_input_tokens: _builtins.int = ...,
+        cost_nanos: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        price_version: _builtins.str = ...,
+        estimated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_tokens", b"cached_input_tokens", "cost_nanos", b"cost_nanos", "currency", b"currency", "estimated", b"estimated", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "price_version", b"price_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

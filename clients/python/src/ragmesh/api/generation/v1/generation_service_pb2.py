@@ -24,10 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
+from ragmesh.api.generation.v1 import budget_pb2 as ragmesh_dot_api_dot_generation_dot_v1_dot_budget__pb2
 from ragmesh.api.generation.v1 import citation_pb2 as ragmesh_dot_api_dot_generation_dot_v1_dot_citation__pb2
+from ragmesh.api.generation.v1 import message_pb2 as ragmesh_dot_api_dot_generation_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ragmesh/api/generation/v1/generation_service.proto\x12\x19ragmesh.api.generation.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a(ragmesh/api/generation/v1/citation.proto\"\xe2\x01\n\x0fGenerationModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x43\n\x07\x62\x61\x63kend\x18\x03 \x01(\x0e\x32\x32.ragmesh.api.generation.v1.GenerationModel.Backend\x12\x16\n\x0eupstream_model\x18\x04 \x01(\t\"N\n\x07\x42\x61\x63kend\x12\x17\n\x13\x42\x41\x43KEND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41\x43KEND_EXTRACTIVE\x10\x01\x12\x12\n\x0e\x42\x41\x43KEND_OPENAI\x10\x02\"\xb7\x01\n\x13GenerateTextRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12:\n\x08passages\x18\x03 \x03(\x0b\x32(.ragmesh.api.generation.v1.SourcePassage\x12\x19\n\x11output_tokens_max\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_temperature\"\x8b\x02\n\x14GenerateTextResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x36\n\tcitations\x18\x02 \x03(\x0b\x32#.ragmesh.api.generation.v1.Citation\x12\x12\n\nconfidence\x18\x03 \x01(\x02\x12\x46\n\x11\x61\x62stention_reason\x18\x04 \x01(\x0e\x32+.ragmesh.api.generation.v1.AbstentionReason\x12/\n\x05usage\x18\x05 \x01(\x0b\x32 .ragmesh.api.generation.v1.Usage\x12\x0b\n\x03\x63ut\x18\x06 \x01(\x08\x12\x13\n\x0bgenerate_ms\x18\x07 \x01(\x02\"\xbd\x01\n\x19StreamGenerateTextRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12:\n\x08passages\x18\x03 \x03(\x0b\x32(.ragmesh.api.generation.v1.SourcePassage\x12\x19\n\x11output_tokens_max\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_temperature\"\xd3\x02\n\x1aStreamGenerateTextResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x05\x12?\n\x07started\x18\x02 \x01(\x0b\x32,.ragmesh.api.generation.v1.GenerationStartedH\x00\x12\x35\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32$.ragmesh.api.generation.v1.TextDeltaH\x00\x12\x37\n\x08\x63itation\x18\x04 \x01(\x0b\x32#.ragmesh.api.generation.v1.CitationH\x00\x12\x43\n\x08\x66inished\x18\x05 \x01(\x0b\x32/.ragmesh.api.generation.v1.GenerateTextResponseH\x00\x12$\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x07\n\x05\x65vent\"\"\n\x11GenerationStarted\x12\r\n\x05model\x18\x01 \x01(\t\"\x19\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"D\n\x1bListGenerationModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"~\n\x1cListGenerationModelsResponse\x12\x45\n\x11generation_models\x18\x01 \x03(\x0b\x32*.ragmesh.api.generation.v1.GenerationModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x19GetGenerationModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"b\n\x1aGetGenerationModelResponse\x12\x44\n\x10generation_model\x18\x01 \x01(\x0b\x32*.ragmesh.api.generation.v1.GenerationModel2\xd8\x05\n\x11GenerationService\x12\xa6\x01\n\x0cGenerateText\x12..ragmesh.api.generation.v1.GenerateTextRequest\x1a/.ragmesh.api.generation.v1.GenerateTextResponse\"5\x90\x02\x01\x82\xd3\xe4\x93\x02,\"\'/v1/{model=generationModels/*}:generate:\x01*\x12\xc0\x01\n\x12StreamGenerateText\x12\x34.ragmesh.api.generation.v1.StreamGenerateTextRequest\x1a\x35.ragmesh.api.generation.v1.StreamGenerateTextResponse\";\x90\x02\x01\x82\xd3\xe4\x93\x02\x32\"-/v1/{model=generationModels/*}:streamGenerate:\x01*0\x01\x12\xa8\x01\n\x14ListGenerationModels\x12\x36.ragmesh.api.generation.v1.ListGenerationModelsRequest\x1a\x37.ragmesh.api.generation.v1.ListGenerationModelsResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/generationModels\x12\xab\x01\n\x12GetGenerationModel\x12\x34.ragmesh.api.generation.v1.GetGenerationModelRequest\x1a\x35.ragmesh.api.generation.v1.GetGenerationModelResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=generationModels/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ragmesh/api/generation/v1/generation_service.proto\x12\x19ragmesh.api.generation.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a&ragmesh/api/generation/v1/budget.proto\x1a(ragmesh/api/generation/v1/citation.proto\x1a\'ragmesh/api/generation/v1/message.proto\"\x8c\x02\n\x0fGenerationModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x43\n\x07\x62\x61\x63kend\x18\x03 \x01(\x0e\x32\x32.ragmesh.api.generation.v1.GenerationModel.Backend\x12\x16\n\x0eupstream_model\x18\x04 \x01(\t\x12\x11\n\tfallbacks\x18\x05 \x03(\t\"e\n\x07\x42\x61\x63kend\x12\x17\n\x13\x42\x41\x43KEND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41\x43KEND_EXTRACTIVE\x10\x01\x12\x12\n\x0e\x42\x41\x43KEND_OPENAI\x10\x02\x12\x15\n\x11\x42\x41\x43KEND_ANTHROPIC\x10\x03\"\xc3\x03\n\x13GenerateTextRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12:\n\x08passages\x18\x03 \x03(\x0b\x32(.ragmesh.api.generation.v1.SourcePassage\x12\x19\n\x11output_tokens_max\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x38\n\x08messages\x18\x06 \x03(\x0b\x32&.ragmesh.api.generation.v1.ChatMessage\x12\x38\n\x05tools\x18\x07 \x03(\x0b\x32).ragmesh.api.generation.v1.ToolDefinition\x12:\n\x0btool_choice\x18\x08 \x01(\x0b\x32%.ragmesh.api.generation.v1.ToolChoice\x12\x15\n\routput_schema\x18\t \x01(\t\x12\x16\n\x0estop_sequences\x18\n \x03(\t\x12\x11\n\x04seed\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x0f\n\x07session\x18\x0c \x01(\tB\x0e\n\x0c_temperatureB\x07\n\x05_seed\"\x93\x03\n\x14GenerateTextResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x36\n\tcitations\x18\x02 \x03(\x0b\x32#.ragmesh.api.generation.v1.Citation\x12\x12\n\nconfidence\x18\x03 \x01(\x02\x12\x46\n\x11\x61\x62stention_reason\x18\x04 \x01(\x0e\x32+.ragmesh.api.generation.v1.AbstentionReason\x12/\n\x05usage\x18\x05 \x01(\x0b\x32 .ragmesh.api.generation.v1.Usage\x12\x0b\n\x03\x63ut\x18\x06 \x01(\x08\x12\x13\n\x0bgenerate_ms\x18\x07 \x01(\x02\x12\x37\n\ntool_calls\x18\x08 \x03(\x0b\x32#.ragmesh.api.generation.v1.ToolCall\x12>\n\rfinish_reason\x18\t \x01(\x0e\x32\'.ragmesh.api.generation.v1.FinishReason\x12\r\n\x05model\x18\n \x01(\t\"\xc9\x03\n\x19StreamGenerateTextRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12:\n\x08passages\x18\x03 \x03(\x0b\x32(.ragmesh.api.generation.v1.SourcePassage\x12\x19\n\x11output_tokens_max\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x38\n\x08messages\x18\x06 \x03(\x0b\x32&.ragmesh.api.generation.v1.ChatMessage\x12\x38\n\x05tools\x18\x07 \x03(\x0b\x32).ragmesh.api.generation.v1.ToolDefinition\x12:\n\x0btool_choice\x18\x08 \x01(\x0b\x32%.ragmesh.api.generation.v1.ToolChoice\x12\x15\n\routput_schema\x18\t \x01(\t\x12\x16\n\x0estop_sequences\x18\n \x03(\t\x12\x11\n\x04seed\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x0f\n\x07session\x18\x0c \x01(\tB\x0e\n\x0c_temperatureB\x07\n\x05_seed\"\x8d\x03\n\x1aStreamGenerateTextResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x05\x12?\n\x07started\x18\x02 \x01(\x0b\x32,.ragmesh.api.generation.v1.GenerationStartedH\x00\x12\x35\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32$.ragmesh.api.generation.v1.TextDeltaH\x00\x12\x37\n\x08\x63itation\x18\x04 \x01(\x0b\x32#.ragmesh.api.generation.v1.CitationH\x00\x12\x43\n\x08\x66inished\x18\x05 \x01(\x0b\x32/.ragmesh.api.generation.v1.GenerateTextResponseH\x00\x12$\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x38\n\ttool_call\x18\x07 \x01(\x0b\x32#.ragmesh.api.generation.v1.ToolCallH\x00\x42\x07\n\x05\x65vent\"\"\n\x11GenerationStarted\x12\r\n\x05model\x18\x01 \x01(\t\"\x19\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"D\n\x1bListGenerationModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"~\n\x1cListGenerationModelsResponse\x12\x45\n\x11generation_models\x18\x01 \x03(\x0b\x32*.ragmesh.api.generation.v1.GenerationModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x19GetGenerationModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"b\n\x1aGetGenerationModelResponse\x12\x44\n\x10generation_model\x18\x01 \x01(\x0b\x32*.ragmesh.api.generation.v1.GenerationModel\"\x98\x02\n\x13\x45stimateCostRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12:\n\x08passages\x18\x03 \x03(\x0b\x32(.ragmesh.api.generation.v1.SourcePassage\x12\x19\n\x11output_tokens_max\x18\x04 \x01(\x05\x12\x38\n\x08messages\x18\x06 \x03(\x0b\x32&.ragmesh.api.generation.v1.ChatMessage\x12\x38\n\x05tools\x18\x07 \x03(\x0b\x32).ragmesh.api.generation.v1.ToolDefinition\x12\x15\n\routput_schema\x18\t \x01(\t\"\xc1\x01\n\x14\x45stimateCostResponse\x12\x18\n\x10input_tokens_low\x18\x01 \x01(\x03\x12\x19\n\x11input_tokens_high\x18\x02 \x01(\x03\x12\x1a\n\x12output_tokens_high\x18\x03 \x01(\x03\x12\x16\n\x0e\x63ost_low_nanos\x18\x04 \x01(\x03\x12\x17\n\x0f\x63ost_high_nanos\x18\x05 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12\x15\n\rprice_version\x18\x07 \x01(\t\"T\n\x10SetBudgetRequest\x12\x31\n\x06\x62udget\x18\x01 \x01(\x0b\x32!.ragmesh.api.generation.v1.Budget\x12\r\n\x05reset\x18\x02 \x01(\x08\"F\n\x11SetBudgetResponse\x12\x31\n\x06\x62udget\x18\x01 \x01(\x0b\x32!.ragmesh.api.generation.v1.Budget\" \n\x10GetBudgetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x11GetBudgetResponse\x12\x31\n\x06\x62udget\x18\x01 \x01(\x0b\x32!.ragmesh.api.generation.v1.Budget\";\n\x12ListBudgetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x13ListBudgetsResponse\x12\x32\n\x07\x62udgets\x18\x01 \x03(\x0b\x32!.ragmesh.api.generation.v1.Budget\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13\x44\x65leteBudgetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteBudgetResponse2\xbc\x0b\n\x11GenerationService\x12\xa3\x01\n\x0cGenerateText\x12..ragmesh.api.generation.v1.GenerateTextRequest\x1a/.ragmesh.api.generation.v1.GenerateTextResponse\"2\x82\xd3\xe4\x93\x02,\"\'/v1/{model=generationModels/*}:generate:\x01*\x12\xbd\x01\n\x12StreamGenerateText\x12\x34.ragmesh.api.generation.v1.StreamGenerateTextRequest\x1a\x35.ragmesh.api.generation.v1.StreamGenerateTextResponse\"8\x82\xd3\xe4\x93\x02\x32\"-/v1/{model=generationModels/*}:streamGenerate:\x01*0\x01\x12\xa8\x01\n\x14ListGenerationModels\x12\x36.ragmesh.api.generation.v1.ListGenerationModelsRequest\x1a\x37.ragmesh.api.generation.v1.ListGenerationModelsResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/generationModels\x12\xab\x01\n\x12GetGenerationModel\x12\x34.ragmesh.api.generation.v1.GetGenerationModelRequest\x1a\x35.ragmesh.api.generation.v1.GetGenerationModelResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=generationModels/*}\x12\xaa\x01\n\x0c\x45stimateCost\x12..ragmesh.api.generation.v1.EstimateCostRequest\x1a/.ragmesh.api.generation.v1.EstimateCostResponse\"9\x90\x02\x01\x82\xd3\xe4\x93\x02\x30\"+/v1/{model=generationModels/*}:estimateCost:\x01*\x12\x96\x01\n\tSetBudget\x12+.ragmesh.api.generation.v1.SetBudgetRequest\x1a,.ragmesh.api.generation.v1.SetBudgetResponse\".\x90\x02\x02\x82\xd3\xe4\x93\x02%2\x1b/v1/{budget.name=budgets/*}:\x06\x62udget\x12\x87\x01\n\tGetBudget\x12+.ragmesh.api.generation.v1.GetBudgetRequest\x1a,.ragmesh.api.generation.v1.GetBudgetResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=budgets/*}\x12\x84\x01\n\x0bListBudgets\x12-.ragmesh.api.generation.v1.ListBudgetsRequest\x1a..ragmesh.api.generation.v1.ListBudgetsResponse\"\x16\x90\x02\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/budgets\x12\x90\x01\n\x0c\x44\x65leteBudget\x12..ragmesh.api.generation.v1.DeleteBudgetRequest\x1a/.ragmesh.api.generation.v1.DeleteBudgetResponse\"\x1f\x90\x02\x02\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=budgets/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,37 +37,67 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ragmesh.api.generation.v1.g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATIONSERVICE'].methods_by_name['GenerateText']._loaded_options = None
-  _globals['_GENERATIONSERVICE'].methods_by_name['GenerateText']._serialized_options = b'\220\002\001\202\323\344\223\002,\"\'/v1/{model=generationModels/*}:generate:\001*'
+  _globals['_GENERATIONSERVICE'].methods_by_name['GenerateText']._serialized_options = b'\202\323\344\223\002,\"\'/v1/{model=generationModels/*}:generate:\001*'
   _globals['_GENERATIONSERVICE'].methods_by_name['StreamGenerateText']._loaded_options = None
-  _globals['_GENERATIONSERVICE'].methods_by_name['StreamGenerateText']._serialized_options = b'\220\002\001\202\323\344\223\0022\"-/v1/{model=generationModels/*}:streamGenerate:\001*'
+  _globals['_GENERATIONSERVICE'].methods_by_name['StreamGenerateText']._serialized_options = b'\202\323\344\223\0022\"-/v1/{model=generationModels/*}:streamGenerate:\001*'
   _globals['_GENERATIONSERVICE'].methods_by_name['ListGenerationModels']._loaded_options = None
   _globals['_GENERATIONSERVICE'].methods_by_name['ListGenerationModels']._serialized_options = b'\220\002\001\202\323\344\223\002\026\022\024/v1/generationModels'
   _globals['_GENERATIONSERVICE'].methods_by_name['GetGenerationModel']._loaded_options = None
   _globals['_GENERATIONSERVICE'].methods_by_name['GetGenerationModel']._serialized_options = b'\220\002\001\202\323\344\223\002\037\022\035/v1/{name=generationModels/*}'
-  _globals['_GENERATIONMODEL']._serialized_start=179
-  _globals['_GENERATIONMODEL']._serialized_end=405
-  _globals['_GENERATIONMODEL_BACKEND']._serialized_start=327
-  _globals['_GENERATIONMODEL_BACKEND']._serialized_end=405
-  _globals['_GENERATETEXTREQUEST']._serialized_start=408
-  _globals['_GENERATETEXTREQUEST']._serialized_end=591
-  _globals['_GENERATETEXTRESPONSE']._serialized_start=594
-  _globals['_GENERATETEXTRESPONSE']._serialized_end=861
-  _globals['_STREAMGENERATETEXTREQUEST']._serialized_start=864
-  _globals['_STREAMGENERATETEXTREQUEST']._serialized_end=1053
-  _globals['_STREAMGENERATETEXTRESPONSE']._serialized_start=1056
-  _globals['_STREAMGENERATETEXTRESPONSE']._serialized_end=1395
-  _globals['_GENERATIONSTARTED']._serialized_start=1397
-  _globals['_GENERATIONSTARTED']._serialized_end=1431
-  _globals['_TEXTDELTA']._serialized_start=1433
-  _globals['_TEXTDELTA']._serialized_end=1458
-  _globals['_LISTGENERATIONMODELSREQUEST']._serialized_start=1460
-  _globals['_LISTGENERATIONMODELSREQUEST']._serialized_end=1528
-  _globals['_LISTGENERATIONMODELSRESPONSE']._serialized_start=1530
-  _globals['_LISTGENERATIONMODELSRESPONSE']._serialized_end=1656
-  _globals['_GETGENERATIONMODELREQUEST']._serialized_start=1658
-  _globals['_GETGENERATIONMODELREQUEST']._serialized_end=1699
-  _globals['_GETGENERATIONMODELRESPONSE']._serialized_start=1701
-  _globals['_GETGENERATIONMODELRESPONSE']._serialized_end=1799
-  _globals['_GENERATIONSERVICE']._serialized_start=1802
-  _globals['_GENERATIONSERVICE']._serialized_end=2530
+  _globals['_GENERATIONSERVICE'].methods_by_name['EstimateCost']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['EstimateCost']._serialized_options = b'\220\002\001\202\323\344\223\0020\"+/v1/{model=generationModels/*}:estimateCost:\001*'
+  _globals['_GENERATIONSERVICE'].methods_by_name['SetBudget']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['SetBudget']._serialized_options = b'\220\002\002\202\323\344\223\002%2\033/v1/{budget.name=budgets/*}:\006budget'
+  _globals['_GENERATIONSERVICE'].methods_by_name['GetBudget']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['GetBudget']._serialized_options = b'\220\002\001\202\323\344\223\002\026\022\024/v1/{name=budgets/*}'
+  _globals['_GENERATIONSERVICE'].methods_by_name['ListBudgets']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['ListBudgets']._serialized_options = b'\220\002\001\202\323\344\223\002\r\022\013/v1/budgets'
+  _globals['_GENERATIONSERVICE'].methods_by_name['DeleteBudget']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['DeleteBudget']._serialized_options = b'\220\002\002\202\323\344\223\002\026*\024/v1/{name=budgets/*}'
+  _globals['_GENERATIONMODEL']._serialized_start=260
+  _globals['_GENERATIONMODEL']._serialized_end=528
+  _globals['_GENERATIONMODEL_BACKEND']._serialized_start=427
+  _globals['_GENERATIONMODEL_BACKEND']._serialized_end=528
+  _globals['_GENERATETEXTREQUEST']._serialized_start=531
+  _globals['_GENERATETEXTREQUEST']._serialized_end=982
+  _globals['_GENERATETEXTRESPONSE']._serialized_start=985
+  _globals['_GENERATETEXTRESPONSE']._serialized_end=1388
+  _globals['_STREAMGENERATETEXTREQUEST']._serialized_start=1391
+  _globals['_STREAMGENERATETEXTREQUEST']._serialized_end=1848
+  _globals['_STREAMGENERATETEXTRESPONSE']._serialized_start=1851
+  _globals['_STREAMGENERATETEXTRESPONSE']._serialized_end=2248
+  _globals['_GENERATIONSTARTED']._serialized_start=2250
+  _globals['_GENERATIONSTARTED']._serialized_end=2284
+  _globals['_TEXTDELTA']._serialized_start=2286
+  _globals['_TEXTDELTA']._serialized_end=2311
+  _globals['_LISTGENERATIONMODELSREQUEST']._serialized_start=2313
+  _globals['_LISTGENERATIONMODELSREQUEST']._serialized_end=2381
+  _globals['_LISTGENERATIONMODELSRESPONSE']._serialized_start=2383
+  _globals['_LISTGENERATIONMODELSRESPONSE']._serialized_end=2509
+  _globals['_GETGENERATIONMODELREQUEST']._serialized_start=2511
+  _globals['_GETGENERATIONMODELREQUEST']._serialized_end=2552
+  _globals['_GETGENERATIONMODELRESPONSE']._serialized_start=2554
+  _globals['_GETGENERATIONMODELRESPONSE']._serialized_end=2652
+  _globals['_ESTIMATECOSTREQUEST']._serialized_start=2655
+  _globals['_ESTIMATECOSTREQUEST']._serialized_end=2935
+  _globals['_ESTIMATECOSTRESPONSE']._serialized_start=2938
+  _globals['_ESTIMATECOSTRESPONSE']._serialized_end=3131
+  _globals['_SETBUDGETREQUEST']._serialized_start=3133
+  _globals['_SETBUDGETREQUEST']._serialized_end=3217
+  _globals['_SETBUDGETRESPONSE']._serialized_start=3219
+  _globals['_SETBUDGETRESPONSE']._serialized_end=3289
+  _globals['_GETBUDGETREQUEST']._serialized_start=3291
+  _globals['_GETBUDGETREQUEST']._serialized_end=3323
+  _globals['_GETBUDGETRESPONSE']._serialized_start=3325
+  _globals['_GETBUDGETRESPONSE']._serialized_end=3395
+  _globals['_LISTBUDGETSREQUEST']._serialized_start=3397
+  _globals['_LISTBUDGETSREQUEST']._serialized_end=3456
+  _globals['_LISTBUDGETSRESPONSE']._serialized_start=3458
+  _globals['_LISTBUDGETSRESPONSE']._serialized_end=3556
+  _globals['_DELETEBUDGETREQUEST']._serialized_start=3558
+  _globals['_DELETEBUDGETREQUEST']._serialized_end=3593
+  _globals['_DELETEBUDGETRESPONSE']._serialized_start=3595
+  _globals['_DELETEBUDGETRESPONSE']._serialized_end=3617
+  _globals['_GENERATIONSERVICE']._serialized_start=3620
+  _globals['_GENERATIONSERVICE']._serialized_end=5088
 # @@protoc_insertion_point(module_scope)

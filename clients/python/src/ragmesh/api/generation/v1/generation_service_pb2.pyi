@@ -9,7 +9,9 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from ragmesh.api.generation.v1 import budget_pb2 as _budget_pb2
 from ragmesh.api.generation.v1 import citation_pb2 as _citation_pb2
+from ragmesh.api.generation.v1 import message_pb2 as _message_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -39,6 +41,8 @@ class GenerationModel(_message.Message):
         """Quotes sentences of the passages."""
         BACKEND_OPENAI: GenerationModel._Backend.ValueType  # 2
         """An endpoint that speaks the OpenAI protocol."""
+        BACKEND_ANTHROPIC: GenerationModel._Backend.ValueType  # 3
+        """An endpoint that speaks the Anthropic protocol."""
 
     class Backend(_Backend, metaclass=_BackendEnumTypeWrapper):
         """What runs a model."""
@@ -49,11 +53,14 @@ class GenerationModel(_message.Message):
     """Quotes sentences of the passages."""
     BACKEND_OPENAI: GenerationModel.Backend.ValueType  # 2
     """An endpoint that speaks the OpenAI protocol."""
+    BACKEND_ANTHROPIC: GenerationModel.Backend.ValueType  # 3
+    """An endpoint that speaks the Anthropic protocol."""
 
     NAME_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     UPSTREAM_MODEL_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`generationModels/{id}`."""
     display_name: _builtins.str
@@ -62,6 +69,10 @@ class GenerationModel(_message.Message):
     """What runs it."""
     upstream_model: _builtins.str
     """The name that the endpoint knows it by; empty for the extractive model."""
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`generationModels/{id}` that are asked in this order where it cannot begin."""
+
     def __init__(
         self,
         *,
@@ -69,10 +80,11 @@ class GenerationModel(_message.Message):
         display_name: _builtins.str = ...,
         backend: Global___GenerationModel.Backend.ValueType = ...,
         upstream_model: _builtins.str = ...,
+        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "display_name", b"display_name", "name", b"name", "upstream_model", b"upstream_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "display_name", b"display_name", "fallbacks", b"fallbacks", "name", b"name", "upstream_model", b"upstream_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,21 +101,55 @@ class GenerateTextRequest(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    STOP_SEQUENCES_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """`generationModels/{id}`."""
     question: _builtins.str
-    """1 to 10,000 characters."""
+    """1 to 10,000 characters; empty where `messages` ask."""
     output_tokens_max: _builtins.int
     """The most tokens to write: 0 for the model's own; at most 32,768. The extractive model counts
     words.
     """
     temperature: _builtins.float
     """0 to 2; unset for the model's own. The extractive model has none."""
+    output_schema: _builtins.str
+    """A JSON Schema, as JSON, that the answer fits: at most 65,536 characters, without `pattern`,
+    and every `$ref` inside it. The text is JSON then, and cites nothing. An answer that does not
+    fit is sent back to the model once.
+    """
+    seed: _builtins.int
+    """Asks the endpoint to answer the same again; it may not know how to."""
+    session: _builtins.str
+    """`sessions/{id}` whose budget counts beside the tenant's; empty for none."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.SourcePassage]:
         """What the answer may rest on, the best first; at most 100. Without passages, the extractive
         model abstains.
         """
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ChatMessage]:
+        """A chat, in place of `question`: at most 1,000 messages of 2,000,000 characters together, the
+        last one of a user or a tool. Passages, if there are any, are shown before it.
+        """
+
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ToolDefinition]:
+        """Tools that the model may call; at most 128. ragmesh calls none."""
+
+    @_builtins.property
+    def tool_choice(self) -> _message_pb2.ToolChoice:
+        """Whether it has to call one; without it the model decides."""
+
+    @_builtins.property
+    def stop_sequences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the model stops, without saying it: at most 4 texts of 1 to 256 characters."""
 
     def __init__(
         self,
@@ -113,13 +159,25 @@ class GenerateTextRequest(_message.Message):
         passages: _abc.Iterable[_citation_pb2.SourcePassage] | None = ...,
         output_tokens_max: _builtins.int = ...,
         temperature: _builtins.float | None = ...,
+        messages: _abc.Iterable[_message_pb2.ChatMessage] | None = ...,
+        tools: _abc.Iterable[_message_pb2.ToolDefinition] | None = ...,
+        tool_choice: _message_pb2.ToolChoice | None = ...,
+        output_schema: _builtins.str = ...,
+        stop_sequences: _abc.Iterable[_builtins.str] | None = ...,
+        seed: _builtins.int | None = ...,
+        session: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "seed", b"seed", "temperature", b"temperature", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "model", b"model", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "messages", b"messages", "model", b"model", "output_schema", b"output_schema", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "seed", b"seed", "session", b"session", "stop_sequences", b"stop_sequences", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
 
 Global___GenerateTextRequest: _TypeAlias = GenerateTextRequest  # noqa: Y015
@@ -137,6 +195,9 @@ class GenerateTextResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     CUT_FIELD_NUMBER: _builtins.int
     GENERATE_MS_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The answer; empty if the model abstained."""
     confidence: _builtins.float
@@ -147,6 +208,10 @@ class GenerateTextResponse(_message.Message):
     """Whether it stopped at `output_tokens_max`."""
     generate_ms: _builtins.float
     """Milliseconds in the model."""
+    finish_reason: _message_pb2.FinishReason.ValueType
+    """Why it stopped."""
+    model: _builtins.str
+    """`generationModels/{id}` that wrote it: the one asked for, or one of its fallbacks."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.Citation]:
         """What it rests on; verified."""
@@ -154,6 +219,10 @@ class GenerateTextResponse(_message.Message):
     @_builtins.property
     def usage(self) -> _citation_pb2.Usage:
         """What it cost."""
+
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ToolCall]:
+        """Tools that the model wants to have called, by the caller."""
 
     def __init__(
         self,
@@ -165,10 +234,13 @@ class GenerateTextResponse(_message.Message):
         usage: _citation_pb2.Usage | None = ...,
         cut: _builtins.bool = ...,
         generate_ms: _builtins.float = ...,
+        tool_calls: _abc.Iterable[_message_pb2.ToolCall] | None = ...,
+        finish_reason: _message_pb2.FinishReason.ValueType = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention_reason", b"abstention_reason", "citations", b"citations", "confidence", b"confidence", "cut", b"cut", "generate_ms", b"generate_ms", "text", b"text", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention_reason", b"abstention_reason", "citations", b"citations", "confidence", b"confidence", "cut", b"cut", "finish_reason", b"finish_reason", "generate_ms", b"generate_ms", "model", b"model", "text", b"text", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,17 +257,51 @@ class StreamGenerateTextRequest(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    STOP_SEQUENCES_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """`generationModels/{id}`."""
     question: _builtins.str
-    """1 to 10,000 characters."""
+    """1 to 10,000 characters; empty where `messages` ask."""
     output_tokens_max: _builtins.int
     """The most tokens to write: 0 for the model's own; at most 32,768."""
     temperature: _builtins.float
     """0 to 2; unset for the model's own."""
+    output_schema: _builtins.str
+    """A JSON Schema, as JSON, that the answer fits: at most 65,536 characters, without `pattern`,
+    and every `$ref` inside it. The text is JSON then, and cites nothing. An answer that does not
+    fit is sent back to the model once.
+    """
+    seed: _builtins.int
+    """Asks the endpoint to answer the same again; it may not know how to."""
+    session: _builtins.str
+    """`sessions/{id}` whose budget counts beside the tenant's; empty for none."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.SourcePassage]:
         """What the answer may rest on, the best first; at most 100."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ChatMessage]:
+        """A chat, in place of `question`: at most 1,000 messages of 2,000,000 characters together, the
+        last one of a user or a tool. Passages, if there are any, are shown before it.
+        """
+
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ToolDefinition]:
+        """Tools that the model may call; at most 128. ragmesh calls none."""
+
+    @_builtins.property
+    def tool_choice(self) -> _message_pb2.ToolChoice:
+        """Whether it has to call one; without it the model decides."""
+
+    @_builtins.property
+    def stop_sequences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the model stops, without saying it: at most 4 texts of 1 to 256 characters."""
 
     def __init__(
         self,
@@ -205,13 +311,25 @@ class StreamGenerateTextRequest(_message.Message):
         passages: _abc.Iterable[_citation_pb2.SourcePassage] | None = ...,
         output_tokens_max: _builtins.int = ...,
         temperature: _builtins.float | None = ...,
+        messages: _abc.Iterable[_message_pb2.ChatMessage] | None = ...,
+        tools: _abc.Iterable[_message_pb2.ToolDefinition] | None = ...,
+        tool_choice: _message_pb2.ToolChoice | None = ...,
+        output_schema: _builtins.str = ...,
+        stop_sequences: _abc.Iterable[_builtins.str] | None = ...,
+        seed: _builtins.int | None = ...,
+        session: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "seed", b"seed", "temperature", b"temperature", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "model", b"model", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "messages", b"messages", "model", b"model", "output_schema", b"output_schema", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "seed", b"seed", "session", b"session", "stop_sequences", b"stop_sequences", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
 
 Global___StreamGenerateTextRequest: _TypeAlias = StreamGenerateTextRequest  # noqa: Y015
@@ -228,6 +346,7 @@ class StreamGenerateTextResponse(_message.Message):
     CITATION_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_FIELD_NUMBER: _builtins.int
     event_id: _builtins.int
     """From 1, by ones."""
     @_builtins.property
@@ -250,6 +369,10 @@ class StreamGenerateTextResponse(_message.Message):
     def failed(self) -> _status_pb2.Status:
         """The last event of a failure."""
 
+    @_builtins.property
+    def tool_call(self) -> _message_pb2.ToolCall:
+        """A tool that the model wants to have called, once it is complete."""
+
     def __init__(
         self,
         *,
@@ -259,12 +382,13 @@ class StreamGenerateTextResponse(_message.Message):
         citation: _citation_pb2.Citation | None = ...,
         finished: Global___GenerateTextResponse | None = ...,
         failed: _status_pb2.Status | None = ...,
+        tool_call: _message_pb2.ToolCall | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "failed", b"failed", "finished", b"finished", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "event_id", b"event_id", "failed", b"failed", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "event_id", b"event_id", "failed", b"failed", "finished", b"finished", "started", b"started", "tool_call", b"tool_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "citation", "finished", "failed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "citation", "finished", "failed", "tool_call"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -272,13 +396,13 @@ Global___StreamGenerateTextResponse: _TypeAlias = StreamGenerateTextResponse  # 
 
 @_typing.final
 class GenerationStarted(_message.Message):
-    """The model has begun."""
+    """The model has begun: from here on no other one is asked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """`generationModels/{id}`."""
+    """`generationModels/{id}` that writes: the one asked for, or one of its fallbacks."""
     def __init__(
         self,
         *,
@@ -413,3 +537,292 @@ class GetGenerationModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetGenerationModelResponse: _TypeAlias = GetGenerationModelResponse  # noqa: Y015
+
+@_typing.final
+class EstimateCostRequest(_message.Message):
+    """What would be written: the fields of GenerateTextRequest that cost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """`generationModels/{id}`."""
+    question: _builtins.str
+    """As in GenerateTextRequest."""
+    output_tokens_max: _builtins.int
+    """As in GenerateTextRequest."""
+    output_schema: _builtins.str
+    """As in GenerateTextRequest."""
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.SourcePassage]:
+        """As in GenerateTextRequest."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ChatMessage]:
+        """As in GenerateTextRequest."""
+
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.ToolDefinition]:
+        """As in GenerateTextRequest."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        question: _builtins.str = ...,
+        passages: _abc.Iterable[_citation_pb2.SourcePassage] | None = ...,
+        output_tokens_max: _builtins.int = ...,
+        messages: _abc.Iterable[_message_pb2.ChatMessage] | None = ...,
+        tools: _abc.Iterable[_message_pb2.ToolDefinition] | None = ...,
+        output_schema: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "output_schema", b"output_schema", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateCostRequest: _TypeAlias = EstimateCostRequest  # noqa: Y015
+
+@_typing.final
+class EstimateCostResponse(_message.Message):
+    """Two bounds. An answer reserves the upper one, with the dearest of the model and its fallbacks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_TOKENS_LOW_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_HIGH_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_HIGH_FIELD_NUMBER: _builtins.int
+    COST_LOW_NANOS_FIELD_NUMBER: _builtins.int
+    COST_HIGH_NANOS_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    PRICE_VERSION_FIELD_NUMBER: _builtins.int
+    input_tokens_low: _builtins.int
+    """Tokens that the model will read, at least."""
+    input_tokens_high: _builtins.int
+    """Tokens that the model will read, at most."""
+    output_tokens_high: _builtins.int
+    """Tokens that it may write, at most; it may write none."""
+    cost_low_nanos: _builtins.int
+    """The cost of the fewest tokens, in billionths of `currency`."""
+    cost_high_nanos: _builtins.int
+    """The cost of the most tokens, in billionths of `currency`."""
+    currency: _builtins.str
+    """Such as `USD`."""
+    price_version: _builtins.str
+    """The version of the price file; empty for a model without a price, whose costs are 0."""
+    def __init__(
+        self,
+        *,
+        input_tokens_low: _builtins.int = ...,
+        input_tokens_high: _builtins.int = ...,
+        output_tokens_high: _builtins.int = ...,
+        cost_low_nanos: _builtins.int = ...,
+        cost_high_nanos: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        price_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_high_nanos", b"cost_high_nanos", "cost_low_nanos", b"cost_low_nanos", "currency", b"currency", "input_tokens_high", b"input_tokens_high", "input_tokens_low", b"input_tokens_low", "output_tokens_high", b"output_tokens_high", "price_version", b"price_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateCostResponse: _TypeAlias = EstimateCostResponse  # noqa: Y015
+
+@_typing.final
+class SetBudgetRequest(_message.Message):
+    """Which limits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    reset: _builtins.bool
+    """Sets what was spent to 0. What is reserved stays."""
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """Its name, its session and its limits, one of which at least is not 0."""
+
+    def __init__(
+        self,
+        *,
+        budget: _budget_pb2.Budget | None = ...,
+        reset: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "reset", b"reset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBudgetRequest: _TypeAlias = SetBudgetRequest  # noqa: Y015
+
+@_typing.final
+class SetBudgetResponse(_message.Message):
+    """The budget as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """The budget."""
+
+    def __init__(
+        self,
+        *,
+        budget: _budget_pb2.Budget | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBudgetResponse: _TypeAlias = SetBudgetResponse  # noqa: Y015
+
+@_typing.final
+class GetBudgetRequest(_message.Message):
+    """Which budget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`budgets/{id}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBudgetRequest: _TypeAlias = GetBudgetRequest  # noqa: Y015
+
+@_typing.final
+class GetBudgetResponse(_message.Message):
+    """The budget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def budget(self) -> _budget_pb2.Budget:
+        """The budget."""
+
+    def __init__(
+        self,
+        *,
+        budget: _budget_pb2.Budget | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBudgetResponse: _TypeAlias = GetBudgetResponse  # noqa: Y015
+
+@_typing.final
+class ListBudgetsRequest(_message.Message):
+    """Which page of the budgets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """0 for 50; at most 1,000."""
+    page_token: _builtins.str
+    """From the answer before, or empty."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBudgetsRequest: _TypeAlias = ListBudgetsRequest  # noqa: Y015
+
+@_typing.final
+class ListBudgetsResponse(_message.Message):
+    """A page of budgets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGETS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def budgets(self) -> _containers.RepeatedCompositeFieldContainer[_budget_pb2.Budget]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        budgets: _abc.Iterable[_budget_pb2.Budget] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBudgetsResponse: _TypeAlias = ListBudgetsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteBudgetRequest(_message.Message):
+    """Which budget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`budgets/{id}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteBudgetRequest: _TypeAlias = DeleteBudgetRequest  # noqa: Y015
+
+@_typing.final
+class DeleteBudgetResponse(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteBudgetResponse: _TypeAlias = DeleteBudgetResponse  # noqa: Y015

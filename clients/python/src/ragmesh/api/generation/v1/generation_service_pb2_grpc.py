@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class GenerationServiceStub(object):
     """Writes answers from passages. `generationModels/extractive` quotes them and needs no further
-    model; other models are endpoints that speak the OpenAI protocol.
+    model; other models are endpoints that speak the protocol of OpenAI or of Anthropic.
     """
 
     def __init__(self, channel):
@@ -56,16 +56,44 @@ class GenerationServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetGenerationModelRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetGenerationModelResponse.FromString,
                 _registered_method=True)
+        self.EstimateCost = channel.unary_unary(
+                '/ragmesh.api.generation.v1.GenerationService/EstimateCost',
+                request_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.EstimateCostRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.EstimateCostResponse.FromString,
+                _registered_method=True)
+        self.SetBudget = channel.unary_unary(
+                '/ragmesh.api.generation.v1.GenerationService/SetBudget',
+                request_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.SetBudgetRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.SetBudgetResponse.FromString,
+                _registered_method=True)
+        self.GetBudget = channel.unary_unary(
+                '/ragmesh.api.generation.v1.GenerationService/GetBudget',
+                request_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetBudgetRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetBudgetResponse.FromString,
+                _registered_method=True)
+        self.ListBudgets = channel.unary_unary(
+                '/ragmesh.api.generation.v1.GenerationService/ListBudgets',
+                request_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.ListBudgetsRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.ListBudgetsResponse.FromString,
+                _registered_method=True)
+        self.DeleteBudget = channel.unary_unary(
+                '/ragmesh.api.generation.v1.GenerationService/DeleteBudget',
+                request_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.DeleteBudgetRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.DeleteBudgetResponse.FromString,
+                _registered_method=True)
 
 
 class GenerationServiceServicer(object):
     """Writes answers from passages. `generationModels/extractive` quotes them and needs no further
-    model; other models are endpoints that speak the OpenAI protocol.
+    model; other models are endpoints that speak the protocol of OpenAI or of Anthropic.
     """
 
     def GenerateText(self, request, context):
-        """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, UPSTREAM_FAILED or
-        DEADLINE_EXCEEDED.
+        """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, QUEUE_FULL,
+        BUDGET_EXCEEDED, PRICE_MISSING, OUTPUT_INVALID, UPSTREAM_FAILED or DEADLINE_EXCEEDED. A caller
+        who leaves ends it at the endpoint too, and what was written until then is settled. Neither
+        clients nor the gateway send it again by themselves once it may have begun: it would be paid
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,6 +116,43 @@ class GenerationServiceServicer(object):
 
     def GetGenerationModel(self, request, context):
         """Returns one model, or fails with GENERATION_MODEL_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EstimateCost(self, request, context):
+        """Says between which bounds the cost of an answer will lie, without asking the endpoint. Fails
+        with INVALID_FIELD or GENERATION_MODEL_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBudget(self, request, context):
+        """Makes a budget, or gives the one of this name other limits; what was spent stays. Fails with
+        INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBudget(self, request, context):
+        """Returns one budget, or fails with BUDGET_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBudgets(self, request, context):
+        """Lists the tenant's budgets by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteBudget(self, request, context):
+        """Takes a budget away, so that it bounds nothing; or fails with BUDGET_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,6 +181,31 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     request_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetGenerationModelRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetGenerationModelResponse.SerializeToString,
             ),
+            'EstimateCost': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateCost,
+                    request_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.EstimateCostRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.EstimateCostResponse.SerializeToString,
+            ),
+            'SetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBudget,
+                    request_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.SetBudgetRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.SetBudgetResponse.SerializeToString,
+            ),
+            'GetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBudget,
+                    request_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetBudgetRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetBudgetResponse.SerializeToString,
+            ),
+            'ListBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBudgets,
+                    request_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.ListBudgetsRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.ListBudgetsResponse.SerializeToString,
+            ),
+            'DeleteBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteBudget,
+                    request_deserializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.DeleteBudgetRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.DeleteBudgetResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ragmesh.api.generation.v1.GenerationService', rpc_method_handlers)
@@ -126,7 +216,7 @@ def add_GenerationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class GenerationService(object):
     """Writes answers from passages. `generationModels/extractive` quotes them and needs no further
-    model; other models are endpoints that speak the OpenAI protocol.
+    model; other models are endpoints that speak the protocol of OpenAI or of Anthropic.
     """
 
     @staticmethod
@@ -227,6 +317,141 @@ class GenerationService(object):
             '/ragmesh.api.generation.v1.GenerationService/GetGenerationModel',
             ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetGenerationModelRequest.SerializeToString,
             ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetGenerationModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateCost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.generation.v1.GenerationService/EstimateCost',
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.EstimateCostRequest.SerializeToString,
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.EstimateCostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.generation.v1.GenerationService/SetBudget',
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.SetBudgetRequest.SerializeToString,
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.SetBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.generation.v1.GenerationService/GetBudget',
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetBudgetRequest.SerializeToString,
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.GetBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.generation.v1.GenerationService/ListBudgets',
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.ListBudgetsRequest.SerializeToString,
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.ListBudgetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.generation.v1.GenerationService/DeleteBudget',
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.DeleteBudgetRequest.SerializeToString,
+            ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2.DeleteBudgetResponse.FromString,
             options,
             channel_credentials,
             insecure,

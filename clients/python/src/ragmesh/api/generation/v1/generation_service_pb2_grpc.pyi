@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class GenerationServiceStub:
     """Writes answers from passages. `generationModels/extractive` quotes them and needs no further
-    model; other models are endpoints that speak the OpenAI protocol.
+    model; other models are endpoints that speak the protocol of OpenAI or of Anthropic.
     """
 
     @_typing.overload
@@ -36,8 +36,11 @@ class GenerationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GenerationServiceAsyncStub: ...
     GenerateText: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.GenerateTextRequest, _generation_service_pb2.GenerateTextResponse]
-    """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, UPSTREAM_FAILED or
-    DEADLINE_EXCEEDED.
+    """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, QUEUE_FULL,
+    BUDGET_EXCEEDED, PRICE_MISSING, OUTPUT_INVALID, UPSTREAM_FAILED or DEADLINE_EXCEEDED. A caller
+    who leaves ends it at the endpoint too, and what was written until then is settled. Neither
+    clients nor the gateway send it again by themselves once it may have begun: it would be paid
+    again.
     """
     StreamGenerateText: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.StreamGenerateTextRequest, _generation_service_pb2.StreamGenerateTextResponse]
     """The same as typed events while it is written. The last event is `finished` or `failed`; a
@@ -47,17 +50,34 @@ class GenerationServiceStub:
     """Lists the models that are configured, by name."""
     GetGenerationModel: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.GetGenerationModelRequest, _generation_service_pb2.GetGenerationModelResponse]
     """Returns one model, or fails with GENERATION_MODEL_NOT_FOUND."""
+    EstimateCost: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.EstimateCostRequest, _generation_service_pb2.EstimateCostResponse]
+    """Says between which bounds the cost of an answer will lie, without asking the endpoint. Fails
+    with INVALID_FIELD or GENERATION_MODEL_NOT_FOUND.
+    """
+    SetBudget: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.SetBudgetRequest, _generation_service_pb2.SetBudgetResponse]
+    """Makes a budget, or gives the one of this name other limits; what was spent stays. Fails with
+    INVALID_FIELD.
+    """
+    GetBudget: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.GetBudgetRequest, _generation_service_pb2.GetBudgetResponse]
+    """Returns one budget, or fails with BUDGET_NOT_FOUND."""
+    ListBudgets: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ListBudgetsRequest, _generation_service_pb2.ListBudgetsResponse]
+    """Lists the tenant's budgets by name."""
+    DeleteBudget: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.DeleteBudgetRequest, _generation_service_pb2.DeleteBudgetResponse]
+    """Takes a budget away, so that it bounds nothing; or fails with BUDGET_NOT_FOUND."""
 
 @_typing.type_check_only
 class GenerationServiceAsyncStub(GenerationServiceStub):
     """Writes answers from passages. `generationModels/extractive` quotes them and needs no further
-    model; other models are endpoints that speak the OpenAI protocol.
+    model; other models are endpoints that speak the protocol of OpenAI or of Anthropic.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GenerateText: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.GenerateTextRequest, _generation_service_pb2.GenerateTextResponse]  # type: ignore[assignment]
-    """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, UPSTREAM_FAILED or
-    DEADLINE_EXCEEDED.
+    """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, QUEUE_FULL,
+    BUDGET_EXCEEDED, PRICE_MISSING, OUTPUT_INVALID, UPSTREAM_FAILED or DEADLINE_EXCEEDED. A caller
+    who leaves ends it at the endpoint too, and what was written until then is settled. Neither
+    clients nor the gateway send it again by themselves once it may have begun: it would be paid
+    again.
     """
     StreamGenerateText: _aio.UnaryStreamMultiCallable[_generation_service_pb2.StreamGenerateTextRequest, _generation_service_pb2.StreamGenerateTextResponse]  # type: ignore[assignment]
     """The same as typed events while it is written. The last event is `finished` or `failed`; a
@@ -67,10 +87,24 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """Lists the models that are configured, by name."""
     GetGenerationModel: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.GetGenerationModelRequest, _generation_service_pb2.GetGenerationModelResponse]  # type: ignore[assignment]
     """Returns one model, or fails with GENERATION_MODEL_NOT_FOUND."""
+    EstimateCost: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.EstimateCostRequest, _generation_service_pb2.EstimateCostResponse]  # type: ignore[assignment]
+    """Says between which bounds the cost of an answer will lie, without asking the endpoint. Fails
+    with INVALID_FIELD or GENERATION_MODEL_NOT_FOUND.
+    """
+    SetBudget: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.SetBudgetRequest, _generation_service_pb2.SetBudgetResponse]  # type: ignore[assignment]
+    """Makes a budget, or gives the one of this name other limits; what was spent stays. Fails with
+    INVALID_FIELD.
+    """
+    GetBudget: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.GetBudgetRequest, _generation_service_pb2.GetBudgetResponse]  # type: ignore[assignment]
+    """Returns one budget, or fails with BUDGET_NOT_FOUND."""
+    ListBudgets: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ListBudgetsRequest, _generation_service_pb2.ListBudgetsResponse]  # type: ignore[assignment]
+    """Lists the tenant's budgets by name."""
+    DeleteBudget: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.DeleteBudgetRequest, _generation_service_pb2.DeleteBudgetResponse]  # type: ignore[assignment]
+    """Takes a budget away, so that it bounds nothing; or fails with BUDGET_NOT_FOUND."""
 
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Writes answers from passages. `generationModels/extractive` quotes them and needs no further
-    model; other models are endpoints that speak the OpenAI protocol.
+    model; other models are endpoints that speak the protocol of OpenAI or of Anthropic.
     """
 
     @_abc_1.abstractmethod
@@ -79,8 +113,11 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_service_pb2.GenerateTextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.GenerateTextResponse, _abc.Awaitable[_generation_service_pb2.GenerateTextResponse]]:
-        """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, UPSTREAM_FAILED or
-        DEADLINE_EXCEEDED.
+        """Writes one answer. Fails with INVALID_FIELD, GENERATION_MODEL_NOT_FOUND, QUEUE_FULL,
+        BUDGET_EXCEEDED, PRICE_MISSING, OUTPUT_INVALID, UPSTREAM_FAILED or DEADLINE_EXCEEDED. A caller
+        who leaves ends it at the endpoint too, and what was written until then is settled. Neither
+        clients nor the gateway send it again by themselves once it may have begun: it would be paid
+        again.
         """
 
     @_abc_1.abstractmethod
@@ -108,5 +145,49 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.GetGenerationModelResponse, _abc.Awaitable[_generation_service_pb2.GetGenerationModelResponse]]:
         """Returns one model, or fails with GENERATION_MODEL_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def EstimateCost(
+        self,
+        request: _generation_service_pb2.EstimateCostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.EstimateCostResponse, _abc.Awaitable[_generation_service_pb2.EstimateCostResponse]]:
+        """Says between which bounds the cost of an answer will lie, without asking the endpoint. Fails
+        with INVALID_FIELD or GENERATION_MODEL_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def SetBudget(
+        self,
+        request: _generation_service_pb2.SetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.SetBudgetResponse, _abc.Awaitable[_generation_service_pb2.SetBudgetResponse]]:
+        """Makes a budget, or gives the one of this name other limits; what was spent stays. Fails with
+        INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
+    def GetBudget(
+        self,
+        request: _generation_service_pb2.GetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.GetBudgetResponse, _abc.Awaitable[_generation_service_pb2.GetBudgetResponse]]:
+        """Returns one budget, or fails with BUDGET_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListBudgets(
+        self,
+        request: _generation_service_pb2.ListBudgetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.ListBudgetsResponse, _abc.Awaitable[_generation_service_pb2.ListBudgetsResponse]]:
+        """Lists the tenant's budgets by name."""
+
+    @_abc_1.abstractmethod
+    def DeleteBudget(
+        self,
+        request: _generation_service_pb2.DeleteBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.DeleteBudgetResponse, _abc.Awaitable[_generation_service_pb2.DeleteBudgetResponse]]:
+        """Takes a budget away, so that it bounds nothing; or fails with BUDGET_NOT_FOUND."""
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""What answers of language models cost: prices, bounds of tokens, and what a budget grants."""

@@ -1,0 +1,1 @@
+"""The protocols of endpoints: a prompt to HTTP, server-sent events to pieces of an answer."""
