@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers.__main__ import main
-from benchmarks.peers.environment import FOLDER, PeerMissing, find, installed_apart, not_reached, read
+from benchmarks.peers.environment import (
+    FOLDER,
+    PeerMissing,
+    find,
+    installed_apart,
+    not_reached,
+    read,
+)
 from benchmarks.peers.process import END_TIMEOUT_S, PeerFailed, running
 
 ECHO = Path(__file__).with_name("echo_peer.py")
