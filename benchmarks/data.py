@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def cranfield() -> RetrievalSet:
 
     Cleverdon, "The Cranfield tests on index language devices", Aslib Proceedings 19(6), 1967.
     """
-    folder = _folder("classic-ir/cranfield", "Cranfield in BEIR's form, its corpus gzipped")
+    folder = folder_of("classic-ir/cranfield", "Cranfield in BEIR's form, its corpus gzipped")
     data = read_beir(folder)
     kept = [one for one in data.documents if one.text.strip()]
     return RetrievalSet(kept, data.queries, data.qrels)
@@ -132,7 +133,7 @@ def squad(queries: int = 1_000) -> RetrievalSet:
     (CC BY-SA 4.0).
     """
     what = "SQuAD v1.1 as corpus.jsonl.gz, queries.jsonl.gz and qrels_test.tsv.gz"
-    folder = _folder("squad/v1.1-retrieval", what)
+    folder = folder_of("squad/v1.1-retrieval", what)
     with gzip.open(folder / "queries.jsonl.gz", "rt", encoding="utf-8") as lines:
         asked = {one["_id"]: one["text"] for one in map(json.loads, lines)}
     with gzip.open(folder / "qrels_test.tsv.gz", "rt", encoding="utf-8", newline="") as rows:
@@ -143,7 +144,51 @@ def squad(queries: int = 1_000) -> RetrievalSet:
     return RetrievalSet(_read_texts(folder / "corpus.jsonl.gz"), asked, {"test": kept})
 
 
-def _folder(name: str, what: str) -> Path:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its answers, any of which is right, and the text that has them."""
+
+    text: str
+    answers: tuple[str, ...]
+    document: str
+    answer_start: int
+
+
+def squad_questions(count: int = 1_000) -> tuple[list[Text], list[Question]]:
+    """SQuAD v1.1's development paragraphs, and `count` of its 10,570 questions, drawn by Python's
+    `random.seed(1)`. Raises DataMissing."""
+    what = "SQuAD v1.1 as corpus.jsonl.gz, queries.jsonl.gz and qrels_test.tsv.gz"
+    folder = folder_of("squad/v1.1-retrieval", what)
+    with gzip.open(folder / "qrels_test.tsv.gz", "rt", encoding="utf-8", newline="") as rows:
+        judged = _qrels_of(rows)
+    with gzip.open(folder / "queries.jsonl.gz", "rt", encoding="utf-8") as lines:
+        asked = [
+            Question(
+                one["text"],
+                tuple(one["answers"]),
+                next(iter(judged[one["_id"]])),
+                one["answer_start"][0],
+            )
+            for one in map(json.loads, lines)
+        ]
+    return _read_texts(folder / "corpus.jsonl.gz"), Random(1).sample(asked, count)
+
+
+def injections(split: str) -> list[str]:
+    """BIPIA's attacks on text and on code, "train" or "test". Raises DataMissing.
+
+    Yi et al., "Benchmarking and Defending Against Indirect Prompt Injection Attacks on Large
+    Language Models", KDD 2025 (MIT).
+    """
+    folder = folder_of("prompt-injection/bipia", "BIPIA's attacks")
+    found: list[str] = []
+    for kind in ("text", "code"):
+        attacks = json.loads((folder / f"{kind}_attack_{split}.json").read_text("utf-8"))
+        found += [text for of_kind in attacks.values() for text in of_kind]
+    return found
+
+
+def folder_of(name: str, what: str) -> Path:
     """A data set's folder. Raises DataMissing with `what` belongs there."""
     given = os.environ.get(DATA_VARIABLE)
     folder = Path(given or ".") / name

@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.config import GatewaySettings, NodeSettings, Settings
+from services.config import GatewaySettings, GenerationSettings, NodeSettings, Settings
 from services.local.mesh import Addresses, LocalMesh
 
 T = TypeVar("T")
@@ -95,10 +95,13 @@ def _disk_bytes(path: Path) -> int:
 
 @contextmanager
 def running_mesh(
-    services: Sequence[str] = (), nodes: Sequence[Sequence[str]] = ()
+    services: Sequence[str] = (),
+    nodes: Sequence[Sequence[str]] = (),
+    generation: GenerationSettings | None = None,
 ) -> Iterator[RunningMesh]:
     """A mesh of one node with these services, or all, and a gateway, in a directory that goes away;
-    or of several `nodes`, of which the first one is the one to measure.
+    or of several `nodes`, of which the first one is the one to measure. `generation` names further
+    models that write answers.
 
     Raises what `LocalMesh.start` raises.
     """
@@ -112,6 +115,7 @@ def running_mesh(
                 data_dir=Path(folder) / "data",
                 node=NodeSettings(listen="127.0.0.1:0"),
                 gateway=GatewaySettings(listen="127.0.0.1:0"),
+                generation=generation or GenerationSettings(),
             ),
             nodes=nodes or ([services] if services else None),
         )

@@ -17,6 +17,7 @@ from services.commands import (
     doctor,
     documents,
     gateway,
+    generate,
     ingest,
     models,
     ray,
@@ -45,6 +46,7 @@ app.command("up")(up.up)
 app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("ask")(ask.ask)
+app.command("generate")(generate.generate)
 app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")
 app.add_typer(models.app, name="models")

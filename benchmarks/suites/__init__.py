@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from benchmarks.bench import Bench
 from benchmarks.report import SuiteReport
 from benchmarks.suites.ask import ask
+from benchmarks.suites.chat import chat
 from benchmarks.suites.embed import embed
 from benchmarks.suites.filter import filter
 from benchmarks.suites.growth import growth
@@ -31,6 +32,7 @@ SUITES: Mapping[str, Suite] = {
     "scale": scale,
     "rest": rest,
     "ask": ask,
+    "chat": chat,
     "quality": quality,
     "rerank": rerank,
     "embed": embed,

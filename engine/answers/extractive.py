@@ -10,26 +10,26 @@ among the sentences at hand (`words.coverage`). Sentences are then chosen one by
 the one with the best score less a share of its likeness to those chosen (maximal marginal
 relevance, Carbonell and Goldstein 1998).
 
-The confidence is a logistic function of the best cosine, of the overlap of the chosen sentences
-together, and of the overlap of the best passage. Below `confidence_min` there is no answer.
+The confidence is a logistic function of what the chosen sentences share with the question (see
+`confidence`). Below `confidence_min` there is no answer.
 
-Weights and threshold were fitted on SciFact's train claims and a HotpotQA sample, by logistic
-regression, each question once with its gold documents and once without (then the right answer
-is none), over the top five passages of a fused search. There, a confidence of 0.3 keeps 92 % of
-the right answers and turns away 54 % (HotpotQA) and 71 % (SciFact) of the wrong ones; the area
-under the curve is 0.87 and 0.88. No question of SQuAD took part: on 500 of its questions, two
-sentences of the top three passages hold the answer in 86 %.
+The weights of sentences were fitted on SciFact's train claims and a HotpotQA sample, by logistic
+regression. Those of the confidence come from `benchmarks/calibrate_answers.py`, on the same data,
+each question once with its gold documents and once without (then the right answer is none): there,
+0.25 keeps 84 % (SciFact) and 92 % (HotpotQA) of the right answers and turns away 59 % and 57 % of
+the wrong ones; the area under the curve is 0.79 and 0.85. No question of SQuAD took part.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from engine.answers.confidence import Features, features, probability
 from engine.answers.evidence import Answer, Citation, Passage, cite
+from engine.answers.instructions import addresses_answerer, is_instruction, is_mixed
 from engine.answers.words import coverage, rarity, terms
 from engine.errors import InvalidField, InvalidVector
 from engine.models import sentences as splitting
@@ -46,7 +46,8 @@ class Settings:
 
     `redundancy` is the share of the likeness taken off; a sentence as like a chosen one as
     `duplicate_likeness` is never taken, nor one that scores less than `score_share_min` of the
-    best. `confidence_weights` are for 1, best cosine, joint overlap and passage overlap.
+    best. An instruction needs an overlap of `instruction_overlap_min`.
+    `confidence_weights` are for 1, best cosine, joint overlap and passage overlap.
     """
 
     w_cosine: float = 0.4
@@ -56,8 +57,17 @@ class Settings:
     redundancy: float = 0.1
     duplicate_likeness: float = 0.92
     score_share_min: float = 0.6
-    confidence_weights: tuple[float, float, float, float] = (-6.9, 6.6, 2.3, 2.8)
-    confidence_min: float = 0.3
+    confidence_weights: tuple[float, ...] = (-7.7, 8.2, 1.6, 2.7)
+    confidence_min: float = 0.25
+    instruction_overlap_min: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Features of an answer, and the passage of its best sentence."""
+
+    features: Features
+    first: Passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +105,47 @@ def answer(
             metadata={"sentences_max": sentences_max, "bound": 1},
         )
     chosen_settings = settings or Settings()
-    wanted = frozenset(terms(question))
-    candidates = _candidates(wanted, question_vector, passages, chosen_settings)
-    if not candidates:
+    found = _found(question, question_vector, passages, sentences_max, chosen_settings)
+    if found is None:
         return Answer("", (), 0.0, "NO_PASSAGE")
-    chosen = _choose(candidates, sentences_max, chosen_settings)
-    confidence = _confidence(wanted, candidates, chosen, passages, chosen_settings)
+    chosen, measured = found
+    if measured is None:
+        return Answer("", (), 0.0, "LOW_SUPPORT")
+    confidence = probability(measured.features, chosen_settings.confidence_weights)
     if confidence < chosen_settings.confidence_min:
         return Answer("", (), confidence, "LOW_SUPPORT")
     text, citations = _compose(chosen, passages)
     return Answer(text, citations, confidence)
+
+
+def measure(
+    question: str, question_vector: Vector, passages: Sequence[Passage], *, sentences_max: int = 3
+) -> Measured | None:
+    """What the confidence of an answer is made of; None where no sentence can be one."""
+    found = _found(question, question_vector, passages, sentences_max, Settings())
+    return None if found is None else found[1]
+
+
+def _found(
+    question: str,
+    question_vector: Vector,
+    passages: Sequence[Passage],
+    sentences_max: int,
+    settings: Settings,
+) -> tuple[list[_Candidate], Measured | None] | None:
+    """The chosen sentences with their features; None without a sentence to choose from."""
+    wanted = frozenset(terms(question))
+    candidates = _candidates(wanted, question_vector, passages, settings)
+    if not candidates:
+        return None
+    chosen = _choose(candidates, passages, sentences_max, settings)
+    if not chosen:
+        return [], None
+    first = passages[chosen[0].passage]
+    texts = [passages[c.passage].text[c.span.start : c.span.end] for c in chosen]
+    weights = rarity([candidate.words for candidate in candidates])
+    cosines = [candidate.cosine for candidate in chosen]
+    return chosen, Measured(features(question, texts, cosines, first.text, weights), first)
 
 
 def _candidates(
@@ -171,10 +212,25 @@ def _can_stand(text: str, candidate: _Candidate) -> bool:
     return not (alone and short and sentence[-1] not in _SENTENCE_ENDS)
 
 
+def _orders(text: str, candidate: _Candidate, settings: Settings) -> bool:
+    """An instruction, or code, that has little to do with the question or runs into a sentence, or
+    one to whoever writes the answer."""
+    sentence = text[candidate.span.start : candidate.span.end]
+    if addresses_answerer(sentence):
+        return True
+    if candidate.overlap >= settings.instruction_overlap_min:
+        return is_mixed(sentence)
+    return is_instruction(sentence)
+
+
 def _choose(
-    candidates: Sequence[_Candidate], sentences_max: int, settings: Settings
+    candidates: Sequence[_Candidate],
+    passages: Sequence[Passage],
+    sentences_max: int,
+    settings: Settings,
 ) -> list[_Candidate]:
-    """Up to `sentences_max` candidates, best first, none of them saying the same."""
+    """Up to `sentences_max` candidates, best first, none of them saying the same or telling the
+    reader what to do."""
     best = max(candidate.score for candidate in candidates)
     left = [c for c in candidates if c.score >= settings.score_share_min * best]
     chosen: list[_Candidate] = []
@@ -184,8 +240,9 @@ def _choose(
         if not left:
             break
         top = max(left, key=lambda c: c.score - settings.redundancy * likeness[id(c)])
-        chosen.append(top)
         left = [c for c in left if c is not top]
+        if not _orders(passages[top.passage].text, top, settings):
+            chosen.append(top)
     return chosen
 
 
@@ -193,35 +250,6 @@ def _likeness(one: _Candidate, other: _Candidate) -> float:
     """The larger of the cosine and the share of words in common, 0 to 1."""
     shared = len(one.words & other.words) / max(1, len(one.words | other.words))
     return max(shared, float(one.vector @ other.vector))
-
-
-def _confidence(
-    wanted: frozenset[str],
-    candidates: Sequence[_Candidate],
-    chosen: Sequence[_Candidate],
-    passages: Sequence[Passage],
-    settings: Settings,
-) -> float:
-    weights = rarity([candidate.words for candidate in candidates])
-    features = confidence_features(wanted, chosen, passages, weights)
-    logit = sum(w * x for w, x in zip(settings.confidence_weights, (1.0, *features), strict=True))
-    return 1.0 / (1.0 + math.exp(-max(min(logit, 30.0), -30.0)))
-
-
-def confidence_features(
-    wanted: frozenset[str],
-    chosen: Sequence[_Candidate],
-    passages: Sequence[Passage],
-    weights: Mapping[str, float],
-) -> tuple[float, float, float]:
-    """Best cosine, overlap of the chosen sentences together, overlap of the first one's passage."""
-    together = frozenset().union(*(candidate.words for candidate in chosen))
-    passage = frozenset(terms(passages[chosen[0].passage].text))
-    return (
-        max(candidate.cosine for candidate in chosen),
-        coverage(wanted, together, weights),
-        coverage(wanted, passage, weights),
-    )
 
 
 def _compose(

@@ -24,6 +24,11 @@ def terms(text: str) -> list[str]:
     return [stem(word) for word in words if word not in _STOP]
 
 
+def is_stop(word: str) -> bool:
+    """Whether a word, in lower case, is one of the most common that carry no meaning alone."""
+    return word in _STOP
+
+
 def stem(word: str) -> str:
     """`word` without a common English ending: plural, past, "-ing", "-ly", possessive.
 

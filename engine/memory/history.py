@@ -96,14 +96,6 @@ def recent_of(turns: Sequence[Turn], tokens_max: int, *, keep_room: bool) -> int
     return taken
 
 
-def to_embed(question: str, turns: Sequence[Turn]) -> list[int]:
-    """Which turns, by position, are worth comparing with the question by meaning."""
-    scores = word_scores(question, turns)
-    by_words = sorted((i for i, score in enumerate(scores) if score > 0), key=lambda i: -scores[i])
-    newest = range(max(0, len(turns) - SCORED_AS_NEWEST), len(turns))
-    return sorted({*by_words[:SCORED_BY_WORDS], *newest})
-
-
 def word_scores(question: str, turns: Sequence[Turn]) -> list[float]:
     """How much of the question's words each turn has, by their rarity among the turns, 0 to 1."""
     wanted = set(terms(question))
@@ -112,23 +104,25 @@ def word_scores(question: str, turns: Sequence[Turn]) -> list[float]:
     return [coverage(wanted, words, weights) for words in held]
 
 
-def relevances(
-    question: str,
-    turns: Sequence[Turn],
-    question_vector: Vector | None = None,
-    vectors: Mapping[int, Vector] | None = None,
-) -> list[float]:
-    """How much each turn says about the question, 0 to 1: by words or by meaning, w + m - w * m, of
-    which `vectors` has the meaning of some turns by position; words alone for the others.
+def to_embed(scores: Sequence[float]) -> list[int]:
+    """Which turns, by position, are worth comparing with the question by meaning, given what their
+    words say."""
+    by_words = sorted((i for i, score in enumerate(scores) if score > 0), key=lambda i: -scores[i])
+    newest = range(max(0, len(scores) - SCORED_AS_NEWEST), len(scores))
+    return sorted({*by_words[:SCORED_BY_WORDS], *newest})
 
-    Vectors have unit length; m is their cosine, 0 where it is negative.
+
+def relevances(
+    scores: Sequence[float], question: Vector, vectors: Mapping[int, Vector]
+) -> list[float]:
+    """How much each turn says about the question, 0 to 1: by words, which `scores` has, or by
+    meaning, w + m - w * m. `vectors` has that of some turns by position; words alone for others.
+
+    Vectors have unit length; m is their cosine with the question's, 0 where it is negative.
     """
-    scores = word_scores(question, turns)
-    if question_vector is None or vectors is None:
-        return scores
     found = []
     for i, words in enumerate(scores):
-        cosine = float(np.dot(question_vector, vectors[i])) if i in vectors else 0.0
+        cosine = float(np.dot(question, vectors[i])) if i in vectors else 0.0
         meaning = min(1.0, max(0.0, cosine))
         found.append(words + meaning - words * meaning)
     return found

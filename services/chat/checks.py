@@ -9,6 +9,7 @@ from types import MappingProxyType
 from google.protobuf.message import Message
 from ragmesh.api.chat.v1 import chat_service_pb2 as pb
 
+from engine.errors import InvalidField
 from services.rpc import fields, names
 from services.rpc.chain import Check
 
@@ -17,6 +18,9 @@ COLLECTIONS_MAX = 16
 PASSAGES_MAX = 100
 CONTEXT_TOKENS_MIN = 50
 CONTEXT_TOKENS_MAX = 100_000
+TURNS_MAX = 100
+ANSWER_CHARACTERS_MAX = 100_000
+SUBJECT_CHARACTERS_MAX = 256
 
 
 def _ask(request: pb.AskQuestionRequest | pb.StreamAnswerRequest) -> None:
@@ -37,6 +41,33 @@ def _ask(request: pb.AskQuestionRequest | pb.StreamAnswerRequest) -> None:
             CONTEXT_TOKENS_MIN,
             CONTEXT_TOKENS_MAX,
         )
+    _before(request)
+
+
+def _before(request: pb.AskQuestionRequest | pb.StreamAnswerRequest) -> None:
+    """What was said before, and what becomes of what nothing supports."""
+    if request.unsupported not in pb.UnsupportedPolicy.values():
+        raise InvalidField(
+            f"unsupported is {request.unsupported}; it must be one of "
+            f"{', '.join(pb.UnsupportedPolicy.keys()[1:])}.",
+            field="unsupported",
+            metadata={"unsupported": request.unsupported},
+        )
+    if request.HasField("confidence_min"):
+        fields.number(request.confidence_min, "confidence_min", 0, 1)
+    fields.characters(request.memory_subject, "memory_subject", SUBJECT_CHARACTERS_MAX, 0)
+    fields.items(request.history, "history", TURNS_MAX, 0)
+    for index, turn in enumerate(request.history):
+        fields.characters(turn.question, f"history[{index}].question", QUESTION_CHARACTERS_MAX, 1)
+        fields.characters(turn.answer, f"history[{index}].answer", ANSWER_CHARACTERS_MAX, 0)
+    if request.session:
+        names.parse(request.session, "sessions/*", "session")
+        if request.history:
+            raise InvalidField(
+                "session and history are both given; give the session, which has its own history, "
+                "or the history alone.",
+                field="history",
+            )
 
 
 CHECKS: Mapping[type[Message], Check] = MappingProxyType(

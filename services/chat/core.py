@@ -1,6 +1,10 @@
-"""From a question to the passages that fit, and from an answer to the citations that hold.
+"""From a question to the passages that fit.
 
-Plain values in and out; siblings are asked through `Siblings`.
+    question -> alone, if it leans on the conversation -> its parts -> a search of every collection
+    for each -> once more where that found little -> the best, within the budget of tokens
+
+Plain values in and out; siblings are asked through `Siblings`. What the answer rests on is checked
+in `grounding`.
 """
 
 from __future__ import annotations
@@ -9,170 +13,183 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
-from engine.answers.check import check
-from engine.answers.context import assemble
-from engine.answers.evidence import Citation, Passage
-from engine.models.sentences import split
-from engine.types import Span
+from engine.answers.parts import parts
+from engine.answers.requery import GROUNDING_MIN, grounding, interleaved, other_query
+from engine.answers.rewrite import Turn, needs_context, rewritten
+from engine.answers.words import coverage, rarity, terms
+from services.chat.fitting import fitting
+from services.chat.siblings import Found, Siblings
 
 Result = TypeVar("Result")
 
 PASSAGES_DEFAULT = 20
 CONTEXT_TOKENS_DEFAULT = 2_000
 
-CONTEXT_PASSAGES_MAX = 100
-"""What the generation service takes."""
+REWRITTEN_CHARACTERS_MAX = 10_000
+"""What a question may have; a rewriting that is longer is not used."""
 
-COUNTED_TEXTS_MAX = 4_096
-"""What the embedding service counts in one request."""
+REQUERY_WITHIN_S = 2.0
+"""A question whose searches took longer is not searched again."""
 
-LEXICAL_K = 10
-"""Where a collection was searched by words only, its BM25 scores cannot be compared with the fused
-scores of others. Such hits count as one leg of reciprocal rank fusion with the contract's
-default k: 1 / (k + rank)."""
+REQUERY_TIMES = 4.0
+"""How many times what the first searches took must be left until the deadline."""
+
+WORDS_WEIGHT = 0.5
+"""Of a question's words against its meaning, where passages of several collections are compared:
+as in the reranking of one collection, whose scores say nothing beside another's. Together they
+are at most 1."""
+
+Policy: TypeAlias = Literal["flag", "withhold"]
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question with its bounds."""
+    """A question with its bounds. `turns` are what was said before, where the caller keeps it;
+    `session` and `memory_subject` name what the mesh keeps, empty for none. `unsupported` says
+    what becomes of sentences that nothing supports."""
 
     question: str
     collections: Sequence[str]
     passages_max: int
     context_tokens_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A passage that a search found. `start` is where its text begins in the document's stored
-    text, 0 without a document. `fused` says whether its score comes from rank fusion; `wire` is
-    what has its sentences as siblings take them."""
-
-    passage: Passage
-    start: int
-    fused: bool
-    wire: object
+    unsupported: Policy = "flag"
+    turns: Sequence[Turn] = ()
+    session: str = ""
+    memory_subject: str = ""
+    confidence_min: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The passages that the model gets, with the milliseconds that finding them took."""
+    """The passages that the model gets, with the milliseconds that finding them took.
+
+    `question` is what was searched and is to be answered, `parts` its parts if there are several.
+    `memories` are what is remembered. `requeried` says that it was searched twice.
+    """
 
     passages: Sequence[Found]
     search_ms: float
     context_ms: float
-
-
-class Siblings(Protocol):
-    """What chat asks of other services for one question."""
-
-    async def search(self, collection: str) -> Sequence[Found]:
-        """The passages found in a collection, the best first."""
-        ...
-
-    async def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:
-        """Tokens of each text."""
-        ...
+    question: str = ""
+    parts: Sequence[str] = ()
+    memories: Sequence[str] = ()
+    requeried: bool = False
 
 
 async def gather_context(ask: Ask, siblings: Siblings) -> Context:
     """Searches all collections at once and keeps what fits into the budget. Raises what the
     siblings raise; the first failure stops the other searches."""
     begin_s = time.perf_counter()
-    names = list(dict.fromkeys(ask.collections))
-    found = merged(await _all([siblings.search(name) for name in names]))
+    question = await standing_alone(ask, siblings)
+    asked = parts(question)
+    found = await _all([_searched(ask, one, siblings) for one in asked])
+    hits, requeried = await _requeried(ask, asked, found, begin_s, siblings)
+    memories: Sequence[str] = ()
+    if ask.memory_subject:
+        memories = await siblings.memories(ask.memory_subject, question)
     searched_s = time.perf_counter()
-    passages = await _fitting(found, ask.context_tokens_max, siblings)
+    passages = await fitting(hits, ask.context_tokens_max, siblings)
     done_s = time.perf_counter()
-    return Context(passages, (searched_s - begin_s) * 1000, (done_s - searched_s) * 1000)
+    return Context(
+        passages,
+        (searched_s - begin_s) * 1000,
+        (done_s - searched_s) * 1000,
+        question,
+        asked if len(asked) > 1 else (),
+        memories,
+        requeried,
+    )
 
 
-def merged(found: Sequence[Sequence[Found]]) -> list[Found]:
+async def standing_alone(ask: Ask, siblings: Siblings) -> str:
+    """The question with what it takes from the conversation; as it is where it takes nothing."""
+    if not needs_context(ask.question):
+        return ask.question
+    turns = ask.turns
+    if not turns and ask.session:
+        turns = await siblings.history(ask.session, ask.question)
+    if not turns:
+        return ask.question
+    question = await siblings.rewrite(ask.question, turns)
+    question = question or rewritten(ask.question, turns)
+    return question if len(question) <= REWRITTEN_CHARACTERS_MAX else ask.question
+
+
+def merged(question: str, found: Sequence[Sequence[Found]]) -> list[Found]:
     """The hits of several collections as one list, the best first, with scores that compare;
-    equal scores keep the order of the collections."""
-    hits = [
-        _rescored(hit, 1 / (LEXICAL_K + rank)) if len(found) > 1 and not hit.fused else hit
-        for of_collection in found
-        for rank, hit in enumerate(of_collection, 1)
-        if hit.passage.text.strip()
+    those of one collection stay as they are."""
+    hits = [hit for of_collection in found for hit in of_collection if hit.passage.text.strip()]
+    if len(found) < 2:
+        return hits
+    held = [frozenset(terms(hit.passage.text)) for hit in hits]
+    weights, wanted = rarity(held), terms(question)
+    known = [hit.dense for hit in hits if hit.dense is not None]
+    usual = sum(known) / len(known) if known else 0.0
+    scored = [
+        _rescored(
+            hit,
+            (
+                (usual if hit.dense is None else hit.dense)
+                + WORDS_WEIGHT * coverage(wanted, words, weights)
+            )
+            / (1 + WORDS_WEIGHT),
+        )
+        for hit, words in zip(hits, held, strict=True)
     ]
-    return sorted(hits, key=lambda hit: -hit.passage.score)
+    return sorted(scored, key=lambda hit: -hit.passage.score)
 
 
-def verified(context: Context, citations: Sequence[Citation]) -> list[bool]:
-    """Whether each citation's quote stands in the passage that it names. The spans count in the
-    document's stored text, as in answers."""
-    found = {hit.passage.key: hit for hit in context.passages}
-    local = []
-    for citation in citations:
-        hit = found.get(citation.key)
-        start = hit.start if hit else 0
-        span = Span(citation.span.start - start, citation.span.end - start)
-        local.append(replace(citation, span=span))
-    holding = {id(c) for c in check(local, [hit.passage for hit in context.passages]).verified}
-    return [
-        id(citation) in holding
-        and citation.document == found[citation.key].passage.document
-        and citation.passage_index == found[citation.key].passage.passage_index
-        for citation in local
+async def _searched(ask: Ask, query: str, siblings: Siblings) -> list[Found]:
+    """All collections, at once."""
+    names = list(dict.fromkeys(ask.collections))
+    return merged(query, await _all([siblings.search(name, query) for name in names]))
+
+
+async def _requeried(
+    ask: Ask,
+    asked: Sequence[str],
+    found: Sequence[Sequence[Found]],
+    begin_s: float,
+    siblings: Siblings,
+) -> tuple[list[Found], bool]:
+    """The hits of all parts in turns, those of a second search between those of a part that
+    found little."""
+    took_s = time.perf_counter() - begin_s
+    left_s = siblings.remaining_s()
+    hurried = took_s > REQUERY_WITHIN_S or (left_s is not None and left_s < REQUERY_TIMES * took_s)
+    queries = [
+        "" if hurried else _other(part, hits) for part, hits in zip(asked, found, strict=True)
     ]
+    more = await _all([_searched(ask, query, siblings) for query in queries if query])
+    again = iter(more)
+    lists = [
+        interleaved(hits, next(again)) if query else list(hits)
+        for query, hits in zip(queries, found, strict=True)
+    ]
+    once: dict[tuple[str, str], Found] = {}
+    for hit in interleaved(*lists):
+        once.setdefault(hit.passage.key, hit)
+    return list(once.values()), bool(more)
+
+
+def _other(part: str, hits: Sequence[Found]) -> str:
+    """What else to search for; empty where the hits hold what was asked."""
+    passages = [hit.passage for hit in hits]
+    if not passages or grounding(part, passages) >= GROUNDING_MIN:
+        return ""
+    return other_query(part, passages)
 
 
 def _rescored(hit: Found, score: float) -> Found:
     return replace(hit, passage=replace(hit.passage, score=score))
 
 
-async def _fitting(found: Sequence[Found], tokens_max: int, siblings: Siblings) -> list[Found]:
-    """The best passages whose tokens together are at most `tokens_max`."""
-    likely = _likely(found, tokens_max)
-    counts = await siblings.count_tokens([h.passage.text for h in likely]) if likely else []
-    counted = {
-        hit.passage.key: replace(hit, passage=replace(hit.passage, tokens=tokens))
-        for hit, tokens in zip(likely, counts, strict=True)
-    }
-    context = assemble(
-        [hit.passage for hit in counted.values()], tokens_max, passages_max=CONTEXT_PASSAGES_MAX
-    )
-    if not context.passages and found:
-        return await _beginning(found[0], tokens_max, siblings)
-    return [counted[passage.key] for passage in context.passages]
-
-
-def _likely(found: Sequence[Found], tokens_max: int) -> list[Found]:
-    """Those that may have a place. A word has at least one token, so passages with as many words
-    as the budget has tokens fill it; counting more would be for nothing (0.7 ms a passage)."""
-    likely, words = [], 0
-    for hit in found:
-        length = len(hit.passage.text.split())
-        if length > tokens_max:
-            continue
-        likely.append(hit)
-        words += length
-        if words > tokens_max or len(likely) == COUNTED_TEXTS_MAX:
-            break
-    return likely
-
-
-async def _beginning(hit: Found, tokens_max: int, siblings: Siblings) -> list[Found]:
-    """The first sentences of a passage that is too long as a whole; none if not even one fits."""
-    spans = split(hit.passage.text)[:COUNTED_TEXTS_MAX]
-    begin = spans[0].start if spans else 0
-    counts = await siblings.count_tokens([hit.passage.text[s.start : s.end] for s in spans])
-    tokens, end = 0, begin
-    for span, count in zip(spans, counts, strict=True):
-        if tokens + count > tokens_max:
-            break
-        tokens, end = tokens + count, span.end
-    text = hit.passage.text[:end]
-    if end == begin:
-        return []
-    return [replace(hit, passage=replace(hit.passage, text=text, tokens=tokens))]
-
-
 async def _all(works: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     """Runs works at once. The first failure cancels the rest and is raised as it is."""
+    if not works:
+        return []
     if len(works) == 1:
         return [await works[0]]
     tasks = [asyncio.ensure_future(work) for work in works]

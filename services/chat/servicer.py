@@ -8,11 +8,16 @@ from contextlib import aclosing
 
 from ragmesh.api.chat.v1 import chat_service_pb2 as pb
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.generation.v1.generation_service_pb2 import TextDelta
 
-from engine.errors import UpstreamFailed
+from engine.answers.rewrite import Turn
+from engine.errors import InvalidField, UpstreamFailed
 from services.chat import convert
 from services.chat.checks import CHECKS
-from services.chat.core import Ask, Context, Found, gather_context, verified
+from services.chat.core import Ask, Context, gather_context
+from services.chat.grounding import ground, verified
+from services.chat.rewriting import EXTRACTIVE_MODEL, REWRITTEN_TOKENS_MAX, rewriting
+from services.chat.siblings import Found
 from services.config import GenerationSettings
 from services.errors import from_status
 from services.mesh.mesh import Mesh
@@ -45,14 +50,14 @@ class ChatServicer:
         begin_s = time.perf_counter()
         ask = convert.ask_value(request)
         model = request.generation_model or self._default_model
-        context = await gather_context(ask, _Siblings(self._mesh, request, ask, call))
+        context = await gather_context(ask, _Siblings(self._mesh, request, ask, model, call))
         if context.passages:
             written = await self._mesh.generation.GenerateText(
                 convert.generate_request(model, ask, context), call
             )
         else:
             written = await self._nothing_found(model, call)
-        return pb.AskQuestionResponse(answer=_answer(ask, model, context, written, begin_s))
+        return pb.AskQuestionResponse(answer=await _answer(ask, model, context, written, begin_s))
 
     def StreamAnswer(
         self, request: pb.StreamAnswerRequest, call: Call
@@ -66,27 +71,33 @@ class ChatServicer:
         begin_s = time.perf_counter()
         ask = convert.ask_value(request)
         model = request.generation_model or self._default_model
-        context = await gather_context(ask, _Siblings(self._mesh, request, ask, call))
+        context = await gather_context(ask, _Siblings(self._mesh, request, ask, model, call))
         if not context.passages:
             written = await self._nothing_found(model, call)
             yield convert.started(model, context)
-            yield pb.StreamAnswerResponse(finished=_answer(ask, model, context, written, begin_s))
+            answer = await _answer(ask, model, context, written, begin_s)
+            yield pb.StreamAnswerResponse(finished=answer)
             return
         stream = self._mesh.generation.StreamGenerateText(
             convert.stream_request(model, ask, context), call
         )
+        held = ask.unsupported == "withhold"
         async with aclosing(stream):
             async for event in stream:
                 match event.WhichOneof("event"):
                     case "started":
                         yield convert.started(model, context)
-                    case "delta":
+                    case "delta" if not held:
                         yield pb.StreamAnswerResponse(delta=event.delta)
-                    case "citation":
+                    case "citation" if not held:
                         if verified(context, [convert.citation_value(event.citation)])[0]:
                             yield pb.StreamAnswerResponse(citation=event.citation)
                     case "finished":
-                        answer = _answer(ask, model, context, event.finished, begin_s)
+                        answer = await _answer(ask, model, context, event.finished, begin_s)
+                        if held and answer.text:
+                            yield pb.StreamAnswerResponse(delta=TextDelta(text=answer.text))
+                            for citation in answer.citations:
+                                yield pb.StreamAnswerResponse(citation=citation)
                         yield pb.StreamAnswerResponse(finished=answer)
                         return
                     case "failed":
@@ -106,16 +117,19 @@ class ChatServicer:
 class _Siblings:
     """The siblings as the core sees them, for one question."""
 
-    def __init__(self, mesh: Mesh, request: convert.Request, ask: Ask, call: Call) -> None:
+    def __init__(
+        self, mesh: Mesh, request: convert.Request, ask: Ask, model: str, call: Call
+    ) -> None:
         self._mesh = mesh
         self._request = request
         self._ask = ask
+        self._model = model
         self._call = call
 
-    async def search(self, collection: str) -> Sequence[Found]:
+    async def search(self, collection: str, query: str) -> Sequence[Found]:
         """Searches a collection."""
         response = await self._mesh.retrieval.SearchCollection(
-            convert.search_request(self._request, self._ask, collection), self._call
+            convert.search_request(self._request, self._ask, collection, query), self._call
         )
         return convert.found_values(response, collection)
 
@@ -124,8 +138,41 @@ class _Siblings:
         response = await self._mesh.embedding.CountTokens(convert.count_request(texts), self._call)
         return response.tokens
 
+    async def history(self, session: str, question: str) -> Sequence[Turn]:
+        """The turns of a session that the memory service chooses."""
+        response = await self._mesh.memory.GetSessionContext(
+            convert.history_request(session, question), self._call
+        )
+        return convert.turns(response)
 
-def _answer(
+    async def memories(self, subject: str, question: str) -> Sequence[str]:
+        """What is remembered. No service of this mesh remembers yet."""
+        raise InvalidField(
+            f"memory_subject is {subject!r}, but no node keeps memories yet; leave it empty.",
+            field="memory_subject",
+        )
+
+    async def rewrite(self, question: str, turns: Sequence[Turn]) -> str:
+        """Asks the language model; one that fails is not missed, because there are rules."""
+        if self._model == EXTRACTIVE_MODEL:
+            return ""
+        request = generation.GenerateTextRequest(
+            model=self._model,
+            question=rewriting(question, turns),
+            output_tokens_max=REWRITTEN_TOKENS_MAX,
+        )
+        try:
+            written = await self._mesh.generation.GenerateText(request, self._call)
+        except (UpstreamFailed, InvalidField):
+            return ""
+        return written.text.strip() if "\n" not in written.text.strip() else ""
+
+    def remaining_s(self) -> float | None:
+        """Until the caller's deadline."""
+        return self._call.remaining_s()
+
+
+async def _answer(
     ask: Ask,
     model: str,
     context: Context,
@@ -133,7 +180,8 @@ def _answer(
     begin_s: float,
 ) -> pb.Answer:
     check_s = time.perf_counter()
-    holds = verified(context, [convert.citation_value(c) for c in written.citations])
+    citations = [convert.citation_value(c) for c in written.citations]
+    grounded = await ground(context, written.text, citations, ask.unsupported)
     done_s = time.perf_counter()
     timings = pb.AnswerTimings(
         search_ms=context.search_ms,
@@ -142,4 +190,4 @@ def _answer(
         check_ms=(done_s - check_s) * 1000,
         total_ms=(done_s - begin_s) * 1000,
     )
-    return convert.answer(ask, model, context, written, holds, timings)
+    return convert.answer(ask, model, context, written, grounded, timings)

@@ -62,7 +62,7 @@ class ChatMessage:
 class Task:
     """A question, its passages (the best first) and the caller's wishes: None for the model's
     own. Where `messages` ask, the question is the last one of the user's. Only language models
-    read what comes after the temperature."""
+    read what comes after the temperature; `confidence_min` is for extractive answers."""
 
     question: str
     passages: Sequence[Passage]
@@ -75,6 +75,7 @@ class Task:
     stop_sequences: Sequence[str] = ()
     seed: int | None = None
     session: str = ""
+    confidence_min: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,8 @@ def _generate(request: pb.GenerateTextRequest | pb.StreamGenerateTextRequest) ->
     _task(request)
     if request.HasField("temperature"):
         fields.number(request.temperature, "temperature", 0, TEMPERATURE_MAX)
+    if request.HasField("confidence_min"):
+        fields.number(request.confidence_min, "confidence_min", 0, 1)
     if request.HasField("tool_choice"):
         tools(request.tools, request.tool_choice)
     stop_sequences(request.stop_sequences)

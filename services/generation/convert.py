@@ -98,6 +98,7 @@ def task_value(request: Request | pb.EstimateCostRequest) -> Task:
         tool_choice=_tool_choice(request.tool_choice),
         stop_sequences=tuple(request.stop_sequences),
         seed=request.seed if request.HasField("seed") else None,
+        confidence_min=request.confidence_min if request.HasField("confidence_min") else None,
         session=request.session.removeprefix("sessions/"),
     )
 
@@ -230,11 +231,11 @@ def budget_message(budget: Budget) -> budget_pb2.Budget:
     return message
 
 
-def question_request(question: str) -> embedding.EmbedTextsRequest:
-    """Embeds a question; one that is longer than the model reads is cut."""
+def questions_request(questions: Sequence[str]) -> embedding.EmbedTextsRequest:
+    """Embeds questions; those that are longer than the model reads are cut."""
     return embedding.EmbedTextsRequest(
         model=EMBEDDING_MODEL,
-        texts=[question],
+        texts=questions,
         input_kind=embedding.INPUT_KIND_QUERY,
         truncate=True,
     )
@@ -251,9 +252,9 @@ def sentences_request(texts: Sequence[str]) -> embedding.EmbedTextsRequest:
     )
 
 
-def question_vector(response: embedding.EmbedTextsResponse) -> Vector:
-    """The vector of the one text that was embedded."""
-    return np.frombuffer(response.embeddings[0].vector.packed, dtype="<f4")
+def question_vectors(response: embedding.EmbedTextsResponse) -> list[Vector]:
+    """The vectors of the texts that were embedded."""
+    return [np.frombuffer(one.vector.packed, dtype="<f4") for one in response.embeddings]
 
 
 def embedded_sentences(response: embedding.EmbedTextsResponse) -> list[Sentences | None]:

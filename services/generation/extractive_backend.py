@@ -7,14 +7,20 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 
-from engine.answers import extractive
+from engine.answers import merge
 from engine.answers.evidence import AbstentionReason, Answer, Passage
+from engine.answers.extractive import Settings
+from engine.answers.parts import parts
 from engine.types import Span, Vector
 from services.generation import convert
 from services.generation.backend import Abstention, Delta, Kind, Progress, Started, Task, Written
 from services.mesh.mesh import Mesh
 from services.rpc.call import Call
+
+SENTENCES_MAX = 2
+"""Of the answer to one question, or to each part of one."""
 
 _WORD = re.compile(r"\S+")
 _ABSTENTIONS: dict[AbstentionReason, Abstention] = {
@@ -42,17 +48,27 @@ class ExtractiveBackend:
 
     async def write(self, task: Task, call: Call) -> AsyncGenerator[Progress, None]:
         """The whole answer is known before its first event; each sentence is a Delta and a
-        Citation. The temperature has no meaning here."""
+        Citation. The parts of a question are answered one after the other. The temperature has no
+        meaning here."""
         if not task.passages:
             yield Started()
             yield Written("", abstention="no_passage")
             return
-        question = convert.question_vector(
-            await self._mesh.embedding.EmbedTexts(convert.question_request(task.question), call)
+        questions = parts(task.question)
+        vectors = convert.question_vectors(
+            await self._mesh.embedding.EmbedTexts(convert.questions_request(questions), call)
         )
-        passages = await self._with_sentences(task.passages, question, call)
+        passages = await self._with_sentences(task.passages, vectors[0], call)
         answer = await asyncio.get_running_loop().run_in_executor(
-            self._threads, extractive.answer, task.question, question, passages
+            self._threads,
+            partial(
+                merge.answer,
+                questions,
+                vectors,
+                passages,
+                sentences_max=SENTENCES_MAX,
+                settings=_settings(task.confidence_min),
+            ),
         )
         whole = len(answer.text)
         answer = shortened(answer, task.output_tokens_max)
@@ -84,6 +100,10 @@ class ExtractiveBackend:
             for index, sentences in zip(missing, embedded, strict=True):
                 known[index] = replace(known[index], sentences=sentences)
         return known
+
+
+def _settings(confidence_min: float | None) -> Settings:
+    return Settings() if confidence_min is None else Settings(confidence_min=confidence_min)
 
 
 def _comparable(passage: Passage, question: Vector) -> bool:

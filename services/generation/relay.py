@@ -6,6 +6,7 @@ Nobody else is asked once the first token of an answer is there: two models woul
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -19,6 +20,8 @@ from services.generation.meter import Meter
 from services.generation.providers.pieces import EndpointFailed
 from services.rpc import metrics
 from services.rpc.call import Call
+
+_LOG = logging.getLogger(__name__)
 
 TRIES_MAX = 3
 """Of the last model of the order, which nobody stands in for; the others are tried once."""
@@ -72,6 +75,9 @@ class Relay:
                         error.metadata["tried"] = _names(order[:place])
                     raise
                 metrics.GENERATION_FALLBACKS.labels(backend.model.id).inc()
+                _LOG.info(
+                    "a fallback is asked: %s", error.message, extra={"request_id": call.request_id}
+                )
 
     async def _tried(
         self, backend: LanguageBackend, task: Task, call: Call, meter: Meter, tries: int

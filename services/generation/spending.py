@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.errors import BudgetExceeded, RagmeshError
+from engine.errors import BudgetExceeded, PriceMissing, RagmeshError
 from engine.spending.estimate import TokenBounds, input_bounds
 from engine.spending.grants import Grant, Room, Wanted, grant
 from engine.spending.prices import Price, PriceTable, dearest
@@ -109,7 +109,7 @@ class Purse:
                 if not await self._store.run(call.tenant, budgets.purge_reservations):
                     raise
                 granted = await self._store.run(call.tenant, hold, timeout_s=call.remaining_s())
-        except BudgetExceeded:
+        except (BudgetExceeded, PriceMissing):
             raise
         except BaseException:
             # A caller who leaves in this moment leaves nothing held, whether it was or not.

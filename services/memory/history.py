@@ -161,7 +161,8 @@ class SessionHistory:
     async def _relevances(
         self, wanted: Wanted, older: Sequence[Turn], siblings: Siblings
     ) -> list[float]:
-        compared = select.to_embed(wanted.question, older)
+        scores = select.word_scores(wanted.question, older)
+        compared = select.to_embed(scores)
         if not compared:
             return []
         try:
@@ -170,9 +171,8 @@ class SessionHistory:
             )
         except RagmeshError as error:
             _LOG.info("older turns are chosen by words alone: %s", error.message)
-            return select.relevances(wanted.question, older)
-        by_position = dict(zip(compared, vectors, strict=True))
-        return select.relevances(wanted.question, older, question, by_position)
+            return scores
+        return select.relevances(scores, question, dict(zip(compared, vectors, strict=True)))
 
     async def _summary(
         self,

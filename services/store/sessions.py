@@ -16,6 +16,9 @@ from engine.errors import SessionExists, SessionNotFound
 from engine.types import JsonValue
 from services.store.store import Tx
 
+PURGED_MESSAGES_MAX = 50_000
+"""After so many messages, clean-up leaves other sessions for its next piece."""
+
 _COLUMNS = (
     "tenant, id, uid, subject, display_name, payload, ttl_s, messages, create_time, update_time, "
     "expire_time"
@@ -151,13 +154,20 @@ async def take_indexes(tx: Tx, session_id: str, count: int) -> Session:
     return session
 
 
-async def purge_sessions(tx: Tx, *, rows_max: int = 20) -> int:
-    """Remove sessions whose time is over, with their messages; for clean-up."""
+async def purge_sessions(
+    tx: Tx, *, rows_max: int = 500, messages_max: int = PURGED_MESSAGES_MAX
+) -> int:
+    """Remove sessions whose time is over, with their messages: at most `rows_max`, and no more
+    after `messages_max` messages; for clean-up."""
     return await tx.run(
         "DELETE FROM sessions WHERE (tenant, id) IN ("
-        "  SELECT tenant, id FROM sessions WHERE expire_time < clock_timestamp() "
-        "  ORDER BY expire_time LIMIT %s FOR UPDATE SKIP LOCKED)",
-        (rows_max,),
+        "  SELECT tenant, id FROM ("
+        "    SELECT tenant, id, messages, sum(messages) OVER (ORDER BY expire_time, tenant, id) AS "
+        "    upto FROM (SELECT tenant, id, messages, expire_time FROM sessions "
+        "      WHERE expire_time < clock_timestamp() ORDER BY expire_time LIMIT %s "
+        "      FOR UPDATE SKIP LOCKED) AS over) AS counted "
+        "  WHERE upto - messages <= %s)",
+        (rows_max, messages_max),
     )
 
 

@@ -211,6 +211,15 @@ def _ask(kind: type[Any], world: World) -> Iterator[Bad]:
     yield Bad("context_tokens_max over 100,000", make(context_tokens_max=100_001))
     wrong = make(filter=filter_pb2.Filter())
     yield Bad("filter without a condition", wrong, "INVALID_FILTER")
+    yield Bad("unsupported of no policy", make(unsupported=9))
+    yield Bad("confidence_min over 1", make(confidence_min=1.5))
+    yield Bad("confidence_min not a number", make(confidence_min=float("nan")))
+    yield Bad("101 turns before", make(history=[chat.ChatTurn(question="What?")] * 101))
+    yield Bad("a turn without a question", make(history=[chat.ChatTurn(answer="Yes.")]))
+    yield Bad("a session of the wrong form", make(session="bananas/1"))
+    both = make(session="sessions/a", history=[chat.ChatTurn(question="What?")])
+    yield Bad("a session and turns", both)
+    yield Bad("memory_subject too long", make(memory_subject="x" * 257))
 
 
 TABLE: Table = {

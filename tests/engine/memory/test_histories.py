@@ -17,6 +17,7 @@ from engine.memory.history import (
     relevances,
     to_embed,
     turns_of,
+    word_scores,
 )
 
 LINES = st.lists(st.tuples(st.booleans(), st.integers(0, 60)), min_size=1, max_size=40)
@@ -78,7 +79,7 @@ def test_an_old_turn_about_the_question_goes_before_newer_small_talk() -> None:
     turns = talk(*words)
     question = "What is the name of my dog?"
     recent = recent_of(turns, 100, keep_room=True)
-    scores = relevances(question, turns[: len(turns) - recent])
+    scores = word_scores(question, turns[: len(turns) - recent])
     chosen = choose(turns, recent, scores, 100)
     assert {1, 2} <= set(chosen.older)
     assert chosen.recent[-1] == 42
@@ -89,13 +90,13 @@ def test_meaning_finds_what_has_none_of_the_words() -> None:
     turns = talk("My hound is Bruno.", "The rent is due.", "It rains.")
     question = np.array([1.0, 0.0], dtype=np.float32)
     near, far = question, np.array([0.0, 1.0], dtype=np.float32)
-    scores = relevances("puppy", turns, question, {0: near, 1: far, 2: far})
+    scores = relevances(word_scores("puppy", turns), question, {0: near, 1: far, 2: far})
     assert scores[0] == 1.0 > max(scores[1:]) == 0.0
 
 
 def test_only_some_of_a_long_past_are_compared_by_meaning() -> None:
     turns = talk(*(f"word{i} and more" for i in range(500)))
-    compared = to_embed("Tell me of word3 and word7.", turns)
+    compared = to_embed(word_scores("Tell me of word3 and word7.", turns))
     assert {3, 7, 499, 450} <= set(compared)
     assert len(compared) <= 88
 

@@ -118,7 +118,8 @@ async def test_collections_are_searched_at_once_and_the_best_of_each_counts(
             answer = await chat_node.ask(ask(question, *both, *both))
         assert holds in answer.text
         assert answer.context_passages == len(TOWNS) + len(PLANTS)
-    assert len(chat_node.shelf.asked) == 4
+    asked = [(r.collection, r.text) for r in chat_node.shelf.asked if r.text in (RAILWAY, LIGHT)]
+    assert sorted(asked) == sorted((name, text) for name in both for text in (RAILWAY, LIGHT))
 
 
 async def test_scores_by_words_do_not_drown_those_of_a_fusion(
@@ -130,7 +131,7 @@ async def test_scores_by_words_do_not_drown_those_of_a_fusion(
     assert request.passages[0].point_id == "towns-0"
     scores = [passage.score for passage in request.passages]
     assert scores == sorted(scores, reverse=True)
-    assert scores[0] < 1
+    assert scores[0] <= 1
 
 
 async def test_the_search_gets_the_filter_the_bound_and_asks_for_sentences(

@@ -297,3 +297,16 @@ def test_budgets_are_set_shown_and_taken_away(mesh: Up) -> None:
         result(run(mesh.home, "budgets", "delete", name, "--json"))
     error = failure(run(mesh.home, "budgets", "delete", "all", "--json"))
     assert error["reason"] == "BUDGET_NOT_FOUND"
+
+
+def test_a_model_is_asked_without_passages(mesh: Up, tmp_path: Path) -> None:
+    asked = ("generate", "Hello", "--model", "extractive")
+    answer = result(run(mesh.home, *asked, "--json"))
+    assert (answer["abstention_reason"], answer["finish_reason"]) == ("no_passage", "stop")
+    shown = run(mesh.home, *asked)
+    assert "extractive: 0 tokens read, 0 written, no price" in shown.stderr, shown.stderr
+    (tmp_path / "schema.json").write_text('{"type": "object"}')
+    error = failure(run(mesh.home, *asked, "--schema", str(tmp_path / "schema.json"), "--json"))
+    assert "needs a language model" in error["message"]
+    error = failure(run(mesh.home, "generate", "Hello", "--model", "absent", "--json"))
+    assert error["reason"] == "GENERATION_MODEL_NOT_FOUND"

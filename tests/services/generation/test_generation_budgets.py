@@ -299,7 +299,7 @@ async def test_a_budget_keeps_what_was_spent_until_it_is_reset_or_deleted(
 async def test_without_its_budgets_a_node_asks_nobody(
     store: Store, database: Database, tmp_path: Path
 ) -> None:
-    away = await Store.open(database.url, connections_max=2)
+    away = await Store.open(database.url, connections_max=2, wait_s=0.2)
     async with budgeted(away, tmp_path) as node:
         await away.close()
         with pytest.raises(StoreUnavailable):

@@ -12,8 +12,8 @@ from ragmesh.api.generation.v1 import generation_service_pb2 as pb
 from engine.errors import InvalidField
 from services.generation.price_file import LOOK_S, PriceFile
 from tests.services.generation.model_node import model_node
-from tests.services.generation.openai_endpoint import MODEL
-from tests.services.generation.protocols import whole
+from tests.services.generation.openai_endpoint import MODEL, Events, chunk
+from tests.services.generation.protocols import ending, pieces, whole
 
 
 def prices(version: str, per_million: float) -> str:
@@ -41,6 +41,34 @@ async def test_every_answer_says_what_it_cost_by_which_prices(tmp_path: Path) ->
         assert (await mesh.text()).usage == usage
         quoted = await mesh.text(model="generationModels/extractive")
         assert quoted.usage == citation_pb2.Usage()
+
+
+async def test_what_an_endpoint_took_from_its_cache_costs_less(tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(prices("v1", 3.0) + "cached_input_per_million = 1\n")
+    spare = {"id": "claude"}
+    async with model_node({"id": "writer"}, anthropic=(spare,), prices=file) as mesh:
+        usage = {
+            "prompt_tokens": 100,
+            "completion_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 60},
+        }
+        mesh.endpoints["writer"].will(
+            Events([chunk("Yes."), chunk("", "stop"), {"choices": [], "usage": usage}])
+        )
+        counted = {
+            "input_tokens": 30,
+            "cache_creation_input_tokens": 10,
+            "cache_read_input_tokens": 60,
+        }
+        start = {"type": "message_start", "message": {"usage": counted}}
+        said = pieces("anthropic", ["Yes."])[1:]
+        mesh.endpoints["claude"].will(Events([start, *said, *ending("anthropic", 5)]))
+        for model in ("writer", "claude"):
+            found = (await mesh.text(model=f"generationModels/{model}")).usage
+            assert (found.input_tokens, found.cached_input_tokens) == (100, 60)
+            assert found.cost_nanos == 40 * 3_000 + 60 * 1_000 + 5 * 6_000
+            assert not found.estimated
 
 
 async def test_a_model_without_a_price_says_only_its_tokens(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import LimitReached, MessageNotFound, SessionExists, SessionNotFound
-from services.store import cleanup, messages, sessions
+from services.store import messages, sessions
 from services.store.messages import NewMessage, Page
 from services.store.sessions import Session
 from services.store.store import Store
@@ -236,7 +236,19 @@ async def test_a_session_ends_after_its_last_message(store: Store, database: Dat
         assert await sessions.purge_sessions(tx) == 0
         left = await tx.row("SELECT count(*) FROM messages")
     assert left is not None and left[0] == 0
-    assert cleanup.REQUESTS_KEPT_S  # the other purges are not ours
+
+
+async def test_clean_up_removes_a_bounded_piece_at_a_time(store: Store, database: Database) -> None:
+    for texts in (["a"] * 3, ["b"] * 3, [], ["c"]):
+        session = await made(store, ttl_s=60)
+        if texts:
+            await append(store, session, texts)
+        _set(database, "expire_time = now() - interval '1 s'", session)
+    removed: list[int] = []
+    while not removed or removed[-1]:
+        async with store.system() as tx:
+            removed.append(await sessions.purge_sessions(tx, messages_max=4))
+    assert removed[0] < 4 and sum(removed) == 4
 
 
 async def test_an_id_whose_session_has_ended_is_free_before_it_is_removed(

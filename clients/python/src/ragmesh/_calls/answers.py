@@ -13,6 +13,7 @@ from ragmesh._names import optional
 from ragmesh._plan import Plan, Source, send
 from ragmesh._session import Lane, Session
 from ragmesh._types import answers as types
+from ragmesh._values import to_enum
 from ragmesh.api.chat.v1 import chat_service_pb2 as chat_pb
 
 # A long answer of a slow model.
@@ -28,6 +29,11 @@ def ask_question(
     filter: Filter | None = None,
     passages_max: int = 0,
     context_tokens_max: int = 0,
+    unsupported: types.UnsupportedPolicy = "",
+    history: Iterable[types.ChatTurn] = (),
+    chat_session: str = "",
+    memory_subject: str = "",
+    confidence_min: float | None = None,
     timeout_s: float | None = None,
     lane: Lane | None = None,
 ) -> Plan[types.Answer]:
@@ -35,8 +41,12 @@ def ask_question(
 
     `generation_model` empty is the server's own choice. `passages_max` (looked at in each
     collection) is 0 for 20, `context_tokens_max` 0 for 2,000. An answer that nothing supports is
-    no failure: its `text` is empty and `abstention_reason` says why. Raises CollectionNotFound,
-    GenerationModelNotFound or UpstreamFailed.
+    no failure: its `text` is empty and `abstention_reason` says why. Sentences of which the
+    passages say something else are flagged, or left out with `unsupported` "withhold".
+
+    A question may lean on what was said before ("And who built it?"): on `history`, the oldest
+    first, or on `chat_session`. `confidence_min` None is the calibrated bound. Raises
+    CollectionNotFound, GenerationModelNotFound or UpstreamFailed.
     """
     names = _collections(collections)
     request = chat_pb.AskQuestionRequest(
@@ -47,6 +57,11 @@ def ask_question(
         passages_max=passages_max,
         context_tokens_max=context_tokens_max,
         min_watermarks=_written(session, names),
+        unsupported=to_enum(chat_pb.UnsupportedPolicy.DESCRIPTOR, unsupported, "unsupported"),
+        history=convert.to_turns(history),
+        session=optional("sessions", chat_session, "session"),
+        memory_subject=memory_subject,
+        confidence_min=confidence_min,
     )
     response = yield from send(session, rpcs.ASK_QUESTION, request, timeout_s=timeout_s, lane=lane)
     return convert.answer(response.answer)
@@ -61,6 +76,11 @@ def stream_answer(
     filter: Filter | None = None,
     passages_max: int = 0,
     context_tokens_max: int = 0,
+    unsupported: types.UnsupportedPolicy = "",
+    history: Iterable[types.ChatTurn] = (),
+    chat_session: str = "",
+    memory_subject: str = "",
+    confidence_min: float | None = None,
     timeout_s: float | None = STREAM_TIMEOUT_S,
     lane: Lane | None = None,
 ) -> Source[types.AnswerEvent]:
@@ -77,6 +97,11 @@ def stream_answer(
         passages_max=passages_max,
         context_tokens_max=context_tokens_max,
         min_watermarks=_written(session, names),
+        unsupported=to_enum(chat_pb.UnsupportedPolicy.DESCRIPTOR, unsupported, "unsupported"),
+        history=convert.to_turns(history),
+        session=optional("sessions", chat_session, "session"),
+        memory_subject=memory_subject,
+        confidence_min=confidence_min,
     )
     return Source(
         session,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 from ragmesh._convert import embedding as vectors
@@ -129,7 +130,28 @@ def answer(message: chat_service_pb2.Answer) -> types.Answer:
         usage=_usage(message.usage),
         generation_model=message.generation_model,
         context_passages=message.context_passages,
+        standalone_question=message.standalone_question,
+        parts=tuple(message.parts),
+        sentences=tuple(_sentence(sentence) for sentence in message.sentences),
+        requeried=message.requeried,
+        withheld_sentences=message.withheld_sentences,
     )
+
+
+def _sentence(message: chat_service_pb2.AnswerSentence) -> types.AnswerSentence:
+    kind = chat_service_pb2.SupportFault.DESCRIPTOR
+    faults = (cast(types.SupportFault, from_enum(kind, fault)) for fault in message.faults)
+    return types.AnswerSentence(
+        span=vectors.span(message.span),
+        supported=message.supported,
+        faults=tuple(faults),
+        citation_indexes=tuple(message.citation_indexes),
+        coverage=message.coverage,
+    )
+
+
+def to_turns(turns: Iterable[types.ChatTurn]) -> list[chat_service_pb2.ChatTurn]:
+    return [chat_service_pb2.ChatTurn(question=t.question, answer=t.answer) for t in turns]
 
 
 def model(message: generation_service_pb2.GenerationModel) -> types.GenerationModel:

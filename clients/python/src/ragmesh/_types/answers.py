@@ -13,6 +13,8 @@ Role = Literal["system", "user", "assistant", "tool"]
 ToolMode = Literal["auto", "none", "required"]
 FinishReason = Literal["unspecified", "stop", "length", "tool_calls", "budget", "filtered"]
 AbstentionReason = Literal["no_passage", "low_support", "unverified"]
+UnsupportedPolicy = Literal["", "flag", "withhold"]
+SupportFault = Literal["unspecified", "no_evidence", "number", "date", "name", "negation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,37 @@ class AnswerTimings:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatTurn:
+    """A question that was asked before, and its answer; empty if there was none."""
+
+    question: str
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSentence:
+    """A sentence of an answer, held against the passages.
+
+    `span` counts in the answer's text, `faults` say what is wrong with it, `citation_indexes` which
+    of the answer's citations it rests on. `coverage` is the share of its words that its evidence
+    has, 0 to 1.
+    """
+
+    span: TextSpan
+    supported: bool
+    faults: tuple[SupportFault, ...]
+    citation_indexes: tuple[int, ...]
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer and what it rests on. `abstention_reason` says why `text` is empty, if it is."""
+    """An answer and what it rests on. `abstention_reason` says why `text` is empty, if it is.
+
+    `standalone_question` is the question as it was answered, where it leaned on what was said
+    before; `parts` are the questions it was taken apart into, if it was. `requeried` tells that the
+    first search found little; `withheld_sentences` counts those left out of `text`.
+    """
 
     question: str
     text: str
@@ -136,6 +167,11 @@ class Answer:
     usage: Usage
     generation_model: str
     context_passages: int
+    standalone_question: str = ""
+    parts: tuple[str, ...] = ()
+    sentences: tuple[AnswerSentence, ...] = ()
+    requeried: bool = False
+    withheld_sentences: int = 0
 
 
 @dataclass(frozen=True, slots=True)

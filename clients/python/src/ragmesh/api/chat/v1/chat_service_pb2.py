@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
+from ragmesh.api.embedding.v1 import vector_pb2 as ragmesh_dot_api_dot_embedding_dot_v1_dot_vector__pb2
 from ragmesh.api.generation.v1 import citation_pb2 as ragmesh_dot_api_dot_generation_dot_v1_dot_citation__pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as ragmesh_dot_api_dot_generation_dot_v1_dot_generation__service__pb2
 from ragmesh.api.retrieval.v1 import filter_pb2 as ragmesh_dot_api_dot_retrieval_dot_v1_dot_filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ragmesh/api/chat/v1/chat_service.proto\x12\x13ragmesh.api.chat.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a(ragmesh/api/generation/v1/citation.proto\x1a\x32ragmesh/api/generation/v1/generation_service.proto\x1a%ragmesh/api/retrieval/v1/filter.proto\"\xc3\x02\n\x12\x41skQuestionRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x02 \x03(\t\x12\x18\n\x10generation_model\x18\x03 \x01(\t\x12\x30\n\x06\x66ilter\x18\x04 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x14\n\x0cpassages_max\x18\x05 \x01(\x05\x12\x1a\n\x12\x63ontext_tokens_max\x18\x06 \x01(\x05\x12R\n\x0emin_watermarks\x18\x07 \x03(\x0b\x32:.ragmesh.api.chat.v1.AskQuestionRequest.MinWatermarksEntry\x1a\x34\n\x12MinWatermarksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x13\x41skQuestionResponse\x12+\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1b.ragmesh.api.chat.v1.Answer\"\xd6\x02\n\x06\x41nswer\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x36\n\tcitations\x18\x03 \x03(\x0b\x32#.ragmesh.api.generation.v1.Citation\x12\x12\n\nconfidence\x18\x04 \x01(\x02\x12\x46\n\x11\x61\x62stention_reason\x18\x05 \x01(\x0e\x32+.ragmesh.api.generation.v1.AbstentionReason\x12\x33\n\x07timings\x18\x06 \x01(\x0b\x32\".ragmesh.api.chat.v1.AnswerTimings\x12/\n\x05usage\x18\x07 \x01(\x0b\x32 .ragmesh.api.generation.v1.Usage\x12\x18\n\x10generation_model\x18\x08 \x01(\t\x12\x18\n\x10\x63ontext_passages\x18\t \x01(\x05\"o\n\rAnswerTimings\x12\x11\n\tsearch_ms\x18\x01 \x01(\x02\x12\x12\n\ncontext_ms\x18\x02 \x01(\x02\x12\x13\n\x0bgenerate_ms\x18\x03 \x01(\x02\x12\x10\n\x08\x63heck_ms\x18\x04 \x01(\x02\x12\x10\n\x08total_ms\x18\x05 \x01(\x02\"\xc5\x02\n\x13StreamAnswerRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x02 \x03(\t\x12\x18\n\x10generation_model\x18\x03 \x01(\t\x12\x30\n\x06\x66ilter\x18\x04 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x14\n\x0cpassages_max\x18\x05 \x01(\x05\x12\x1a\n\x12\x63ontext_tokens_max\x18\x06 \x01(\x05\x12S\n\x0emin_watermarks\x18\x07 \x03(\x0b\x32;.ragmesh.api.chat.v1.StreamAnswerRequest.MinWatermarksEntry\x1a\x34\n\x12MinWatermarksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaf\x02\n\x14StreamAnswerResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x05\x12\x35\n\x07started\x18\x02 \x01(\x0b\x32\".ragmesh.api.chat.v1.AnswerStartedH\x00\x12\x35\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32$.ragmesh.api.generation.v1.TextDeltaH\x00\x12\x37\n\x08\x63itation\x18\x04 \x01(\x0b\x32#.ragmesh.api.generation.v1.CitationH\x00\x12/\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1b.ragmesh.api.chat.v1.AnswerH\x00\x12$\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x07\n\x05\x65vent\"C\n\rAnswerStarted\x12\x18\n\x10generation_model\x18\x01 \x01(\t\x12\x18\n\x10\x63ontext_passages\x18\x02 \x01(\x05\x32\x92\x02\n\x0b\x43hatService\x12|\n\x0b\x41skQuestion\x12\'.ragmesh.api.chat.v1.AskQuestionRequest\x1a(.ragmesh.api.chat.v1.AskQuestionResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/chat:ask:\x01*\x12\x84\x01\n\x0cStreamAnswer\x12(.ragmesh.api.chat.v1.StreamAnswerRequest\x1a).ragmesh.api.chat.v1.StreamAnswerResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/chat:stream:\x01*0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ragmesh/api/chat/v1/chat_service.proto\x12\x13ragmesh.api.chat.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a%ragmesh/api/embedding/v1/vector.proto\x1a(ragmesh/api/generation/v1/citation.proto\x1a\x32ragmesh/api/generation/v1/generation_service.proto\x1a%ragmesh/api/retrieval/v1/filter.proto\"\x89\x04\n\x12\x41skQuestionRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x02 \x03(\t\x12\x18\n\x10generation_model\x18\x03 \x01(\t\x12\x30\n\x06\x66ilter\x18\x04 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x14\n\x0cpassages_max\x18\x05 \x01(\x05\x12\x1a\n\x12\x63ontext_tokens_max\x18\x06 \x01(\x05\x12R\n\x0emin_watermarks\x18\x07 \x03(\x0b\x32:.ragmesh.api.chat.v1.AskQuestionRequest.MinWatermarksEntry\x12;\n\x0bunsupported\x18\x08 \x01(\x0e\x32&.ragmesh.api.chat.v1.UnsupportedPolicy\x12\x0f\n\x07session\x18\t \x01(\t\x12\x16\n\x0ememory_subject\x18\n \x01(\t\x12.\n\x07history\x18\x0b \x03(\x0b\x32\x1d.ragmesh.api.chat.v1.ChatTurn\x12\x1b\n\x0e\x63onfidence_min\x18\x0c \x01(\x02H\x00\x88\x01\x01\x1a\x34\n\x12MinWatermarksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_confidence_min\"B\n\x13\x41skQuestionResponse\x12+\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1b.ragmesh.api.chat.v1.Answer\"\xe9\x03\n\x06\x41nswer\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x36\n\tcitations\x18\x03 \x03(\x0b\x32#.ragmesh.api.generation.v1.Citation\x12\x12\n\nconfidence\x18\x04 \x01(\x02\x12\x46\n\x11\x61\x62stention_reason\x18\x05 \x01(\x0e\x32+.ragmesh.api.generation.v1.AbstentionReason\x12\x33\n\x07timings\x18\x06 \x01(\x0b\x32\".ragmesh.api.chat.v1.AnswerTimings\x12/\n\x05usage\x18\x07 \x01(\x0b\x32 .ragmesh.api.generation.v1.Usage\x12\x18\n\x10generation_model\x18\x08 \x01(\t\x12\x18\n\x10\x63ontext_passages\x18\t \x01(\x05\x12\x1b\n\x13standalone_question\x18\n \x01(\t\x12\r\n\x05parts\x18\x0b \x03(\t\x12\x36\n\tsentences\x18\x0c \x03(\x0b\x32#.ragmesh.api.chat.v1.AnswerSentence\x12\x11\n\trequeried\x18\r \x01(\x08\x12\x1a\n\x12withheld_sentences\x18\x0e \x01(\x05\"\xb4\x01\n\x0e\x41nswerSentence\x12\x30\n\x04span\x18\x01 \x01(\x0b\x32\".ragmesh.api.embedding.v1.TextSpan\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12\x31\n\x06\x66\x61ults\x18\x03 \x03(\x0e\x32!.ragmesh.api.chat.v1.SupportFault\x12\x18\n\x10\x63itation_indexes\x18\x04 \x03(\x05\x12\x10\n\x08\x63overage\x18\x05 \x01(\x02\",\n\x08\x43hatTurn\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\t\"o\n\rAnswerTimings\x12\x11\n\tsearch_ms\x18\x01 \x01(\x02\x12\x12\n\ncontext_ms\x18\x02 \x01(\x02\x12\x13\n\x0bgenerate_ms\x18\x03 \x01(\x02\x12\x10\n\x08\x63heck_ms\x18\x04 \x01(\x02\x12\x10\n\x08total_ms\x18\x05 \x01(\x02\"\x8b\x04\n\x13StreamAnswerRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x02 \x03(\t\x12\x18\n\x10generation_model\x18\x03 \x01(\t\x12\x30\n\x06\x66ilter\x18\x04 \x01(\x0b\x32 .ragmesh.api.retrieval.v1.Filter\x12\x14\n\x0cpassages_max\x18\x05 \x01(\x05\x12\x1a\n\x12\x63ontext_tokens_max\x18\x06 \x01(\x05\x12S\n\x0emin_watermarks\x18\x07 \x03(\x0b\x32;.ragmesh.api.chat.v1.StreamAnswerRequest.MinWatermarksEntry\x12;\n\x0bunsupported\x18\x08 \x01(\x0e\x32&.ragmesh.api.chat.v1.UnsupportedPolicy\x12\x0f\n\x07session\x18\t \x01(\t\x12\x16\n\x0ememory_subject\x18\n \x01(\t\x12.\n\x07history\x18\x0b \x03(\x0b\x32\x1d.ragmesh.api.chat.v1.ChatTurn\x12\x1b\n\x0e\x63onfidence_min\x18\x0c \x01(\x02H\x00\x88\x01\x01\x1a\x34\n\x12MinWatermarksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_confidence_min\"\xaf\x02\n\x14StreamAnswerResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x05\x12\x35\n\x07started\x18\x02 \x01(\x0b\x32\".ragmesh.api.chat.v1.AnswerStartedH\x00\x12\x35\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32$.ragmesh.api.generation.v1.TextDeltaH\x00\x12\x37\n\x08\x63itation\x18\x04 \x01(\x0b\x32#.ragmesh.api.generation.v1.CitationH\x00\x12/\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1b.ragmesh.api.chat.v1.AnswerH\x00\x12$\n\x06\x66\x61iled\x18\x06 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x07\n\x05\x65vent\"C\n\rAnswerStarted\x12\x18\n\x10generation_model\x18\x01 \x01(\t\x12\x18\n\x10\x63ontext_passages\x18\x02 \x01(\x05*u\n\x11UnsupportedPolicy\x12\"\n\x1eUNSUPPORTED_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17UNSUPPORTED_POLICY_FLAG\x10\x01\x12\x1f\n\x1bUNSUPPORTED_POLICY_WITHHOLD\x10\x02*\xb2\x01\n\x0cSupportFault\x12\x1d\n\x19SUPPORT_FAULT_UNSPECIFIED\x10\x00\x12\x1d\n\x19SUPPORT_FAULT_NO_EVIDENCE\x10\x01\x12\x18\n\x14SUPPORT_FAULT_NUMBER\x10\x02\x12\x16\n\x12SUPPORT_FAULT_DATE\x10\x03\x12\x16\n\x12SUPPORT_FAULT_NAME\x10\x04\x12\x1a\n\x16SUPPORT_FAULT_NEGATION\x10\x05\x32\x92\x02\n\x0b\x43hatService\x12|\n\x0b\x41skQuestion\x12\'.ragmesh.api.chat.v1.AskQuestionRequest\x1a(.ragmesh.api.chat.v1.AskQuestionResponse\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/chat:ask:\x01*\x12\x84\x01\n\x0cStreamAnswer\x12(.ragmesh.api.chat.v1.StreamAnswerRequest\x1a).ragmesh.api.chat.v1.StreamAnswerResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/chat:stream:\x01*0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,24 +45,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATSERVICE'].methods_by_name['AskQuestion']._serialized_options = b'\220\002\001\202\323\344\223\002\021\"\014/v1/chat:ask:\001*'
   _globals['_CHATSERVICE'].methods_by_name['StreamAnswer']._loaded_options = None
   _globals['_CHATSERVICE'].methods_by_name['StreamAnswer']._serialized_options = b'\220\002\001\202\323\344\223\002\024\"\017/v1/chat:stream:\001*'
-  _globals['_ASKQUESTIONREQUEST']._serialized_start=252
-  _globals['_ASKQUESTIONREQUEST']._serialized_end=575
-  _globals['_ASKQUESTIONREQUEST_MINWATERMARKSENTRY']._serialized_start=523
-  _globals['_ASKQUESTIONREQUEST_MINWATERMARKSENTRY']._serialized_end=575
-  _globals['_ASKQUESTIONRESPONSE']._serialized_start=577
-  _globals['_ASKQUESTIONRESPONSE']._serialized_end=643
-  _globals['_ANSWER']._serialized_start=646
-  _globals['_ANSWER']._serialized_end=988
-  _globals['_ANSWERTIMINGS']._serialized_start=990
-  _globals['_ANSWERTIMINGS']._serialized_end=1101
-  _globals['_STREAMANSWERREQUEST']._serialized_start=1104
-  _globals['_STREAMANSWERREQUEST']._serialized_end=1429
-  _globals['_STREAMANSWERREQUEST_MINWATERMARKSENTRY']._serialized_start=523
-  _globals['_STREAMANSWERREQUEST_MINWATERMARKSENTRY']._serialized_end=575
-  _globals['_STREAMANSWERRESPONSE']._serialized_start=1432
-  _globals['_STREAMANSWERRESPONSE']._serialized_end=1735
-  _globals['_ANSWERSTARTED']._serialized_start=1737
-  _globals['_ANSWERSTARTED']._serialized_end=1804
-  _globals['_CHATSERVICE']._serialized_start=1807
-  _globals['_CHATSERVICE']._serialized_end=2081
+  _globals['_UNSUPPORTEDPOLICY']._serialized_start=2617
+  _globals['_UNSUPPORTEDPOLICY']._serialized_end=2734
+  _globals['_SUPPORTFAULT']._serialized_start=2737
+  _globals['_SUPPORTFAULT']._serialized_end=2915
+  _globals['_ASKQUESTIONREQUEST']._serialized_start=291
+  _globals['_ASKQUESTIONREQUEST']._serialized_end=812
+  _globals['_ASKQUESTIONREQUEST_MINWATERMARKSENTRY']._serialized_start=741
+  _globals['_ASKQUESTIONREQUEST_MINWATERMARKSENTRY']._serialized_end=793
+  _globals['_ASKQUESTIONRESPONSE']._serialized_start=814
+  _globals['_ASKQUESTIONRESPONSE']._serialized_end=880
+  _globals['_ANSWER']._serialized_start=883
+  _globals['_ANSWER']._serialized_end=1372
+  _globals['_ANSWERSENTENCE']._serialized_start=1375
+  _globals['_ANSWERSENTENCE']._serialized_end=1555
+  _globals['_CHATTURN']._serialized_start=1557
+  _globals['_CHATTURN']._serialized_end=1601
+  _globals['_ANSWERTIMINGS']._serialized_start=1603
+  _globals['_ANSWERTIMINGS']._serialized_end=1714
+  _globals['_STREAMANSWERREQUEST']._serialized_start=1717
+  _globals['_STREAMANSWERREQUEST']._serialized_end=2240
+  _globals['_STREAMANSWERREQUEST_MINWATERMARKSENTRY']._serialized_start=741
+  _globals['_STREAMANSWERREQUEST_MINWATERMARKSENTRY']._serialized_end=793
+  _globals['_STREAMANSWERRESPONSE']._serialized_start=2243
+  _globals['_STREAMANSWERRESPONSE']._serialized_end=2546
+  _globals['_ANSWERSTARTED']._serialized_start=2548
+  _globals['_ANSWERSTARTED']._serialized_end=2615
+  _globals['_CHATSERVICE']._serialized_start=2918
+  _globals['_CHATSERVICE']._serialized_end=3192
 # @@protoc_insertion_point(module_scope)

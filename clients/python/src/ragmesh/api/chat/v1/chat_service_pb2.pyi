@@ -7,7 +7,9 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from ragmesh.api.embedding.v1 import vector_pb2 as _vector_pb2
 from ragmesh.api.generation.v1 import citation_pb2 as _citation_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as _generation_service_pb2
 from ragmesh.api.retrieval.v1 import filter_pb2 as _filter_pb2
@@ -21,6 +23,70 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _UnsupportedPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnsupportedPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnsupportedPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNSUPPORTED_POLICY_UNSPECIFIED: _UnsupportedPolicy.ValueType  # 0
+    """Flagged."""
+    UNSUPPORTED_POLICY_FLAG: _UnsupportedPolicy.ValueType  # 1
+    """They stay in the text, and their faults say what is wrong with them."""
+    UNSUPPORTED_POLICY_WITHHOLD: _UnsupportedPolicy.ValueType  # 2
+    """They are left out; where none is left, there is no answer. The text of a stream then comes
+    when all of it was checked.
+    """
+
+class UnsupportedPolicy(_UnsupportedPolicy, metaclass=_UnsupportedPolicyEnumTypeWrapper):
+    """What becomes of sentences of an answer that its passages do not support."""
+
+UNSUPPORTED_POLICY_UNSPECIFIED: UnsupportedPolicy.ValueType  # 0
+"""Flagged."""
+UNSUPPORTED_POLICY_FLAG: UnsupportedPolicy.ValueType  # 1
+"""They stay in the text, and their faults say what is wrong with them."""
+UNSUPPORTED_POLICY_WITHHOLD: UnsupportedPolicy.ValueType  # 2
+"""They are left out; where none is left, there is no answer. The text of a stream then comes
+when all of it was checked.
+"""
+Global___UnsupportedPolicy: _TypeAlias = UnsupportedPolicy  # noqa: Y015
+
+class _SupportFault:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SupportFaultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SupportFault.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUPPORT_FAULT_UNSPECIFIED: _SupportFault.ValueType  # 0
+    """Never sent."""
+    SUPPORT_FAULT_NO_EVIDENCE: _SupportFault.ValueType  # 1
+    """No passage has enough of its words."""
+    SUPPORT_FAULT_NUMBER: _SupportFault.ValueType  # 2
+    """A number that its evidence does not have, or has elsewhere."""
+    SUPPORT_FAULT_DATE: _SupportFault.ValueType  # 3
+    """A date that its evidence does not have, or has elsewhere."""
+    SUPPORT_FAULT_NAME: _SupportFault.ValueType  # 4
+    """A name that its evidence does not have, or has elsewhere."""
+    SUPPORT_FAULT_NEGATION: _SupportFault.ValueType  # 5
+    """A negation that came or went, or a word turned into its opposite."""
+
+class SupportFault(_SupportFault, metaclass=_SupportFaultEnumTypeWrapper):
+    """What is wrong with a sentence."""
+
+SUPPORT_FAULT_UNSPECIFIED: SupportFault.ValueType  # 0
+"""Never sent."""
+SUPPORT_FAULT_NO_EVIDENCE: SupportFault.ValueType  # 1
+"""No passage has enough of its words."""
+SUPPORT_FAULT_NUMBER: SupportFault.ValueType  # 2
+"""A number that its evidence does not have, or has elsewhere."""
+SUPPORT_FAULT_DATE: SupportFault.ValueType  # 3
+"""A date that its evidence does not have, or has elsewhere."""
+SUPPORT_FAULT_NAME: SupportFault.ValueType  # 4
+"""A name that its evidence does not have, or has elsewhere."""
+SUPPORT_FAULT_NEGATION: SupportFault.ValueType  # 5
+"""A negation that came or went, or a word turned into its opposite."""
+Global___SupportFault: _TypeAlias = SupportFault  # noqa: Y015
 
 @_typing.final
 class AskQuestionRequest(_message.Message):
@@ -55,6 +121,11 @@ class AskQuestionRequest(_message.Message):
     PASSAGES_MAX_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     MIN_WATERMARKS_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    MEMORY_SUBJECT_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MIN_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     """1 to 10,000 characters."""
     generation_model: _builtins.str
@@ -63,6 +134,20 @@ class AskQuestionRequest(_message.Message):
     """Passages to look at in each collection: 0 for 20; at most 100."""
     context_tokens_max: _builtins.int
     """Tokens of passages that the model gets, 50 to 100,000; 0 for 2,000."""
+    unsupported: Global___UnsupportedPolicy.ValueType
+    """What becomes of sentences that nothing supports; unset for flagging them."""
+    session: _builtins.str
+    """`sessions/{id}`: what was said before, for a question that leans on it, and whose budget counts
+    beside the tenant's. Empty for none.
+    """
+    memory_subject: _builtins.str
+    """Whose memories may help, at most 256 characters. Empty for nobody's; refused with INVALID_FIELD
+    where no node keeps memories.
+    """
+    confidence_min: _builtins.float
+    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which
+    was calibrated; 0 for an answer whenever a passage is found.
+    """
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 16 of `collections/{id}`."""
@@ -75,6 +160,12 @@ class AskQuestionRequest(_message.Message):
     def min_watermarks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """For each collection by name, the watermark its index must have come to before it is searched."""
 
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChatTurn]:
+        """What was said before, the oldest first, where the caller keeps it: at most 100 turns. Not
+        together with `session`.
+        """
+
     def __init__(
         self,
         *,
@@ -85,12 +176,19 @@ class AskQuestionRequest(_message.Message):
         passages_max: _builtins.int = ...,
         context_tokens_max: _builtins.int = ...,
         min_watermarks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unsupported: Global___UnsupportedPolicy.ValueType = ...,
+        session: _builtins.str = ...,
+        memory_subject: _builtins.str = ...,
+        history: _abc.Iterable[Global___ChatTurn] | None = ...,
+        confidence_min: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "confidence_min", b"confidence_min", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "collections", b"collections", "confidence_min", b"confidence_min", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "history", b"history", "memory_subject", b"memory_subject", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question", "session", b"session", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__confidence_min: _TypeAlias = _typing.Literal["confidence_min"]  # noqa: Y015
+    _WhichOneofArgType__confidence_min: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_min) -> _WhichOneofReturnType__confidence_min | None: ...
 
 Global___AskQuestionRequest: _TypeAlias = AskQuestionRequest  # noqa: Y015
 
@@ -133,18 +231,31 @@ class Answer(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     GENERATION_MODEL_FIELD_NUMBER: _builtins.int
     CONTEXT_PASSAGES_FIELD_NUMBER: _builtins.int
+    STANDALONE_QUESTION_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    REQUERIED_FIELD_NUMBER: _builtins.int
+    WITHHELD_SENTENCES_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     """The question."""
     text: _builtins.str
     """The answer; empty if the model abstained."""
     confidence: _builtins.float
-    """0 to 1."""
+    """0 to 1. Where there is no answer, how sure the model was of the one that it did not give."""
     abstention_reason: _citation_pb2.AbstentionReason.ValueType
     """Why there is no answer, if there is none."""
     generation_model: _builtins.str
     """`generationModels/{id}` that wrote it."""
     context_passages: _builtins.int
     """Passages that the model got."""
+    standalone_question: _builtins.str
+    """The question as it was searched and answered, where it leaned on what was said before; empty
+    where it stands alone.
+    """
+    requeried: _builtins.bool
+    """Whether the first search found little, so that another one was made."""
+    withheld_sentences: _builtins.int
+    """Sentences that were left out of `text`, because nothing supports them."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.Citation]:
         """What it rests on; verified."""
@@ -156,6 +267,14 @@ class Answer(_message.Message):
     @_builtins.property
     def usage(self) -> _citation_pb2.Usage:
         """What it cost."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The questions that it was taken apart into; empty where it is one."""
+
+    @_builtins.property
+    def sentences(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerSentence]:
+        """The sentences of `text`, each with what was found of it."""
 
     def __init__(
         self,
@@ -169,14 +288,89 @@ class Answer(_message.Message):
         usage: _citation_pb2.Usage | None = ...,
         generation_model: _builtins.str = ...,
         context_passages: _builtins.int = ...,
+        standalone_question: _builtins.str = ...,
+        parts: _abc.Iterable[_builtins.str] | None = ...,
+        sentences: _abc.Iterable[Global___AnswerSentence] | None = ...,
+        requeried: _builtins.bool = ...,
+        withheld_sentences: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention_reason", b"abstention_reason", "citations", b"citations", "confidence", b"confidence", "context_passages", b"context_passages", "generation_model", b"generation_model", "question", b"question", "text", b"text", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention_reason", b"abstention_reason", "citations", b"citations", "confidence", b"confidence", "context_passages", b"context_passages", "generation_model", b"generation_model", "parts", b"parts", "question", b"question", "requeried", b"requeried", "sentences", b"sentences", "standalone_question", b"standalone_question", "text", b"text", "timings", b"timings", "usage", b"usage", "withheld_sentences", b"withheld_sentences"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class AnswerSentence(_message.Message):
+    """A sentence of an answer, held against the passages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPAN_FIELD_NUMBER: _builtins.int
+    SUPPORTED_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
+    CITATION_INDEXES_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    supported: _builtins.bool
+    """Whether the passages support it."""
+    coverage: _builtins.float
+    """The share of its words that its evidence has, 0 to 1, the rare ones counting more."""
+    @_builtins.property
+    def span(self) -> _vector_pb2.TextSpan:
+        """Where it stands in the answer's text."""
+
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedScalarFieldContainer[Global___SupportFault.ValueType]:
+        """What is wrong with it, if they do not."""
+
+    @_builtins.property
+    def citation_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which of the answer's citations it rests on, counted from 0."""
+
+    def __init__(
+        self,
+        *,
+        span: _vector_pb2.TextSpan | None = ...,
+        supported: _builtins.bool = ...,
+        faults: _abc.Iterable[Global___SupportFault.ValueType] | None = ...,
+        citation_indexes: _abc.Iterable[_builtins.int] | None = ...,
+        coverage: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation_indexes", b"citation_indexes", "coverage", b"coverage", "faults", b"faults", "span", b"span", "supported", b"supported"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerSentence: _TypeAlias = AnswerSentence  # noqa: Y015
+
+@_typing.final
+class ChatTurn(_message.Message):
+    """A question that was asked before, and its answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    """1 to 10,000 characters."""
+    answer: _builtins.str
+    """At most 100,000 characters; empty if there was none."""
+    def __init__(
+        self,
+        *,
+        question: _builtins.str = ...,
+        answer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChatTurn: _TypeAlias = ChatTurn  # noqa: Y015
 
 @_typing.final
 class AnswerTimings(_message.Message):
@@ -249,6 +443,11 @@ class StreamAnswerRequest(_message.Message):
     PASSAGES_MAX_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     MIN_WATERMARKS_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    MEMORY_SUBJECT_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MIN_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     """1 to 10,000 characters."""
     generation_model: _builtins.str
@@ -257,6 +456,20 @@ class StreamAnswerRequest(_message.Message):
     """Passages to look at in each collection: 0 for 20; at most 100."""
     context_tokens_max: _builtins.int
     """Tokens of passages that the model gets, 50 to 100,000; 0 for 2,000."""
+    unsupported: Global___UnsupportedPolicy.ValueType
+    """What becomes of sentences that nothing supports; unset for flagging them."""
+    session: _builtins.str
+    """`sessions/{id}`: what was said before, for a question that leans on it, and whose budget counts
+    beside the tenant's. Empty for none.
+    """
+    memory_subject: _builtins.str
+    """Whose memories may help, at most 256 characters. Empty for nobody's; refused with INVALID_FIELD
+    where no node keeps memories.
+    """
+    confidence_min: _builtins.float
+    """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which
+    was calibrated; 0 for an answer whenever a passage is found.
+    """
     @_builtins.property
     def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 16 of `collections/{id}`."""
@@ -269,6 +482,12 @@ class StreamAnswerRequest(_message.Message):
     def min_watermarks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """For each collection by name, the watermark its index must have come to before it is searched."""
 
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChatTurn]:
+        """What was said before, the oldest first, where the caller keeps it: at most 100 turns. Not
+        together with `session`.
+        """
+
     def __init__(
         self,
         *,
@@ -279,12 +498,19 @@ class StreamAnswerRequest(_message.Message):
         passages_max: _builtins.int = ...,
         context_tokens_max: _builtins.int = ...,
         min_watermarks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unsupported: Global___UnsupportedPolicy.ValueType = ...,
+        session: _builtins.str = ...,
+        memory_subject: _builtins.str = ...,
+        history: _abc.Iterable[Global___ChatTurn] | None = ...,
+        confidence_min: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "confidence_min", b"confidence_min", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "collections", b"collections", "confidence_min", b"confidence_min", "context_tokens_max", b"context_tokens_max", "filter", b"filter", "generation_model", b"generation_model", "history", b"history", "memory_subject", b"memory_subject", "min_watermarks", b"min_watermarks", "passages_max", b"passages_max", "question", b"question", "session", b"session", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__confidence_min: _TypeAlias = _typing.Literal["confidence_min"]  # noqa: Y015
+    _WhichOneofArgType__confidence_min: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_min) -> _WhichOneofReturnType__confidence_min | None: ...
 
 Global___StreamAnswerRequest: _TypeAlias = StreamAnswerRequest  # noqa: Y015
 

@@ -108,6 +108,7 @@ class GenerateTextRequest(_message.Message):
     STOP_SEQUENCES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MIN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """`generationModels/{id}`."""
     question: _builtins.str
@@ -127,6 +128,8 @@ class GenerateTextRequest(_message.Message):
     """Asks the endpoint to answer the same again; it may not know how to."""
     session: _builtins.str
     """`sessions/{id}` whose budget counts beside the tenant's; empty for none."""
+    confidence_min: _builtins.float
+    """How sure an extractive answer must be, 0 to 1; unset for 0.25."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.SourcePassage]:
         """What the answer may rest on, the best first; at most 100. Without passages, the extractive
@@ -166,15 +169,20 @@ class GenerateTextRequest(_message.Message):
         stop_sequences: _abc.Iterable[_builtins.str] | None = ...,
         seed: _builtins.int | None = ...,
         session: _builtins.str = ...,
+        confidence_min: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "seed", b"seed", "temperature", b"temperature", "tool_choice", b"tool_choice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "_seed", b"_seed", "_temperature", b"_temperature", "confidence_min", b"confidence_min", "seed", b"seed", "temperature", b"temperature", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "messages", b"messages", "model", b"model", "output_schema", b"output_schema", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "seed", b"seed", "session", b"session", "stop_sequences", b"stop_sequences", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "_seed", b"_seed", "_temperature", b"_temperature", "confidence_min", b"confidence_min", "messages", b"messages", "model", b"model", "output_schema", b"output_schema", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "seed", b"seed", "session", b"session", "stop_sequences", b"stop_sequences", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence_min: _TypeAlias = _typing.Literal["confidence_min"]  # noqa: Y015
+    _WhichOneofArgType__confidence_min: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_min) -> _WhichOneofReturnType__confidence_min | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
@@ -264,6 +272,7 @@ class StreamGenerateTextRequest(_message.Message):
     STOP_SEQUENCES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_MIN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """`generationModels/{id}`."""
     question: _builtins.str
@@ -281,6 +290,8 @@ class StreamGenerateTextRequest(_message.Message):
     """Asks the endpoint to answer the same again; it may not know how to."""
     session: _builtins.str
     """`sessions/{id}` whose budget counts beside the tenant's; empty for none."""
+    confidence_min: _builtins.float
+    """How sure an extractive answer must be, 0 to 1; unset for 0.25."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_citation_pb2.SourcePassage]:
         """What the answer may rest on, the best first; at most 100."""
@@ -318,15 +329,20 @@ class StreamGenerateTextRequest(_message.Message):
         stop_sequences: _abc.Iterable[_builtins.str] | None = ...,
         seed: _builtins.int | None = ...,
         session: _builtins.str = ...,
+        confidence_min: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "seed", b"seed", "temperature", b"temperature", "tool_choice", b"tool_choice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "_seed", b"_seed", "_temperature", b"_temperature", "confidence_min", b"confidence_min", "seed", b"seed", "temperature", b"temperature", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "messages", b"messages", "model", b"model", "output_schema", b"output_schema", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "seed", b"seed", "session", b"session", "stop_sequences", b"stop_sequences", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min", "_seed", b"_seed", "_temperature", b"_temperature", "confidence_min", b"confidence_min", "messages", b"messages", "model", b"model", "output_schema", b"output_schema", "output_tokens_max", b"output_tokens_max", "passages", b"passages", "question", b"question", "seed", b"seed", "session", b"session", "stop_sequences", b"stop_sequences", "temperature", b"temperature", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence_min: _TypeAlias = _typing.Literal["confidence_min"]  # noqa: Y015
+    _WhichOneofArgType__confidence_min: _TypeAlias = _typing.Literal["_confidence_min", b"_confidence_min"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_min) -> _WhichOneofReturnType__confidence_min | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
