@@ -15,9 +15,11 @@
     │   ├── PointNotFound            a point that a search starts from
     │   ├── SnapshotNotFound  MigrationNotFound  SessionNotFound  BudgetNotFound
     │   ├── MessageNotFound          no such message in the session
+    │   ├── MemoryNotFound           no such memory, or it was deleted
     │   └── MethodNotFound
     ├── AlreadyExists
     │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
+    │   ├── MemoryExists             a memory of this id, or a block of this label
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch        a vector of another length than the collection's
@@ -28,6 +30,7 @@
     │   ├── CollectionNotEmpty       what was asked would lose points
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── RecallTooLow             searches would find less, so nothing was changed
+    │   ├── MemoryChanged            another version than the one that was read
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   ├── OutputInvalid            a model's text that does not fit the schema, told so or not
     │   ├── PriceMissing             a budget of money, and a model without a price
@@ -142,6 +145,10 @@ class SessionNotFound(NotFound):
     """No session of this name, or its time is over."""
 
 
+class MemoryNotFound(NotFound):
+    """No memory of this name."""
+
+
 class MessageNotFound(NotFound):
     """No message of this index in the session."""
 
@@ -184,6 +191,10 @@ class SnapshotExists(AlreadyExists):
 
 class MigrationExists(AlreadyExists):
     """The collection is being migrated already."""
+
+
+class MemoryExists(AlreadyExists):
+    """A memory of this id exists, or the subject has a block of this label."""
 
 
 class SessionExists(AlreadyExists):
@@ -240,6 +251,10 @@ class OutputInvalid(FailedPrecondition):
 
 class PriceMissing(FailedPrecondition):
     """A budget of money applies to a model that the price file does not name."""
+
+
+class MemoryChanged(FailedPrecondition):
+    """The memory is at another version than the one that the change is made of."""
 
 
 class ProviderMissing(FailedPrecondition):

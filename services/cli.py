@@ -19,6 +19,7 @@ from services.commands import (
     gateway,
     generate,
     ingest,
+    memory,
     models,
     ray,
     search,
@@ -49,6 +50,7 @@ app.command("ask")(ask.ask)
 app.command("generate")(generate.generate)
 app.add_typer(collections.app, name="collections")
 app.add_typer(documents.app, name="documents")
+app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(budgets.app, name="budgets")

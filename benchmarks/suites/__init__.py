@@ -13,6 +13,7 @@ from benchmarks.suites.filter import filter
 from benchmarks.suites.growth import growth
 from benchmarks.suites.ingest import ingest
 from benchmarks.suites.load import load
+from benchmarks.suites.memory import memory
 from benchmarks.suites.quality import quality
 from benchmarks.suites.ray import ray
 from benchmarks.suites.rerank import rerank
@@ -36,6 +37,7 @@ SUITES: Mapping[str, Suite] = {
     "quality": quality,
     "rerank": rerank,
     "embed": embed,
+    "memory": memory,
     "ingest": ingest,
     "stack": stack,
     "ray": ray,

@@ -1,1 +1,1 @@
-"""What is remembered: the tree of a conversation, and what of it fits a budget of tokens."""
+"""Memory as decisions: conversations as trees, what they say, what contradicts what."""

@@ -22,7 +22,7 @@ _COLUMNS = (
     "hnsw_ef_construction, hnsw_ef_search, limit_max, ef_search_max, upsert_points_max, "
     "payload_bytes_max, filter_conditions_max, points_max, bytes_max, searches_per_second, "
     "writes_per_second, recall_sample_share, recall_target, rerank_model, vector_storage, "
-    "token_store, beams, create_time, update_time"
+    "token_store, beams, system, create_time, update_time"
 )
 SAMPLE_SHARE_DEFAULT = 0.01
 RECALL_TARGET_DEFAULT = 0.95
@@ -71,13 +71,15 @@ class CollectionSpec(CollectionLimits):
 class Collection(CollectionSpec):
     """A row. `uid` names the log and the indexes of it: a collection made anew has another, and so
     has one whose migration was flipped. Documents, jobs and snapshots belong to `home_uid`, which
-    stays as long as the collection. `beams` are learned, one for each band of selectivity."""
+    stays as long as the collection. `beams` are learned, one for each band of selectivity. One of
+    the `system` is kept by a service for itself, and no list has it."""
 
     tenant: str
     id: str
     uid: uuid.UUID
     home_uid: uuid.UUID
     beams: list[int]
+    system: bool
     create_time: datetime
     update_time: datetime
 
@@ -93,7 +95,12 @@ def hidden_id(collection_id: str) -> str:
 
 
 async def create_collection(
-    tx: Tx, collection_id: str, spec: CollectionSpec, *, first_seq: int = 0
+    tx: Tx,
+    collection_id: str,
+    spec: CollectionSpec,
+    *,
+    first_seq: int = 0,
+    system: bool = False,
 ) -> Collection:
     """Make a collection and its counter row at `first_seq`. Raises CollectionExists."""
     params = {
@@ -102,6 +109,7 @@ async def create_collection(
         "id": collection_id,
         "uid": (uid := uuid.uuid4()),
         "home_uid": uid,
+        "system": system,
     }
     names = ", ".join(params)
     values = ", ".join(f"%({name})s" for name in params)
@@ -140,6 +148,15 @@ async def get_collection(tx: Tx, collection_id: str) -> Collection:
     return found
 
 
+async def system_collection(tx: Tx, tenant: str, collection_id: str) -> Collection | None:
+    """What a service keeps for itself in a tenant, if it does; for `Store.system`."""
+    return await tx.one(
+        Collection,
+        f"SELECT {_COLUMNS} FROM collections WHERE tenant = %s AND id = %s AND system",
+        (tenant, collection_id),
+    )
+
+
 async def hold_collection(tx: Tx, collection_id: str) -> Collection:
     """The same, and nobody else changes it until this transaction ends."""
     found = await tx.one(
@@ -153,11 +170,11 @@ async def hold_collection(tx: Tx, collection_id: str) -> Collection:
 
 
 async def list_collections(tx: Tx, *, after: str = "", limit: int = 1000) -> list[Collection]:
-    """By id, those that come after `after`; no hidden ones."""
+    """By id, those that come after `after`; no hidden ones and none of the system."""
     return await tx.all(
         Collection,
         f"SELECT {_COLUMNS} FROM collections WHERE tenant = %s AND id > %s "
-        "AND strpos(id, '/') = 0 ORDER BY id LIMIT %s",
+        "AND strpos(id, '/') = 0 AND NOT system ORDER BY id LIMIT %s",
         (tx.tenant, after, limit),
     )
 
@@ -253,7 +270,7 @@ async def set_beams(tx: Tx, collection: Collection, beams: Sequence[int]) -> boo
 async def delete_collection(tx: Tx, collection_id: str) -> Collection:
     """Delete it with its documents, snapshots and log; its jobs are cancelled.
 
-    Raises CollectionNotFound.
+    Raises CollectionNotFound, also for one of the system, which goes with what it indexes.
 
     Nobody sees its points from now on; `cleanup.purge_points` removes them piece by piece.
     """
@@ -262,7 +279,7 @@ async def delete_collection(tx: Tx, collection_id: str) -> Collection:
         f"SELECT {_COLUMNS} FROM collections WHERE tenant = %s AND id = %s FOR UPDATE",
         (tx.tenant, collection_id),
     )
-    if found is None:
+    if found is None or found.system:
         raise collection_not_found(collection_id)
     key = (found.tenant, found.home_uid)
     await tx.rows(

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from engine.errors import RagmeshError
-from services.store import cleanup
+from services.store import cleanup, memories
 from services.store.budgets import purge_reservations
 from services.store.sessions import purge_sessions
 from services.store.store import Store, Tx
@@ -31,6 +31,7 @@ _PURGES = (
     cleanup.purge_snapshots,
     cleanup.purge_builds,
     purge_reservations,
+    memories.purge_memories,
     purge_sessions,
 )
 

@@ -42,6 +42,8 @@ class World:
     """A job of `texts` that was cancelled."""
     session: str
     """A session of two messages, the second after the first."""
+    memory: str = "memories/m"
+    """A fact of the subject `ada`."""
 
 
 Table = dict[str, Callable[[World], Iterator[Bad]]]

@@ -21,8 +21,8 @@ from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import vector_pb2
 from ragmesh.api.generation.v1 import budget_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_pb2, session_pb2
 from ragmesh.api.memory.v1 import memory_service_pb2 as memory
-from ragmesh.api.memory.v1 import session_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2, filter_pb2, migration_pb2, point_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
@@ -252,6 +252,22 @@ class Given:
         if words:
             await self.said(name, *words, tenant=tenant)
         return name
+
+    async def memory(
+        self,
+        text: str = "Ada likes rain.",
+        *,
+        subject: str = "ada",
+        tenant: str = "default",
+        memory_id: str = "",
+    ) -> str:
+        """A fact that is remembered; its name."""
+        kind = memory_pb2.Memory.KIND_FACT
+        create = memory.CreateMemoryRequest(
+            memory=memory_pb2.Memory(subject=subject, kind=kind, text=text), memory_id=memory_id
+        )
+        response = await self.rung.call("CreateMemory", create, tenant=tenant)
+        return str(response.memory.name)
 
     async def said(
         self, session: str, *words: str, parent: int | None = None, tenant: str = "default"

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from services.errors import TABLE as ERRORS
 from tests.behaviour import (
     bad_documents,
+    bad_memories,
     bad_migrations,
     bad_models,
     bad_retrieval,
@@ -40,6 +41,7 @@ TABLES: Table = {
     **bad_documents.TABLE,
     **bad_models.TABLE,
     **bad_sessions.TABLE,
+    **bad_memories.TABLE,
 }
 CODES = {row.reason: row.code.name for row in ERRORS.values()}
 ENTRIES_MIN = 5
@@ -63,7 +65,8 @@ async def world(rung: Rung, given: Given) -> World:
         session = await given.session("What?", "That.")
         job = document.ingest_job
         _WORLDS[rung.name] = World(
-            holder, texts, document.name, job, kept, migrating, cancelled, session
+            *(holder, texts, document.name, job, kept, migrating, cancelled, session),
+            memory=await given.memory(),
         )
     return _WORLDS[rung.name]
 

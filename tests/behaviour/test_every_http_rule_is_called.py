@@ -34,7 +34,10 @@ async def world(split_rungs: dict[str, Rung]) -> World:
     cancelled = await given.cancelled(texts)
     session = await given.session("What?", "That.")
     job = document.ingest_job
-    return World(holder, texts, document.name, job, kept, migrating, cancelled, session)
+    return World(
+        *(holder, texts, document.name, job, kept, migrating, cancelled, session),
+        memory=await given.memory(),
+    )
 
 
 @pytest.mark.parametrize(("rpc", "index"), ALL)

@@ -9,8 +9,8 @@ import uuid
 import pytest
 from google.protobuf.message import Message
 from ragmesh.api.documents.v1 import document_service_pb2 as documents
+from ragmesh.api.memory.v1 import memory_pb2, session_pb2
 from ragmesh.api.memory.v1 import memory_service_pb2 as memory
-from ragmesh.api.memory.v1 import session_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as pb
 
@@ -151,3 +151,29 @@ async def test_without_an_id_each_call_counts(rung: Rung) -> None:
     with pytest.raises(Refused) as refused:
         await rung.call("CreateCollection", create)
     assert refused.value.reason == "COLLECTION_EXISTS"
+
+
+async def test_memories(rung: Rung) -> None:
+    subject = new_id("user")
+
+    def request(text: str, request_id: str) -> memory.CreateMemoryRequest:
+        fact = memory_pb2.Memory(subject=subject, kind=memory_pb2.Memory.KIND_FACT, text=text)
+        return memory.CreateMemoryRequest(memory=fact, request_id=request_id)
+
+    request_id = str(uuid.uuid4())
+    await same_answer(
+        rung, "CreateMemory", request("Ada is in.", request_id), request("Ada is out.", request_id)
+    )
+    listed = await rung.call("ListMemories", memory.ListMemoriesRequest(subject=subject))
+    (only,) = listed.memories
+    update = memory.UpdateMemoryRequest(
+        name=only.name, text="Ada was in.", request_id=str(uuid.uuid4())
+    )
+    other = memory.UpdateMemoryRequest(
+        name=only.name, text="Ada was out.", request_id=update.request_id
+    )
+    await same_answer(rung, "UpdateMemory", update, other)
+    undo = memory.UndoMemoryRequest(name=only.name, request_id=str(uuid.uuid4()))
+    first = await rung.call("UndoMemory", undo)
+    assert await rung.call("UndoMemory", undo) == first
+    assert first.memory.text == "Ada is in."

@@ -82,17 +82,41 @@ TO_A_STRANGER: dict[str, str] = {
     "AppendMessages": "SESSION_NOT_FOUND",
     "ListMessages": "SESSION_NOT_FOUND",
     "GetSessionContext": "SESSION_NOT_FOUND",
+    "CreateMemory": OWN,
+    "RememberTurns": OWN,
+    "GetMemory": "MEMORY_NOT_FOUND",
+    "ListMemories": NOTHING,
+    "UpdateMemory": "MEMORY_NOT_FOUND",
+    "DeleteMemory": "MEMORY_NOT_FOUND",
+    "RecallMemories": OWN,
+    "GetMemoryHistory": "MEMORY_NOT_FOUND",
+    "UndoMemory": "MEMORY_NOT_FOUND",
+    "ConsolidateMemories": OWN,
+    "EraseSubject": OWN,
     "AskQuestion": "COLLECTION_NOT_FOUND",
     "StreamAnswer": "COLLECTION_NOT_FOUND",
 }
 """For each RPC, what a tenant who has nothing gets when it names what another tenant has."""
 
-WRITES = ("Create", "Upload", "Upsert", "Delete", "Update", "Restore", "Import", "Append", "Set")
+WRITES = (
+    "Create",
+    "Upload",
+    "Upsert",
+    "Delete",
+    "Update",
+    "Restore",
+    "Import",
+    "Append",
+    "Undo",
+    "Set",
+)
+REMEMBERS = ("RememberTurns", "ConsolidateMemories", "EraseSubject")
 MIGRATES = ("StartMigration", "FlipMigration", "EndMigration")
 INGESTS = ("ReindexDocument", "CancelIngestJob", "RetryIngestJob")
 ALPHA, BETA = new_id("alpha"), new_id("beta")
 SECRETS = {ALPHA: "apricot", BETA: "blueberry"}
 VECTORS_ID, TEXTS_ID, MIGRATING_ID, SESSION_ID = new_id(), new_id(), new_id(), new_id()
+MEMORY_ID = new_id()
 _WORLDS: dict[str, dict[str, World]] = {}
 
 
@@ -141,7 +165,10 @@ async def world_of(given: Given, tenant: str) -> World:
         display_name=word,
     )
     document = f"{texts}/documents/same"
-    return World(holder, texts, document, job, kept, migrating, cancelled, session)
+    return World(
+        *(holder, texts, document, job, kept, migrating, cancelled, session),
+        memory=await given.memory(f"Ada likes {word}.", tenant=tenant, memory_id=MEMORY_ID),
+    )
 
 
 @pytest.fixture
@@ -169,6 +196,8 @@ async def inventory(rung: Rung, world: World, tenant: str) -> list[str]:
         "GetSession",
         "ListSessions",
         "ListMessages",
+        "ListMemories",
+        "GetMemoryHistory",
     ):
         request = VALID[rpc](world)
         if "page_size" in request.DESCRIPTOR.fields_by_name:
@@ -206,7 +235,7 @@ async def test_both_see_their_own_under_the_same_names(
     for tenant, other in ((ALPHA, BETA), (BETA, ALPHA)):
         world, seen = worlds[tenant], []
         for rpc in RPCS:
-            if rpc.startswith(WRITES) or rpc in MIGRATES + INGESTS:
+            if rpc.startswith(WRITES) or rpc in MIGRATES + INGESTS + REMEMBERS:
                 continue
             answer = str(await send(rung, rpc, VALID[rpc](world), tenant))
             assert SECRETS[other] not in answer, rpc
@@ -226,6 +255,10 @@ async def test_both_see_their_own_under_the_same_names(
             "ListSessions",
             "ListMessages",
             "GetSessionContext",
+            "GetMemory",
+            "ListMemories",
+            "RecallMemories",
+            "GetMemoryHistory",
         } <= set(seen)
 
 

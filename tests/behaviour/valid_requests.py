@@ -11,8 +11,8 @@ from ragmesh.api.documents.v1 import document_service_pb2 as documents
 from ragmesh.api.embedding.v1 import embedding_service_pb2 as embedding
 from ragmesh.api.generation.v1 import budget_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as generation
+from ragmesh.api.memory.v1 import memory_pb2, session_pb2
 from ragmesh.api.memory.v1 import memory_service_pb2 as memory
-from ragmesh.api.memory.v1 import session_pb2
 from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 
@@ -100,6 +100,23 @@ VALID: Mapping[str, Callable[[World], Message]] = {
     ),
     "ListMessages": lambda w: memory.ListMessagesRequest(session=w.session, leaf_index=2),
     "GetSessionContext": lambda w: memory.GetSessionContextRequest(name=w.session),
+    "CreateMemory": lambda w: memory.CreateMemoryRequest(
+        memory=memory_pb2.Memory(
+            subject="grace", kind=memory_pb2.Memory.KIND_TASK, text="Call Ada."
+        )
+    ),
+    "RememberTurns": lambda w: memory.RememberTurnsRequest(
+        subject="grace", turns=[memory.Turn(speaker="Grace", text="I live in Arlington.")]
+    ),
+    "GetMemory": lambda w: memory.GetMemoryRequest(name=w.memory),
+    "ListMemories": lambda w: memory.ListMemoriesRequest(subject="ada"),
+    "UpdateMemory": lambda w: memory.UpdateMemoryRequest(name=w.memory, importance=0.5),
+    "DeleteMemory": lambda w: memory.DeleteMemoryRequest(name=w.memory),
+    "RecallMemories": lambda w: memory.RecallMemoriesRequest(subject="ada", query="What?"),
+    "GetMemoryHistory": lambda w: memory.GetMemoryHistoryRequest(name=w.memory),
+    "UndoMemory": lambda w: memory.UndoMemoryRequest(name=w.memory, version=1),
+    "ConsolidateMemories": lambda w: memory.ConsolidateMemoriesRequest(subject="grace"),
+    "EraseSubject": lambda w: memory.EraseSubjectRequest(subject="nobody"),
     "GenerateText": lambda w: generation.GenerateTextRequest(
         model=GENERATION_MODEL, question="What?"
     ),

@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 from google.protobuf.message import Message
 
-from services.memory.checks import contexts, sessions
+from services.memory.checks import contexts, memories, sessions
 from services.rpc.chain import Check
 
-CHECKS: Mapping[type[Message], Check] = MappingProxyType({**sessions.CHECKS, **contexts.CHECKS})
+CHECKS: Mapping[type[Message], Check] = MappingProxyType(
+    {**sessions.CHECKS, **contexts.CHECKS, **memories.CHECKS}
+)

@@ -1,15 +1,17 @@
-"""The memory service: keeps sessions."""
+"""The memory service: keeps sessions, and what is worth keeping of them."""
 
 from __future__ import annotations
 
 from services.memory.checks import CHECKS
 from services.memory.servicer.contexts import ContextHandlers
+from services.memory.servicer.memories import MemoryHandlers
 from services.memory.servicer.sessions import SessionHandlers
+from services.memory.servicer.subjects import SubjectHandlers
 
 __all__ = ["MemoryServicer"]
 
 
-class MemoryServicer(SessionHandlers, ContextHandlers):
+class MemoryServicer(SessionHandlers, ContextHandlers, MemoryHandlers, SubjectHandlers):
     """Its handlers, and when they can be called."""
 
     checks = CHECKS

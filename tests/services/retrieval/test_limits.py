@@ -37,6 +37,7 @@ COLLECTION = Collection(
     home_uid=uuid.uuid4(),
     dimensions=8,
     beams=[0] * 5,
+    system=False,
     create_time=NOW,
     update_time=NOW,
 )

@@ -25,7 +25,7 @@ _TENANT_TABLES = (
 async def test_every_table_has_forced_row_security(store: Store) -> None:
     async with store.system() as tx:
         tables = await tx.rows(_TENANT_TABLES)
-    assert len(tables) == 29
+    assert len(tables) == 31
     assert all(forced and policies == 1 for _, forced, policies in tables), tables
 
 

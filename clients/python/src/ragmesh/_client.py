@@ -13,6 +13,7 @@ from ragmesh._calls import (
     embedding,
     generation,
     jobs,
+    memories,
     migrations,
     points,
     searches,
@@ -111,6 +112,18 @@ class Client(Runner):
     append_messages = call(sessions.append_messages)
     list_messages = listing(sessions.list_messages)
     get_session_context = call(sessions.get_session_context)
+
+    create_memory = call(memories.create_memory)
+    remember_turns = call(memories.remember_turns)
+    get_memory = call(memories.get_memory)
+    list_memories = listing(memories.list_memories)
+    update_memory = call(memories.update_memory)
+    delete_memory = call(memories.delete_memory)
+    recall_memories = call(memories.recall_memories)
+    get_memory_history = listing(memories.get_memory_history)
+    undo_memory = call(memories.undo_memory)
+    consolidate_memories = call(memories.consolidate_memories)
+    erase_subject = call(memories.erase_subject)
 
     generate_text = call(generation.generate_text)
     stream_generate_text = stream(generation.stream_generate_text)

@@ -12,15 +12,18 @@
     │   ├── MigrationNotFound        the collection is not being migrated
     │   ├── BudgetNotFound
     │   ├── SessionNotFound          or its time is over
+    │   ├── MemoryNotFound           no such memory, or it was deleted
     │   ├── MessageNotFound          no message of this index in the session
     │   ├── EmbeddingModelNotFound  GenerationModelNotFound
     │   └── MethodNotFound           the server is older than this client, or hosts no such service
     ├── AlreadyExists
     │   ├── CollectionExists  DocumentExists  SnapshotExists  MigrationExists  SessionExists
+    │   ├── MemoryExists             a memory of this id, or a block of this label
     │   └── RequestIdReused          the same request_id with another payload
     ├── FailedPrecondition           wrong for the present state: change the state, or the request
     │   ├── DimensionMismatch  FingerprintMismatch  CollectionNotEmpty
     │   ├── RecallTooLow             searches would find less, so nothing was changed
+    │   ├── MemoryChanged            another version than the one that was read
     │   ├── IngestJobFinished        too late to cancel it, or nothing to try again
     │   ├── MigrationNotReady        the second index has not what the first one has
     │   ├── TokenStoreMissing        reranking by tokens that the collection does not keep
@@ -183,6 +186,12 @@ class SessionNotFound(NotFound):
     reason = "SESSION_NOT_FOUND"
 
 
+class MemoryNotFound(NotFound):
+    """No memory of this name, or it was deleted."""
+
+    reason = "MEMORY_NOT_FOUND"
+
+
 class MessageNotFound(NotFound):
     """No message of this index in the session."""
 
@@ -259,6 +268,12 @@ class MigrationExists(AlreadyExists):
     reason = "MIGRATION_EXISTS"
 
 
+class MemoryExists(AlreadyExists):
+    """A memory of this id exists, or the subject has a block of this label."""
+
+    reason = "MEMORY_EXISTS"
+
+
 class SessionExists(AlreadyExists):
     """A session of this id exists already."""
 
@@ -303,6 +318,12 @@ class MigrationNotReady(FailedPrecondition):
     """The second index has not, or cannot have, everything that the first one has."""
 
     reason = "MIGRATION_NOT_READY"
+
+
+class MemoryChanged(FailedPrecondition):
+    """The memory is at another version than the one that was read."""
+
+    reason = "MEMORY_CHANGED"
 
 
 class IngestJobFinished(FailedPrecondition):

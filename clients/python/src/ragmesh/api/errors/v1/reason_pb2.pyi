@@ -64,6 +64,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """No such session, or its time is over. NOT_FOUND."""
     REASON_MESSAGE_NOT_FOUND: _Reason.ValueType  # 30
     """The session has no message of this index. NOT_FOUND."""
+    REASON_MEMORY_NOT_FOUND: _Reason.ValueType  # 32
+    """No such memory, or it was deleted. NOT_FOUND."""
     REASON_BUDGET_NOT_FOUND: _Reason.ValueType  # 36
     """NOT_FOUND."""
     REASON_COLLECTION_EXISTS: _Reason.ValueType  # 40
@@ -78,6 +80,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The collection is being migrated already. ALREADY_EXISTS."""
     REASON_SESSION_EXISTS: _Reason.ValueType  # 45
     """ALREADY_EXISTS."""
+    REASON_MEMORY_EXISTS: _Reason.ValueType  # 52
+    """A memory of this id exists, or the subject has a block of this label. ALREADY_EXISTS."""
     REASON_DIMENSION_MISMATCH: _Reason.ValueType  # 60
     """A vector's length is not the collection's. FAILED_PRECONDITION."""
     REASON_FINGERPRINT_MISMATCH: _Reason.ValueType  # 61
@@ -104,6 +108,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """What the model wrote does not fit the schema, even after it was told so. FAILED_PRECONDITION."""
     REASON_PRICE_MISSING: _Reason.ValueType  # 77
     """A budget of money applies, and the model has no price. FAILED_PRECONDITION."""
+    REASON_MEMORY_CHANGED: _Reason.ValueType  # 78
+    """The memory is at another version than the one that was read. FAILED_PRECONDITION."""
     REASON_MESSAGE_TOO_LARGE: _Reason.ValueType  # 80
     """Over the size limit. RESOURCE_EXHAUSTED."""
     REASON_QUEUE_FULL: _Reason.ValueType  # 81
@@ -188,6 +194,8 @@ REASON_SESSION_NOT_FOUND: Reason.ValueType  # 29
 """No such session, or its time is over. NOT_FOUND."""
 REASON_MESSAGE_NOT_FOUND: Reason.ValueType  # 30
 """The session has no message of this index. NOT_FOUND."""
+REASON_MEMORY_NOT_FOUND: Reason.ValueType  # 32
+"""No such memory, or it was deleted. NOT_FOUND."""
 REASON_BUDGET_NOT_FOUND: Reason.ValueType  # 36
 """NOT_FOUND."""
 REASON_COLLECTION_EXISTS: Reason.ValueType  # 40
@@ -202,6 +210,8 @@ REASON_MIGRATION_EXISTS: Reason.ValueType  # 44
 """The collection is being migrated already. ALREADY_EXISTS."""
 REASON_SESSION_EXISTS: Reason.ValueType  # 45
 """ALREADY_EXISTS."""
+REASON_MEMORY_EXISTS: Reason.ValueType  # 52
+"""A memory of this id exists, or the subject has a block of this label. ALREADY_EXISTS."""
 REASON_DIMENSION_MISMATCH: Reason.ValueType  # 60
 """A vector's length is not the collection's. FAILED_PRECONDITION."""
 REASON_FINGERPRINT_MISMATCH: Reason.ValueType  # 61
@@ -228,6 +238,8 @@ REASON_OUTPUT_INVALID: Reason.ValueType  # 76
 """What the model wrote does not fit the schema, even after it was told so. FAILED_PRECONDITION."""
 REASON_PRICE_MISSING: Reason.ValueType  # 77
 """A budget of money applies, and the model has no price. FAILED_PRECONDITION."""
+REASON_MEMORY_CHANGED: Reason.ValueType  # 78
+"""The memory is at another version than the one that was read. FAILED_PRECONDITION."""
 REASON_MESSAGE_TOO_LARGE: Reason.ValueType  # 80
 """Over the size limit. RESOURCE_EXHAUSTED."""
 REASON_QUEUE_FULL: Reason.ValueType  # 81

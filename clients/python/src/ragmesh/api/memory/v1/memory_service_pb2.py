@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from ragmesh.api.memory.v1 import memory_pb2 as ragmesh_dot_api_dot_memory_dot_v1_dot_memory__pb2
 from ragmesh.api.memory.v1 import session_pb2 as ragmesh_dot_api_dot_memory_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ragmesh/api/memory/v1/memory_service.proto\x12\x15ragmesh.api.memory.v1\x1a\x1cgoogle/api/annotations.proto\x1a#ragmesh/api/memory/v1/session.proto\"o\n\x14\x43reateSessionRequest\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.ragmesh.api.memory.v1.Session\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"H\n\x15\x43reateSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.ragmesh.api.memory.v1.Session\"!\n\x11GetSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x12GetSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.ragmesh.api.memory.v1.Session\"M\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\"a\n\x14ListSessionsResponse\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.ragmesh.api.memory.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44\x65leteSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x15\x44\x65leteSessionResponse\x12\x10\n\x08messages\x18\x01 \x01(\x05\"\xa1\x01\n\x15\x41ppendMessagesRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x37\n\x08messages\x18\x02 \x03(\x0b\x32%.ragmesh.api.memory.v1.SessionMessage\x12\x19\n\x0cparent_index\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x0f\n\r_parent_index\"1\n\x16\x41ppendMessagesResponse\x12\x17\n\x0fmessage_indexes\x18\x01 \x03(\x05\"\x99\x01\n\x13ListMessagesRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\nleaf_index\x18\x04 \x01(\x05H\x00\x12\x16\n\x0cparent_index\x18\x05 \x01(\x05H\x00\x12\x14\n\x0cnewest_first\x18\x06 \x01(\x08\x42\x06\n\x04part\"h\n\x14ListMessagesResponse\x12\x37\n\x08messages\x18\x01 \x03(\x0b\x32%.ragmesh.api.memory.v1.SessionMessage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc2\x01\n\x18GetSessionContextRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\nleaf_index\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08question\x18\x03 \x01(\t\x12\x12\n\ntokens_max\x18\x04 \x01(\x05\x12\x30\n\x05older\x18\x05 \x01(\x0e\x32!.ragmesh.api.memory.v1.OlderTurns\x12\x18\n\x10generation_model\x18\x06 \x01(\tB\r\n\x0b_leaf_index\"\xed\x01\n\x19GetSessionContextResponse\x12\x37\n\x08messages\x18\x01 \x03(\x0b\x32%.ragmesh.api.memory.v1.ContextMessage\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x15\n\rsummary_index\x18\x03 \x01(\x05\x12\x0e\n\x06tokens\x18\x04 \x01(\x05\x12\x19\n\x11messages_left_out\x18\x05 \x01(\x05\x12\x30\n\x05older\x18\x06 \x01(\x0e\x32!.ragmesh.api.memory.v1.OlderTurns\x12\x12\n\ncontext_ms\x18\x07 \x01(\x02\"\x8b\x01\n\x0e\x43ontextMessage\x12\x36\n\x07message\x18\x01 \x01(\x0b\x32%.ragmesh.api.memory.v1.SessionMessage\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\x12\x16\n\trelevance\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x0b\n\x03\x63ut\x18\x04 \x01(\x08\x42\x0c\n\n_relevance*r\n\nOlderTurns\x12\x1b\n\x17OLDER_TURNS_UNSPECIFIED\x10\x00\x12\x14\n\x10OLDER_TURNS_NONE\x10\x01\x12\x18\n\x14OLDER_TURNS_RELEVANT\x10\x02\x12\x17\n\x13OLDER_TURNS_SUMMARY\x10\x03\x32\x8d\x08\n\rMemoryService\x12\x83\x01\n\rCreateSession\x12+.ragmesh.api.memory.v1.CreateSessionRequest\x1a,.ragmesh.api.memory.v1.CreateSessionResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12\x83\x01\n\nGetSession\x12(.ragmesh.api.memory.v1.GetSessionRequest\x1a).ragmesh.api.memory.v1.GetSessionResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=sessions/*}\x12\x80\x01\n\x0cListSessions\x12*.ragmesh.api.memory.v1.ListSessionsRequest\x1a+.ragmesh.api.memory.v1.ListSessionsResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\x89\x01\n\rDeleteSession\x12+.ragmesh.api.memory.v1.DeleteSessionRequest\x1a,.ragmesh.api.memory.v1.DeleteSessionResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=sessions/*}\x12\xa2\x01\n\x0e\x41ppendMessages\x12,.ragmesh.api.memory.v1.AppendMessagesRequest\x1a-.ragmesh.api.memory.v1.AppendMessagesResponse\"3\x82\xd3\xe4\x93\x02-\"(/v1/{session=sessions/*}/messages:append:\x01*\x12\x95\x01\n\x0cListMessages\x12*.ragmesh.api.memory.v1.ListMessagesRequest\x1a+.ragmesh.api.memory.v1.ListMessagesResponse\",\x90\x02\x01\x82\xd3\xe4\x93\x02#\x12!/v1/{session=sessions/*}/messages\x12\xa3\x01\n\x11GetSessionContext\x12/.ragmesh.api.memory.v1.GetSessionContextRequest\x1a\x30.ragmesh.api.memory.v1.GetSessionContextResponse\"+\x90\x02\x01\x82\xd3\xe4\x93\x02\"\"\x1d/v1/{name=sessions/*}:context:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ragmesh/api/memory/v1/memory_service.proto\x12\x15ragmesh.api.memory.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ragmesh/api/memory/v1/memory.proto\x1a#ragmesh/api/memory/v1/session.proto\"o\n\x14\x43reateSessionRequest\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.ragmesh.api.memory.v1.Session\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"H\n\x15\x43reateSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.ragmesh.api.memory.v1.Session\"!\n\x11GetSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x12GetSessionResponse\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.ragmesh.api.memory.v1.Session\"M\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\"a\n\x14ListSessionsResponse\x12\x30\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.ragmesh.api.memory.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44\x65leteSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x15\x44\x65leteSessionResponse\x12\x10\n\x08messages\x18\x01 \x01(\x05\"\xa1\x01\n\x15\x41ppendMessagesRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x37\n\x08messages\x18\x02 \x03(\x0b\x32%.ragmesh.api.memory.v1.SessionMessage\x12\x19\n\x0cparent_index\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x0f\n\r_parent_index\"1\n\x16\x41ppendMessagesResponse\x12\x17\n\x0fmessage_indexes\x18\x01 \x03(\x05\"\x99\x01\n\x13ListMessagesRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\nleaf_index\x18\x04 \x01(\x05H\x00\x12\x16\n\x0cparent_index\x18\x05 \x01(\x05H\x00\x12\x14\n\x0cnewest_first\x18\x06 \x01(\x08\x42\x06\n\x04part\"h\n\x14ListMessagesResponse\x12\x37\n\x08messages\x18\x01 \x03(\x0b\x32%.ragmesh.api.memory.v1.SessionMessage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc2\x01\n\x18GetSessionContextRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\nleaf_index\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08question\x18\x03 \x01(\t\x12\x12\n\ntokens_max\x18\x04 \x01(\x05\x12\x30\n\x05older\x18\x05 \x01(\x0e\x32!.ragmesh.api.memory.v1.OlderTurns\x12\x18\n\x10generation_model\x18\x06 \x01(\tB\r\n\x0b_leaf_index\"\xed\x01\n\x19GetSessionContextResponse\x12\x37\n\x08messages\x18\x01 \x03(\x0b\x32%.ragmesh.api.memory.v1.ContextMessage\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x15\n\rsummary_index\x18\x03 \x01(\x05\x12\x0e\n\x06tokens\x18\x04 \x01(\x05\x12\x19\n\x11messages_left_out\x18\x05 \x01(\x05\x12\x30\n\x05older\x18\x06 \x01(\x0e\x32!.ragmesh.api.memory.v1.OlderTurns\x12\x12\n\ncontext_ms\x18\x07 \x01(\x02\"\x8b\x01\n\x0e\x43ontextMessage\x12\x36\n\x07message\x18\x01 \x01(\x0b\x32%.ragmesh.api.memory.v1.SessionMessage\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\x12\x16\n\trelevance\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x0b\n\x03\x63ut\x18\x04 \x01(\x08\x42\x0c\n\n_relevance\"k\n\x13\x43reateMemoryRequest\x12-\n\x06memory\x18\x01 \x01(\x0b\x32\x1d.ragmesh.api.memory.v1.Memory\x12\x11\n\tmemory_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"w\n\x14\x43reateMemoryResponse\x12-\n\x06memory\x18\x01 \x01(\x0b\x32\x1d.ragmesh.api.memory.v1.Memory\x12\r\n\x05known\x18\x02 \x01(\x08\x12\x0e\n\x06\x63losed\x18\x03 \x03(\t\x12\x11\n\twatermark\x18\x04 \x01(\t\"\x8c\x01\n\x14RememberTurnsRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12*\n\x05turns\x18\x03 \x03(\x0b\x32\x1b.ragmesh.api.memory.v1.Turn\x12\x12\n\nfacts_only\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"z\n\x04Turn\x12\x0f\n\x07speaker\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12+\n\x07said_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rmessage_index\x18\x04 \x01(\x05\x12\x0f\n\x07said_to\x18\x05 \x01(\t\"z\n\x15RememberTurnsResponse\x12/\n\x08memories\x18\x01 \x03(\x0b\x32\x1d.ragmesh.api.memory.v1.Memory\x12\r\n\x05known\x18\x02 \x01(\x05\x12\x0e\n\x06\x63losed\x18\x03 \x03(\t\x12\x11\n\twatermark\x18\x04 \x01(\t\" \n\x10GetMemoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"B\n\x11GetMemoryResponse\x12-\n\x06memory\x18\x01 \x01(\x0b\x32\x1d.ragmesh.api.memory.v1.Memory\"\x7f\n\x13ListMemoriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x30\n\x04kind\x18\x04 \x01(\x0e\x32\".ragmesh.api.memory.v1.Memory.Kind\"`\n\x14ListMemoriesResponse\x12/\n\x08memories\x18\x01 \x03(\x0b\x32\x1d.ragmesh.api.memory.v1.Memory\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xeb\x01\n\x13UpdateMemoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\x04text\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nimportance\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12,\n\x08valid_to\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\x07\n\x05_textB\r\n\x0b_importance\"X\n\x14UpdateMemoryResponse\x12-\n\x06memory\x18\x01 \x01(\x0b\x32\x1d.ragmesh.api.memory.v1.Memory\x12\x11\n\twatermark\x18\x02 \x01(\t\"#\n\x13\x44\x65leteMemoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x14\x44\x65leteMemoryResponse\x12\x11\n\twatermark\x18\x01 \x01(\t\"\xd1\x02\n\x15RecallMemoriesRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x31\n\x05kinds\x18\x04 \x03(\x0e\x32\".ragmesh.api.memory.v1.Memory.Kind\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rmin_watermark\x18\x06 \x01(\t\x12\x1b\n\x0erecency_weight\x18\x07 \x01(\x02H\x00\x88\x01\x01\x12\x1e\n\x11importance_weight\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x16\n\x0ehalf_life_days\x18\t \x01(\x02\x12\x16\n\x0esessions_limit\x18\n \x01(\x05\x42\x11\n\x0f_recency_weightB\x14\n\x12_importance_weight\"\xc2\x01\n\x16RecallMemoriesResponse\x12\x37\n\x08memories\x18\x01 \x03(\x0b\x32%.ragmesh.api.memory.v1.RecalledMemory\x12\x38\n\x08sessions\x18\x02 \x03(\x0b\x32&.ragmesh.api.memory.v1.RecalledSession\x12\x11\n\twatermark\x18\x03 \x01(\t\x12\x11\n\tsearch_ms\x18\x04 \x01(\x02\x12\x0f\n\x07rank_ms\x18\x05 \x01(\x02\"\xb6\x02\n\x0eRecalledMemory\x12-\n\x06memory\x18\x01 \x01(\x0b\x32\x1d.ragmesh.api.memory.v1.Memory\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x11\n\trelevance\x18\x03 \x01(\x02\x12\x0f\n\x07recency\x18\x04 \x01(\x02\x12\x12\n\nimportance\x18\x05 \x01(\x02\x12=\n\x07reasons\x18\x06 \x03(\x0e\x32,.ragmesh.api.memory.v1.RecalledMemory.Reason\"o\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASON_MEANING\x10\x01\x12\x10\n\x0cREASON_WORDS\x10\x02\x12\x11\n\rREASON_RECENT\x10\x03\x12\x14\n\x10REASON_IMPORTANT\x10\x04\"C\n\x0fRecalledSession\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x10\n\x08memories\x18\x03 \x01(\x05\"N\n\x17GetMemoryHistoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x18GetMemoryHistoryResponse\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\".ragmesh.api.memory.v1.MemoryEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x11UndoMemoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"V\n\x12UndoMemoryResponse\x12-\n\x06memory\x18\x01 \x01(\x0b\x32\x1d.ragmesh.api.memory.v1.Memory\x12\x11\n\twatermark\x18\x02 \x01(\t\"b\n\x1a\x43onsolidateMemoriesRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06\x62udget\x18\x02 \x01(\x05\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x8f\x01\n\x1b\x43onsolidateMemoriesResponse\x12\x32\n\x06merges\x18\x01 \x03(\x0b\x32\".ragmesh.api.memory.v1.MemoryMerge\x12\x10\n\x08memories\x18\x02 \x01(\x05\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x11\n\twatermark\x18\x04 \x01(\t\"+\n\x0bMemoryMerge\x12\x0c\n\x04kept\x18\x01 \x01(\t\x12\x0e\n\x06merged\x18\x02 \x03(\t\"&\n\x13\x45raseSubjectRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"N\n\x14\x45raseSubjectResponse\x12\x36\n\x07receipt\x18\x01 \x01(\x0b\x32%.ragmesh.api.memory.v1.ErasureReceipt\"\xf5\x01\n\x0e\x45rasureReceipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x16\n\x0esubject_sha256\x18\x02 \x01(\t\x12\x10\n\x08memories\x18\x03 \x01(\x05\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x05\x12\x18\n\x10\x63ompacted_points\x18\x05 \x01(\x05\x12\x11\n\trows_left\x18\x06 \x01(\x05\x12\x13\n\x0bpoints_left\x18\x07 \x01(\x05\x12\x10\n\x08\x63omplete\x18\x08 \x01(\x08\x12.\n\nerase_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\twatermark\x18\n \x01(\t*r\n\nOlderTurns\x12\x1b\n\x17OLDER_TURNS_UNSPECIFIED\x10\x00\x12\x14\n\x10OLDER_TURNS_NONE\x10\x01\x12\x18\n\x14OLDER_TURNS_RELEVANT\x10\x02\x12\x17\n\x13OLDER_TURNS_SUMMARY\x10\x03\x32\xb1\x14\n\rMemoryService\x12\x83\x01\n\rCreateSession\x12+.ragmesh.api.memory.v1.CreateSessionRequest\x1a,.ragmesh.api.memory.v1.CreateSessionResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12\x83\x01\n\nGetSession\x12(.ragmesh.api.memory.v1.GetSessionRequest\x1a).ragmesh.api.memory.v1.GetSessionResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=sessions/*}\x12\x80\x01\n\x0cListSessions\x12*.ragmesh.api.memory.v1.ListSessionsRequest\x1a+.ragmesh.api.memory.v1.ListSessionsResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\x89\x01\n\rDeleteSession\x12+.ragmesh.api.memory.v1.DeleteSessionRequest\x1a,.ragmesh.api.memory.v1.DeleteSessionResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=sessions/*}\x12\xa2\x01\n\x0e\x41ppendMessages\x12,.ragmesh.api.memory.v1.AppendMessagesRequest\x1a-.ragmesh.api.memory.v1.AppendMessagesResponse\"3\x82\xd3\xe4\x93\x02-\"(/v1/{session=sessions/*}/messages:append:\x01*\x12\x95\x01\n\x0cListMessages\x12*.ragmesh.api.memory.v1.ListMessagesRequest\x1a+.ragmesh.api.memory.v1.ListMessagesResponse\",\x90\x02\x01\x82\xd3\xe4\x93\x02#\x12!/v1/{session=sessions/*}/messages\x12\xa3\x01\n\x11GetSessionContext\x12/.ragmesh.api.memory.v1.GetSessionContextRequest\x1a\x30.ragmesh.api.memory.v1.GetSessionContextResponse\"+\x90\x02\x01\x82\xd3\xe4\x93\x02\"\"\x1d/v1/{name=sessions/*}:context:\x01*\x12\x80\x01\n\x0c\x43reateMemory\x12*.ragmesh.api.memory.v1.CreateMemoryRequest\x1a+.ragmesh.api.memory.v1.CreateMemoryResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/memories:\x01*\x12\x91\x01\n\rRememberTurns\x12+.ragmesh.api.memory.v1.RememberTurnsRequest\x1a,.ragmesh.api.memory.v1.RememberTurnsResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/memories:rememberTurns:\x01*\x12\x80\x01\n\tGetMemory\x12\'.ragmesh.api.memory.v1.GetMemoryRequest\x1a(.ragmesh.api.memory.v1.GetMemoryResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=memories/*}\x12\x80\x01\n\x0cListMemories\x12*.ragmesh.api.memory.v1.ListMemoriesRequest\x1a+.ragmesh.api.memory.v1.ListMemoriesResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/memories\x12\x89\x01\n\x0cUpdateMemory\x12*.ragmesh.api.memory.v1.UpdateMemoryRequest\x1a+.ragmesh.api.memory.v1.UpdateMemoryResponse\" \x82\xd3\xe4\x93\x02\x1a\x32\x15/v1/{name=memories/*}:\x01*\x12\x86\x01\n\x0c\x44\x65leteMemory\x12*.ragmesh.api.memory.v1.DeleteMemoryRequest\x1a+.ragmesh.api.memory.v1.DeleteMemoryResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=memories/*}\x12\x90\x01\n\x0eRecallMemories\x12,.ragmesh.api.memory.v1.RecallMemoriesRequest\x1a-.ragmesh.api.memory.v1.RecallMemoriesResponse\"!\x90\x02\x01\x82\xd3\xe4\x93\x02\x18\"\x13/v1/memories:recall:\x01*\x12\x9d\x01\n\x10GetMemoryHistory\x12..ragmesh.api.memory.v1.GetMemoryHistoryRequest\x1a/.ragmesh.api.memory.v1.GetMemoryHistoryResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=memories/*}:history\x12\x88\x01\n\nUndoMemory\x12(.ragmesh.api.memory.v1.UndoMemoryRequest\x1a).ragmesh.api.memory.v1.UndoMemoryResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=memories/*}:undo:\x01*\x12\xa1\x01\n\x13\x43onsolidateMemories\x12\x31.ragmesh.api.memory.v1.ConsolidateMemoriesRequest\x1a\x32.ragmesh.api.memory.v1.ConsolidateMemoriesResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/memories:consolidate:\x01*\x12\x8d\x01\n\x0c\x45raseSubject\x12*.ragmesh.api.memory.v1.EraseSubjectRequest\x1a+.ragmesh.api.memory.v1.EraseSubjectResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/memories:eraseSubject:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,38 +49,116 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMORYSERVICE'].methods_by_name['ListMessages']._serialized_options = b'\220\002\001\202\323\344\223\002#\022!/v1/{session=sessions/*}/messages'
   _globals['_MEMORYSERVICE'].methods_by_name['GetSessionContext']._loaded_options = None
   _globals['_MEMORYSERVICE'].methods_by_name['GetSessionContext']._serialized_options = b'\220\002\001\202\323\344\223\002\"\"\035/v1/{name=sessions/*}:context:\001*'
-  _globals['_OLDERTURNS']._serialized_start=1744
-  _globals['_OLDERTURNS']._serialized_end=1858
-  _globals['_CREATESESSIONREQUEST']._serialized_start=136
-  _globals['_CREATESESSIONREQUEST']._serialized_end=247
-  _globals['_CREATESESSIONRESPONSE']._serialized_start=249
-  _globals['_CREATESESSIONRESPONSE']._serialized_end=321
-  _globals['_GETSESSIONREQUEST']._serialized_start=323
-  _globals['_GETSESSIONREQUEST']._serialized_end=356
-  _globals['_GETSESSIONRESPONSE']._serialized_start=358
-  _globals['_GETSESSIONRESPONSE']._serialized_end=427
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=429
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=506
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=508
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=605
-  _globals['_DELETESESSIONREQUEST']._serialized_start=607
-  _globals['_DELETESESSIONREQUEST']._serialized_end=643
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=645
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=686
-  _globals['_APPENDMESSAGESREQUEST']._serialized_start=689
-  _globals['_APPENDMESSAGESREQUEST']._serialized_end=850
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=852
-  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=901
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=904
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1057
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1059
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1163
-  _globals['_GETSESSIONCONTEXTREQUEST']._serialized_start=1166
-  _globals['_GETSESSIONCONTEXTREQUEST']._serialized_end=1360
-  _globals['_GETSESSIONCONTEXTRESPONSE']._serialized_start=1363
-  _globals['_GETSESSIONCONTEXTRESPONSE']._serialized_end=1600
-  _globals['_CONTEXTMESSAGE']._serialized_start=1603
-  _globals['_CONTEXTMESSAGE']._serialized_end=1742
-  _globals['_MEMORYSERVICE']._serialized_start=1861
-  _globals['_MEMORYSERVICE']._serialized_end=2898
+  _globals['_MEMORYSERVICE'].methods_by_name['CreateMemory']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['CreateMemory']._serialized_options = b'\202\323\344\223\002\021\"\014/v1/memories:\001*'
+  _globals['_MEMORYSERVICE'].methods_by_name['RememberTurns']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['RememberTurns']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/memories:rememberTurns:\001*'
+  _globals['_MEMORYSERVICE'].methods_by_name['GetMemory']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['GetMemory']._serialized_options = b'\220\002\001\202\323\344\223\002\027\022\025/v1/{name=memories/*}'
+  _globals['_MEMORYSERVICE'].methods_by_name['ListMemories']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['ListMemories']._serialized_options = b'\220\002\001\202\323\344\223\002\016\022\014/v1/memories'
+  _globals['_MEMORYSERVICE'].methods_by_name['UpdateMemory']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['UpdateMemory']._serialized_options = b'\202\323\344\223\002\0322\025/v1/{name=memories/*}:\001*'
+  _globals['_MEMORYSERVICE'].methods_by_name['DeleteMemory']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['DeleteMemory']._serialized_options = b'\202\323\344\223\002\027*\025/v1/{name=memories/*}'
+  _globals['_MEMORYSERVICE'].methods_by_name['RecallMemories']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['RecallMemories']._serialized_options = b'\220\002\001\202\323\344\223\002\030\"\023/v1/memories:recall:\001*'
+  _globals['_MEMORYSERVICE'].methods_by_name['GetMemoryHistory']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['GetMemoryHistory']._serialized_options = b'\220\002\001\202\323\344\223\002\037\022\035/v1/{name=memories/*}:history'
+  _globals['_MEMORYSERVICE'].methods_by_name['UndoMemory']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['UndoMemory']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/{name=memories/*}:undo:\001*'
+  _globals['_MEMORYSERVICE'].methods_by_name['ConsolidateMemories']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['ConsolidateMemories']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/memories:consolidate:\001*'
+  _globals['_MEMORYSERVICE'].methods_by_name['EraseSubject']._loaded_options = None
+  _globals['_MEMORYSERVICE'].methods_by_name['EraseSubject']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/memories:eraseSubject:\001*'
+  _globals['_OLDERTURNS']._serialized_start=5094
+  _globals['_OLDERTURNS']._serialized_end=5208
+  _globals['_CREATESESSIONREQUEST']._serialized_start=205
+  _globals['_CREATESESSIONREQUEST']._serialized_end=316
+  _globals['_CREATESESSIONRESPONSE']._serialized_start=318
+  _globals['_CREATESESSIONRESPONSE']._serialized_end=390
+  _globals['_GETSESSIONREQUEST']._serialized_start=392
+  _globals['_GETSESSIONREQUEST']._serialized_end=425
+  _globals['_GETSESSIONRESPONSE']._serialized_start=427
+  _globals['_GETSESSIONRESPONSE']._serialized_end=496
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=498
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=575
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=577
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=674
+  _globals['_DELETESESSIONREQUEST']._serialized_start=676
+  _globals['_DELETESESSIONREQUEST']._serialized_end=712
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=714
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=755
+  _globals['_APPENDMESSAGESREQUEST']._serialized_start=758
+  _globals['_APPENDMESSAGESREQUEST']._serialized_end=919
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_start=921
+  _globals['_APPENDMESSAGESRESPONSE']._serialized_end=970
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=973
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1126
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1128
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1232
+  _globals['_GETSESSIONCONTEXTREQUEST']._serialized_start=1235
+  _globals['_GETSESSIONCONTEXTREQUEST']._serialized_end=1429
+  _globals['_GETSESSIONCONTEXTRESPONSE']._serialized_start=1432
+  _globals['_GETSESSIONCONTEXTRESPONSE']._serialized_end=1669
+  _globals['_CONTEXTMESSAGE']._serialized_start=1672
+  _globals['_CONTEXTMESSAGE']._serialized_end=1811
+  _globals['_CREATEMEMORYREQUEST']._serialized_start=1813
+  _globals['_CREATEMEMORYREQUEST']._serialized_end=1920
+  _globals['_CREATEMEMORYRESPONSE']._serialized_start=1922
+  _globals['_CREATEMEMORYRESPONSE']._serialized_end=2041
+  _globals['_REMEMBERTURNSREQUEST']._serialized_start=2044
+  _globals['_REMEMBERTURNSREQUEST']._serialized_end=2184
+  _globals['_TURN']._serialized_start=2186
+  _globals['_TURN']._serialized_end=2308
+  _globals['_REMEMBERTURNSRESPONSE']._serialized_start=2310
+  _globals['_REMEMBERTURNSRESPONSE']._serialized_end=2432
+  _globals['_GETMEMORYREQUEST']._serialized_start=2434
+  _globals['_GETMEMORYREQUEST']._serialized_end=2466
+  _globals['_GETMEMORYRESPONSE']._serialized_start=2468
+  _globals['_GETMEMORYRESPONSE']._serialized_end=2534
+  _globals['_LISTMEMORIESREQUEST']._serialized_start=2536
+  _globals['_LISTMEMORIESREQUEST']._serialized_end=2663
+  _globals['_LISTMEMORIESRESPONSE']._serialized_start=2665
+  _globals['_LISTMEMORIESRESPONSE']._serialized_end=2761
+  _globals['_UPDATEMEMORYREQUEST']._serialized_start=2764
+  _globals['_UPDATEMEMORYREQUEST']._serialized_end=2999
+  _globals['_UPDATEMEMORYRESPONSE']._serialized_start=3001
+  _globals['_UPDATEMEMORYRESPONSE']._serialized_end=3089
+  _globals['_DELETEMEMORYREQUEST']._serialized_start=3091
+  _globals['_DELETEMEMORYREQUEST']._serialized_end=3126
+  _globals['_DELETEMEMORYRESPONSE']._serialized_start=3128
+  _globals['_DELETEMEMORYRESPONSE']._serialized_end=3169
+  _globals['_RECALLMEMORIESREQUEST']._serialized_start=3172
+  _globals['_RECALLMEMORIESREQUEST']._serialized_end=3509
+  _globals['_RECALLMEMORIESRESPONSE']._serialized_start=3512
+  _globals['_RECALLMEMORIESRESPONSE']._serialized_end=3706
+  _globals['_RECALLEDMEMORY']._serialized_start=3709
+  _globals['_RECALLEDMEMORY']._serialized_end=4019
+  _globals['_RECALLEDMEMORY_REASON']._serialized_start=3908
+  _globals['_RECALLEDMEMORY_REASON']._serialized_end=4019
+  _globals['_RECALLEDSESSION']._serialized_start=4021
+  _globals['_RECALLEDSESSION']._serialized_end=4088
+  _globals['_GETMEMORYHISTORYREQUEST']._serialized_start=4090
+  _globals['_GETMEMORYHISTORYREQUEST']._serialized_end=4168
+  _globals['_GETMEMORYHISTORYRESPONSE']._serialized_start=4170
+  _globals['_GETMEMORYHISTORYRESPONSE']._serialized_end=4273
+  _globals['_UNDOMEMORYREQUEST']._serialized_start=4275
+  _globals['_UNDOMEMORYREQUEST']._serialized_end=4345
+  _globals['_UNDOMEMORYRESPONSE']._serialized_start=4347
+  _globals['_UNDOMEMORYRESPONSE']._serialized_end=4433
+  _globals['_CONSOLIDATEMEMORIESREQUEST']._serialized_start=4435
+  _globals['_CONSOLIDATEMEMORIESREQUEST']._serialized_end=4533
+  _globals['_CONSOLIDATEMEMORIESRESPONSE']._serialized_start=4536
+  _globals['_CONSOLIDATEMEMORIESRESPONSE']._serialized_end=4679
+  _globals['_MEMORYMERGE']._serialized_start=4681
+  _globals['_MEMORYMERGE']._serialized_end=4724
+  _globals['_ERASESUBJECTREQUEST']._serialized_start=4726
+  _globals['_ERASESUBJECTREQUEST']._serialized_end=4764
+  _globals['_ERASESUBJECTRESPONSE']._serialized_start=4766
+  _globals['_ERASESUBJECTRESPONSE']._serialized_end=4844
+  _globals['_ERASURERECEIPT']._serialized_start=4847
+  _globals['_ERASURERECEIPT']._serialized_end=5092
+  _globals['_MEMORYSERVICE']._serialized_start=5211
+  _globals['_MEMORYSERVICE']._serialized_end=7820
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MemoryServiceStub(object):
-    """Remembers: sessions, word by word.
+    """Remembers: sessions, word by word, and of subjects what is worth keeping of them.
     """
 
     def __init__(self, channel):
@@ -70,10 +70,65 @@ class MemoryServiceStub(object):
                 request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextRequest.SerializeToString,
                 response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextResponse.FromString,
                 _registered_method=True)
+        self.CreateMemory = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/CreateMemory',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.CreateMemoryRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.CreateMemoryResponse.FromString,
+                _registered_method=True)
+        self.RememberTurns = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/RememberTurns',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RememberTurnsRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RememberTurnsResponse.FromString,
+                _registered_method=True)
+        self.GetMemory = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/GetMemory',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryResponse.FromString,
+                _registered_method=True)
+        self.ListMemories = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/ListMemories',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMemoriesRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMemoriesResponse.FromString,
+                _registered_method=True)
+        self.UpdateMemory = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/UpdateMemory',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UpdateMemoryRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UpdateMemoryResponse.FromString,
+                _registered_method=True)
+        self.DeleteMemory = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/DeleteMemory',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.DeleteMemoryRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.DeleteMemoryResponse.FromString,
+                _registered_method=True)
+        self.RecallMemories = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/RecallMemories',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RecallMemoriesRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RecallMemoriesResponse.FromString,
+                _registered_method=True)
+        self.GetMemoryHistory = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/GetMemoryHistory',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryHistoryRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryHistoryResponse.FromString,
+                _registered_method=True)
+        self.UndoMemory = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/UndoMemory',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UndoMemoryRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UndoMemoryResponse.FromString,
+                _registered_method=True)
+        self.ConsolidateMemories = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/ConsolidateMemories',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ConsolidateMemoriesRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ConsolidateMemoriesResponse.FromString,
+                _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/ragmesh.api.memory.v1.MemoryService/EraseSubject',
+                request_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
 
 
 class MemoryServiceServicer(object):
-    """Remembers: sessions, word by word.
+    """Remembers: sessions, word by word, and of subjects what is worth keeping of them.
     """
 
     def CreateSession(self, request, context):
@@ -134,6 +189,100 @@ class MemoryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateMemory(self, request, context):
+        """Remembers something. A fact whose slot has another value closes the memory that held until then
+        and deletes nothing; one that says what its slot has already is not made again, and the memory
+        that says so is the answer. Fails with MEMORY_EXISTS, where the id or the block's label is
+        taken, or REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RememberTurns(self, request, context):
+        """Remembers what was said: each turn as an event, word by word, and what rules find in it, with
+        the characters that say so. No model writes anything: dates, what somebody says of himself or
+        herself, what he or she likes, and tasks, of which at most 16 come from a turn. Fails with
+        REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMemory(self, request, context):
+        """Returns one memory, or fails with MEMORY_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMemories(self, request, context):
+        """Lists memories by name, those that hold no more and those that were merged among them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateMemory(self, request, context):
+        """Changes what is set. A block is changed against the version that was read, so that of two
+        writers one is refused and loses nothing of the other's. Fails with MEMORY_NOT_FOUND,
+        MEMORY_CHANGED or REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMemory(self, request, context):
+        """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves
+        nothing. Fails with MEMORY_NOT_FOUND, also where it was deleted before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecallMemories(self, request, context):
+        """Finds what is remembered: by meaning and by words, with what is recent or important before what
+        is as relevant otherwise. Each memory says why it is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMemoryHistory(self, request, context):
+        """Lists the changes of a memory, the newest first, also of one that was deleted. Fails with
+        MEMORY_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoMemory(self, request, context):
+        """Makes a memory what it was before its last change, or at a version: it brings back what was
+        deleted, merged or closed. This is a change too, so it can be undone. Fails with
+        MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or
+        REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConsolidateMemories(self, request, context):
+        """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers
+        and negations. The others are not recalled any more; UndoMemory takes any of them out again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseSubject(self, request, context):
+        """Removes all that is remembered of a subject: memories, their history, and their points, out of
+        sealed segments too. Then looks for it, and says what is left. Sessions are deleted by
+        DeleteSession. Repeating it is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MemoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -172,6 +321,61 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextRequest.FromString,
                     response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextResponse.SerializeToString,
             ),
+            'CreateMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateMemory,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.CreateMemoryRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.CreateMemoryResponse.SerializeToString,
+            ),
+            'RememberTurns': grpc.unary_unary_rpc_method_handler(
+                    servicer.RememberTurns,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RememberTurnsRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RememberTurnsResponse.SerializeToString,
+            ),
+            'GetMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMemory,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryResponse.SerializeToString,
+            ),
+            'ListMemories': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMemories,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMemoriesRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMemoriesResponse.SerializeToString,
+            ),
+            'UpdateMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMemory,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UpdateMemoryRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UpdateMemoryResponse.SerializeToString,
+            ),
+            'DeleteMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMemory,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.DeleteMemoryRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.DeleteMemoryResponse.SerializeToString,
+            ),
+            'RecallMemories': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecallMemories,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RecallMemoriesRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RecallMemoriesResponse.SerializeToString,
+            ),
+            'GetMemoryHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMemoryHistory,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryHistoryRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryHistoryResponse.SerializeToString,
+            ),
+            'UndoMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoMemory,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UndoMemoryRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UndoMemoryResponse.SerializeToString,
+            ),
+            'ConsolidateMemories': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConsolidateMemories,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ConsolidateMemoriesRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ConsolidateMemoriesResponse.SerializeToString,
+            ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.EraseSubjectResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ragmesh.api.memory.v1.MemoryService', rpc_method_handlers)
@@ -181,7 +385,7 @@ def add_MemoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemoryService(object):
-    """Remembers: sessions, word by word.
+    """Remembers: sessions, word by word, and of subjects what is worth keeping of them.
     """
 
     @staticmethod
@@ -363,6 +567,303 @@ class MemoryService(object):
             '/ragmesh.api.memory.v1.MemoryService/GetSessionContext',
             ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextRequest.SerializeToString,
             ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetSessionContextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/CreateMemory',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.CreateMemoryRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.CreateMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RememberTurns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/RememberTurns',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RememberTurnsRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RememberTurnsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/GetMemory',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMemories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/ListMemories',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMemoriesRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ListMemoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/UpdateMemory',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UpdateMemoryRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UpdateMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/DeleteMemory',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.DeleteMemoryRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.DeleteMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecallMemories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/RecallMemories',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RecallMemoriesRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.RecallMemoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMemoryHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/GetMemoryHistory',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryHistoryRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.GetMemoryHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/UndoMemory',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UndoMemoryRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.UndoMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConsolidateMemories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/ConsolidateMemories',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ConsolidateMemoriesRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.ConsolidateMemoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ragmesh.api.memory.v1.MemoryService/EraseSubject',
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.EraseSubjectRequest.SerializeToString,
+            ragmesh_dot_api_dot_memory_dot_v1_dot_memory__service__pb2.EraseSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MemoryServiceStub:
-    """Remembers: sessions, word by word."""
+    """Remembers: sessions, word by word, and of subjects what is worth keeping of them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -60,10 +60,58 @@ class MemoryServiceStub:
     the last 512 messages of the branch, or 1 MiB of them. Fails with SESSION_NOT_FOUND,
     MESSAGE_NOT_FOUND or GENERATION_MODEL_NOT_FOUND; where models do not answer, it does with less.
     """
+    CreateMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.CreateMemoryRequest, _memory_service_pb2.CreateMemoryResponse]
+    """Remembers something. A fact whose slot has another value closes the memory that held until then
+    and deletes nothing; one that says what its slot has already is not made again, and the memory
+    that says so is the answer. Fails with MEMORY_EXISTS, where the id or the block's label is
+    taken, or REQUEST_ID_REUSED.
+    """
+    RememberTurns: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.RememberTurnsRequest, _memory_service_pb2.RememberTurnsResponse]
+    """Remembers what was said: each turn as an event, word by word, and what rules find in it, with
+    the characters that say so. No model writes anything: dates, what somebody says of himself or
+    herself, what he or she likes, and tasks, of which at most 16 come from a turn. Fails with
+    REQUEST_ID_REUSED.
+    """
+    GetMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryRequest, _memory_service_pb2.GetMemoryResponse]
+    """Returns one memory, or fails with MEMORY_NOT_FOUND."""
+    ListMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListMemoriesRequest, _memory_service_pb2.ListMemoriesResponse]
+    """Lists memories by name, those that hold no more and those that were merged among them."""
+    UpdateMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateMemoryRequest, _memory_service_pb2.UpdateMemoryResponse]
+    """Changes what is set. A block is changed against the version that was read, so that of two
+    writers one is refused and loses nothing of the other's. Fails with MEMORY_NOT_FOUND,
+    MEMORY_CHANGED or REQUEST_ID_REUSED.
+    """
+    DeleteMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteMemoryRequest, _memory_service_pb2.DeleteMemoryResponse]
+    """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves
+    nothing. Fails with MEMORY_NOT_FOUND, also where it was deleted before.
+    """
+    RecallMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.RecallMemoriesRequest, _memory_service_pb2.RecallMemoriesResponse]
+    """Finds what is remembered: by meaning and by words, with what is recent or important before what
+    is as relevant otherwise. Each memory says why it is there.
+    """
+    GetMemoryHistory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryHistoryRequest, _memory_service_pb2.GetMemoryHistoryResponse]
+    """Lists the changes of a memory, the newest first, also of one that was deleted. Fails with
+    MEMORY_NOT_FOUND.
+    """
+    UndoMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.UndoMemoryRequest, _memory_service_pb2.UndoMemoryResponse]
+    """Makes a memory what it was before its last change, or at a version: it brings back what was
+    deleted, merged or closed. This is a change too, so it can be undone. Fails with
+    MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or
+    REQUEST_ID_REUSED.
+    """
+    ConsolidateMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ConsolidateMemoriesRequest, _memory_service_pb2.ConsolidateMemoriesResponse]
+    """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers
+    and negations. The others are not recalled any more; UndoMemory takes any of them out again.
+    """
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.EraseSubjectRequest, _memory_service_pb2.EraseSubjectResponse]
+    """Removes all that is remembered of a subject: memories, their history, and their points, out of
+    sealed segments too. Then looks for it, and says what is left. Sessions are deleted by
+    DeleteSession. Repeating it is safe.
+    """
 
 @_typing.type_check_only
 class MemoryServiceAsyncStub(MemoryServiceStub):
-    """Remembers: sessions, word by word."""
+    """Remembers: sessions, word by word, and of subjects what is worth keeping of them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSession: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CreateSessionRequest, _memory_service_pb2.CreateSessionResponse]  # type: ignore[assignment]
@@ -93,9 +141,57 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     the last 512 messages of the branch, or 1 MiB of them. Fails with SESSION_NOT_FOUND,
     MESSAGE_NOT_FOUND or GENERATION_MODEL_NOT_FOUND; where models do not answer, it does with less.
     """
+    CreateMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.CreateMemoryRequest, _memory_service_pb2.CreateMemoryResponse]  # type: ignore[assignment]
+    """Remembers something. A fact whose slot has another value closes the memory that held until then
+    and deletes nothing; one that says what its slot has already is not made again, and the memory
+    that says so is the answer. Fails with MEMORY_EXISTS, where the id or the block's label is
+    taken, or REQUEST_ID_REUSED.
+    """
+    RememberTurns: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.RememberTurnsRequest, _memory_service_pb2.RememberTurnsResponse]  # type: ignore[assignment]
+    """Remembers what was said: each turn as an event, word by word, and what rules find in it, with
+    the characters that say so. No model writes anything: dates, what somebody says of himself or
+    herself, what he or she likes, and tasks, of which at most 16 come from a turn. Fails with
+    REQUEST_ID_REUSED.
+    """
+    GetMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryRequest, _memory_service_pb2.GetMemoryResponse]  # type: ignore[assignment]
+    """Returns one memory, or fails with MEMORY_NOT_FOUND."""
+    ListMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListMemoriesRequest, _memory_service_pb2.ListMemoriesResponse]  # type: ignore[assignment]
+    """Lists memories by name, those that hold no more and those that were merged among them."""
+    UpdateMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UpdateMemoryRequest, _memory_service_pb2.UpdateMemoryResponse]  # type: ignore[assignment]
+    """Changes what is set. A block is changed against the version that was read, so that of two
+    writers one is refused and loses nothing of the other's. Fails with MEMORY_NOT_FOUND,
+    MEMORY_CHANGED or REQUEST_ID_REUSED.
+    """
+    DeleteMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.DeleteMemoryRequest, _memory_service_pb2.DeleteMemoryResponse]  # type: ignore[assignment]
+    """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves
+    nothing. Fails with MEMORY_NOT_FOUND, also where it was deleted before.
+    """
+    RecallMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.RecallMemoriesRequest, _memory_service_pb2.RecallMemoriesResponse]  # type: ignore[assignment]
+    """Finds what is remembered: by meaning and by words, with what is recent or important before what
+    is as relevant otherwise. Each memory says why it is there.
+    """
+    GetMemoryHistory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryHistoryRequest, _memory_service_pb2.GetMemoryHistoryResponse]  # type: ignore[assignment]
+    """Lists the changes of a memory, the newest first, also of one that was deleted. Fails with
+    MEMORY_NOT_FOUND.
+    """
+    UndoMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.UndoMemoryRequest, _memory_service_pb2.UndoMemoryResponse]  # type: ignore[assignment]
+    """Makes a memory what it was before its last change, or at a version: it brings back what was
+    deleted, merged or closed. This is a change too, so it can be undone. Fails with
+    MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or
+    REQUEST_ID_REUSED.
+    """
+    ConsolidateMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ConsolidateMemoriesRequest, _memory_service_pb2.ConsolidateMemoriesResponse]  # type: ignore[assignment]
+    """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers
+    and negations. The others are not recalled any more; UndoMemory takes any of them out again.
+    """
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.EraseSubjectRequest, _memory_service_pb2.EraseSubjectResponse]  # type: ignore[assignment]
+    """Removes all that is remembered of a subject: memories, their history, and their points, out of
+    sealed segments too. Then looks for it, and says what is left. Sessions are deleted by
+    DeleteSession. Repeating it is safe.
+    """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Remembers: sessions, word by word."""
+    """Remembers: sessions, word by word, and of subjects what is worth keeping of them."""
 
     @_abc_1.abstractmethod
     def CreateSession(
@@ -164,6 +260,120 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         summary of them. A turn is what a person said with everything until they spoke again. Looks at
         the last 512 messages of the branch, or 1 MiB of them. Fails with SESSION_NOT_FOUND,
         MESSAGE_NOT_FOUND or GENERATION_MODEL_NOT_FOUND; where models do not answer, it does with less.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateMemory(
+        self,
+        request: _memory_service_pb2.CreateMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.CreateMemoryResponse, _abc.Awaitable[_memory_service_pb2.CreateMemoryResponse]]:
+        """Remembers something. A fact whose slot has another value closes the memory that held until then
+        and deletes nothing; one that says what its slot has already is not made again, and the memory
+        that says so is the answer. Fails with MEMORY_EXISTS, where the id or the block's label is
+        taken, or REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def RememberTurns(
+        self,
+        request: _memory_service_pb2.RememberTurnsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.RememberTurnsResponse, _abc.Awaitable[_memory_service_pb2.RememberTurnsResponse]]:
+        """Remembers what was said: each turn as an event, word by word, and what rules find in it, with
+        the characters that say so. No model writes anything: dates, what somebody says of himself or
+        herself, what he or she likes, and tasks, of which at most 16 come from a turn. Fails with
+        REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMemory(
+        self,
+        request: _memory_service_pb2.GetMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.GetMemoryResponse, _abc.Awaitable[_memory_service_pb2.GetMemoryResponse]]:
+        """Returns one memory, or fails with MEMORY_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListMemories(
+        self,
+        request: _memory_service_pb2.ListMemoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.ListMemoriesResponse, _abc.Awaitable[_memory_service_pb2.ListMemoriesResponse]]:
+        """Lists memories by name, those that hold no more and those that were merged among them."""
+
+    @_abc_1.abstractmethod
+    def UpdateMemory(
+        self,
+        request: _memory_service_pb2.UpdateMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.UpdateMemoryResponse, _abc.Awaitable[_memory_service_pb2.UpdateMemoryResponse]]:
+        """Changes what is set. A block is changed against the version that was read, so that of two
+        writers one is refused and loses nothing of the other's. Fails with MEMORY_NOT_FOUND,
+        MEMORY_CHANGED or REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteMemory(
+        self,
+        request: _memory_service_pb2.DeleteMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.DeleteMemoryResponse, _abc.Awaitable[_memory_service_pb2.DeleteMemoryResponse]]:
+        """Deletes a memory; its history stays, and UndoMemory brings it back. EraseSubject leaves
+        nothing. Fails with MEMORY_NOT_FOUND, also where it was deleted before.
+        """
+
+    @_abc_1.abstractmethod
+    def RecallMemories(
+        self,
+        request: _memory_service_pb2.RecallMemoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.RecallMemoriesResponse, _abc.Awaitable[_memory_service_pb2.RecallMemoriesResponse]]:
+        """Finds what is remembered: by meaning and by words, with what is recent or important before what
+        is as relevant otherwise. Each memory says why it is there.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMemoryHistory(
+        self,
+        request: _memory_service_pb2.GetMemoryHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.GetMemoryHistoryResponse, _abc.Awaitable[_memory_service_pb2.GetMemoryHistoryResponse]]:
+        """Lists the changes of a memory, the newest first, also of one that was deleted. Fails with
+        MEMORY_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def UndoMemory(
+        self,
+        request: _memory_service_pb2.UndoMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.UndoMemoryResponse, _abc.Awaitable[_memory_service_pb2.UndoMemoryResponse]]:
+        """Makes a memory what it was before its last change, or at a version: it brings back what was
+        deleted, merged or closed. This is a change too, so it can be undone. Fails with
+        MEMORY_NOT_FOUND, MEMORY_EXISTS where its label is another block's by now, or
+        REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ConsolidateMemories(
+        self,
+        request: _memory_service_pb2.ConsolidateMemoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.ConsolidateMemoriesResponse, _abc.Awaitable[_memory_service_pb2.ConsolidateMemoriesResponse]]:
+        """Lets one memory stand for all that say the same, of one kind and slot, with the same numbers
+        and negations. The others are not recalled any more; UndoMemory takes any of them out again.
+        """
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _memory_service_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_service_pb2.EraseSubjectResponse, _abc.Awaitable[_memory_service_pb2.EraseSubjectResponse]]:
+        """Removes all that is remembered of a subject: memories, their history, and their points, out of
+        sealed segments too. Then looks for it, and says what is left. Sessions are deleted by
+        DeleteSession. Repeating it is safe.
         """
 
 def add_MemoryServiceServicer_to_server(servicer: MemoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
