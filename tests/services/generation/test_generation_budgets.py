@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from ragmesh.api.generation.v1 import budget_pb2, message_pb2
 from ragmesh.api.generation.v1 import generation_service_pb2 as pb
 
@@ -28,6 +29,14 @@ WRITER = "generationModels/writer"
 OUTPUT = 40
 LEFT_S = 0.2
 """Within which a caller who leaves is gone from the endpoint too."""
+
+
+@pytest_asyncio.fixture
+async def store(database: Database) -> AsyncIterator[Store]:
+    """One whose callers wait for a connection as long as a busy machine takes."""
+    opened = await Store.open(database.url, connections_max=8, wait_s=60.0)
+    yield opened
+    await opened.close()
 
 
 @asynccontextmanager

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
+import pytest_asyncio
 
 from engine.errors import BudgetExceeded, BudgetNotFound, InvalidField, LimitReached
 from engine.spending.grants import Grant, Room, Wanted, grant
 from services.store import budgets
 from services.store.budgets import Budget
 from services.store.store import Store
+from tests.services.store.stored import Database
+
+
+@pytest_asyncio.fixture
+async def store(database: Database) -> AsyncIterator[Store]:
+    """One whose callers wait for a connection as long as a busy machine takes."""
+    opened = await Store.open(database.url, connections_max=8, wait_s=60.0)
+    yield opened
+    await opened.close()
 
 
 async def made(
