@@ -19,7 +19,7 @@ from ragmesh import RagmeshError
 from benchmarks import commands, guard, machine
 from benchmarks.bench import Bench, Options
 from benchmarks.data import DataMissing
-from benchmarks.peers.environment import by_address
+from benchmarks.peers.environment import BY_ADDRESS, not_reached
 from benchmarks.report import Report, SuiteReport
 from benchmarks.seeds import seeds
 from benchmarks.suites import SUITES
@@ -50,8 +50,9 @@ def measure(given: argparse.Namespace) -> int:
     )
     targets = read_targets()
     options = _options(given)
-    found, failed = run(given.suites or list(SUITES), options)
-    unasked = [f"{name}: {why}" for name, why in by_address().items() if name not in options.peers]
+    suites = given.suites or list(SUITES)
+    found, failed = run(suites, options)
+    unasked = not_reached(suites, options.peers)
     report = replace(report, suites=tuple(found), not_run=[*failed.values(), *unasked])
     if given.json is not None:
         given.json.parent.mkdir(parents=True, exist_ok=True)
@@ -110,9 +111,9 @@ def _suite(name: str) -> str:
 
 def _peer(told: str) -> tuple[str, str]:
     name, _, url = told.partition("=")
-    if name not in by_address():
+    if name not in BY_ADDRESS:
         raise argparse.ArgumentTypeError(
-            f"{name!r} is no peer that is reached by an address; {', '.join(by_address())} are"
+            f"{name!r} is no peer that is reached by an address; {', '.join(BY_ADDRESS)} are"
         )
     try:
         parts = urlsplit(url)
@@ -160,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=URL",
-        help=f"a server that runs elsewhere: {', '.join(by_address())}; may be given again",
+        help=f"a server that runs elsewhere: {', '.join(BY_ADDRESS)}; may be given again",
     )
     return parser
 

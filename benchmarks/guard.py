@@ -29,7 +29,7 @@ Run = Callable[[Sequence[str]], Found]
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """A comparison's ratio, ours to the other side's, and how far a worse one may be from it: with
-    a tolerance of 0.5, half as much again, or two thirds of it where higher is better."""
+    a tolerance of 1, twice as much, or half of it where higher is better."""
 
     suite: str
     comparison: str

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
 CACHE = platformdirs.user_cache_path("ragmesh") / "benchmarks" / "peers"
 
-BY_ADDRESS = ("qdrant", "tei")
-"""Peers whose server runs elsewhere."""
+BY_ADDRESS = {"qdrant": "search", "tei": "embed"}
+"""Peers whose server runs elsewhere, with the suite that measures beside them."""
 
 _MARKER = "complete"
 _METADATA = re.compile(
@@ -110,13 +111,13 @@ def installed_apart() -> list[Peer]:
     return [peer for peer in peers if peer.requirements]
 
 
-def by_address() -> dict[str, str]:
-    """The peers that are servers which this machine may be unable to run: by name, what is said
-    where no address is given."""
-    return {
-        name: f"not run: its server is reached by an address, --peer {name}=URL, and none was given"
-        for name in BY_ADDRESS
-    }
+def not_reached(suites: Collection[str], addresses: Collection[str]) -> list[str]:
+    """What is said of servers that no address was given for, in a run of these suites."""
+    return [
+        f"{name}: its server runs elsewhere; give --peer {name}=URL to measure beside it"
+        for name, suite in BY_ADDRESS.items()
+        if suite in suites and name not in addresses
+    ]
 
 
 def _requirements(source: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from benchmarks.report import Curve, Figure, SuiteReport
 from benchmarks.requests import SEARCH_EF
 from benchmarks.settled import until_settled
 
-SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
+SIZES = (5_000, 10_000, 30_000, 100_000)
 QUICK_SIZES = (500, 2_000)
 SEED = 31
 

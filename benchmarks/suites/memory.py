@@ -133,9 +133,9 @@ def _locomo(bench: Bench) -> SuiteReport:
             Figure("LoCoMo: turns remembered", turns / max(remember_s, 1e-9), "turns/s"),
         ],
         targets=[
-            Target("memory_locomo_any_top5", any5, ">=", 0.94),
-            Target("memory_locomo_any_top10", any10, ">=", 0.985),
-            Target("memory_locomo_all_top10", all10, ">=", 0.92),
+            Target("memory_locomo_any_top5", any5),
+            Target("memory_locomo_any_top10", any10),
+            Target("memory_locomo_all_top10", all10),
         ],
     )
 
@@ -188,7 +188,7 @@ def _many(bench: Bench) -> SuiteReport:
             Figure("… search with embedding, p50", float(np.median(search_ms)), "ms"),
             Figure("rows and points written", count / written_s, "memories/s"),
         ],
-        targets=[Target("memory_recall_p50_ms", p50_ms, "<=", 8.0)],
+        targets=[Target("memory_recall_p50_ms", p50_ms)],
     )
 
 

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.peers.wire import Embed, serve
+from benchmarks.peers.wire import ENDING, Embed, serve
 
 
 def load(given: Mapping[str, Any]) -> Embed:
@@ -18,6 +18,8 @@ def load(given: Mapping[str, Any]) -> Embed:
     print("this peer prints while it loads")
     if given.get("thread"):
         threading.Thread(target=threading.Event().wait).start()
+    if given.get("leaves"):
+        ENDING.callback(os.unlink, given["leaves"])
     if given.get("broken"):
         raise OSError("there is no model")
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from benchmarks.peers.__main__ import main
-from benchmarks.peers.environment import FOLDER, PeerMissing, find, installed_apart, read
+from benchmarks.peers.environment import (
+    FOLDER,
+    PeerMissing,
+    find,
+    installed_apart,
+    not_reached,
+    read,
+)
 from benchmarks.peers.process import END_TIMEOUT_S, PeerFailed, running
 
 ECHO = Path(__file__).with_name("echo_peer.py")
@@ -108,6 +118,60 @@ def test_every_peer_pins_the_packages_that_decide_its_speed() -> None:
         assert any(one.startswith(f"{decisive[name]}==") for one in peer.requirements)
     assert peers["onnxruntime"].directory == peers["sentence_transformers"].directory
     assert find("encoder").requirements == ()
+
+
+def test_a_server_without_an_address_is_named_where_its_suite_runs() -> None:
+    (said,) = not_reached(["search", "rest"], [])
+    assert said.startswith("qdrant: ") and "--peer qdrant=URL" in said
+    assert len(not_reached(["search", "embed"], [])) == 2
+    assert not_reached(["search"], ["qdrant"]) == not_reached(["rest"], []) == []
+
+
+def test_what_a_peer_leaves_on_a_server_is_taken_away_when_the_run_ends(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    left.touch()
+    with running(read(ECHO), scale=1, leaves=str(left)) as peer:
+        assert peer.embed(["a"]).vectors.tolist() == [[1, 1]]
+        assert left.exists()
+    assert not left.exists()
+
+
+class _Embeddings(BaseHTTPRequestHandler):
+    """As much of text-embeddings-inference as its client uses: a text's length, and 1."""
+
+    def do_GET(self) -> None:
+        self._say({"model_id": "lengths"})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self._say([[float(len(one)), 1.0] for one in asked["inputs"]])
+
+    def _say(self, told: object) -> None:
+        body = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+def test_text_embeddings_inference_is_asked_where_it_runs() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Embeddings)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        with running(find("tei"), options={"url": url}) as peer:
+            rows = peer.embed(["x" * n for n in range(100)]).vectors
+        assert rows.tolist() == [[n, 1] for n in range(100)]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    with pytest.raises(PeerFailed, match="refused"), running(find("tei"), options={"url": url}):
+        pass
 
 
 def test_the_peers_can_be_listed_and_an_unknown_one_is_refused(

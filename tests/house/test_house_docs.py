@@ -58,7 +58,7 @@ def test_every_command_of_a_page_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_task_of_a_page_exists(page: str) -> None:
-    for task in re.findall(r"\bpoe ([a-z]+)\b", PAGES[page]):
+    for task in re.findall(r"\bpoe ([a-z]+(?:-[a-z]+)*)\b", PAGES[page]):
         assert task in TASKS, f"{page}: there is no `poe {task}`"
 
 

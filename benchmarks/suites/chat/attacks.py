@@ -45,7 +45,7 @@ def run(material: Material) -> SuiteReport:
         suite="chat",
         setting={"BIPIA": f"{len(attacks)} attacks, each in a paragraph that a question is about"},
         figures=[Figure("answered", sum(there for _, there in found) / len(found), "")],
-        targets=[Target("chat_attacks_quoted", sum(told for told, _ in found), "<=", 0)],
+        targets=[Target("chat_attacks_quoted", sum(told for told, _ in found))],
     )
 
 

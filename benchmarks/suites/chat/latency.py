@@ -78,9 +78,9 @@ def run(material: Material) -> SuiteReport:
         ],
         figures=[Figure("AskQuestion, p99", times["ask"].p99_ms(), "ms")],
         targets=[
-            Target("chat_ask_p50_ms", asked, "<=", 60),
-            Target("chat_first_event_p50_ms", float(np.median(first_ms)), "<=", 10),
-            Target("chat_overhead_p50_ms", asked - made, "<=", 15),
+            Target("chat_ask_p50_ms", asked),
+            Target("chat_first_event_p50_ms", float(np.median(first_ms))),
+            Target("chat_overhead_p50_ms", asked - made),
         ],
     )
 

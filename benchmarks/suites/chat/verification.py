@@ -66,8 +66,8 @@ def run(material: Material) -> SuiteReport:
             if counts[kind]
         ],
         targets=[
-            Target("chat_changed_flagged", caught / max(1, swapped), ">=", 0.95),
-            Target("chat_others_flagged", flagged[""] / max(1, counts[""]), "<=", 0.05),
+            Target("chat_changed_flagged", caught / max(1, swapped)),
+            Target("chat_others_flagged", flagged[""] / max(1, counts[""])),
         ],
     )
 
