@@ -172,9 +172,10 @@ class _Siblings:
         return convert.turns(response)
 
     async def memories(self, subject: str, question: str) -> Sequence[str]:
-        """What is remembered. No service of this mesh remembers yet."""
+        """What is remembered: not read for answers yet."""
         raise InvalidField(
-            f"memory_subject is {subject!r}, but no node keeps memories yet; leave it empty.",
+            f"memory_subject is {subject!r}, but answers do not read memories yet. Leave it empty, "
+            "or call RecallMemories and put what it finds before the question.",
             field="memory_subject",
         )
 
