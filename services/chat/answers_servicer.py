@@ -203,7 +203,7 @@ class _Known:
                 )
         if request.memory_subject:
             raise InvalidField(
-                f"memory_subject is {request.memory_subject!r}, but no node keeps memories yet; "
+                f"memory_subject is {request.memory_subject!r}, but answers do not read memories yet; "
                 "leave it empty.",
                 field="memory_subject",
             )
