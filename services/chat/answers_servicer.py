@@ -203,8 +203,8 @@ class _Known:
                 )
         if request.memory_subject:
             raise InvalidField(
-                f"memory_subject is {request.memory_subject!r}, but answers do not read memories yet; "
-                "leave it empty.",
+                f"memory_subject is {request.memory_subject!r}, but answers do not read memories "
+                "yet; leave it empty.",
                 field="memory_subject",
             )
         if request.session:
