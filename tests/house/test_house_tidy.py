@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -127,6 +128,12 @@ def test_no_test_skips_itself() -> None:
         if marks.search(line)
     ]
     assert not found, f"a test that cannot run says nothing: {found}"
+
+
+def test_no_two_modules_of_tests_have_one_name() -> None:
+    """Pytest reads only the first of them, where their folders are no packages."""
+    names = Counter(path.name for path in tracked() if path.match("tests/**/test_*.py"))
+    assert not [name for name, times in names.items() if times > 1]
 
 
 def test_every_function_that_others_call_says_what_it_does() -> None:

@@ -246,39 +246,6 @@ def test_an_error_of_the_mesh_keeps_its_reason(mesh: Up) -> None:
     assert error["request_id"]
 
 
-def test_a_killed_part_comes_back_and_everything_goes_on(mesh: Up, facts: Path) -> None:
-    status = result(run(mesh.home, "status", "--json"))
-    assert status["control_plane"] == "running"
-    for part in ("control-plane", "envoy", "node-2"):
-        os.kill(mesh.ready["parts"][part], signal.SIGKILL)
-    for part in ("control-plane", "envoy", "node-2"):
-        mesh_said = [one for one in mesh.said if one.get("part") == part]
-        if not any(one["event"] == "ready" for one in mesh_said):
-            mesh.wait_for(event="ready", part=part)
-    answer = result(run(mesh.home, "ask", "How tall is the lighthouse?", "-c", "facts", "--json"))
-    assert answer["citations"], answer
-    body = {"question": "How tall is the lighthouse?", "collections": ["collections/facts"]}
-    over_rest = httpx.post(f"{mesh.ready['rest']}/v1/chat:ask", json=body, timeout=30)
-    assert over_rest.json()["answer"]["text"] == answer["answer"]
-
-
-def test_sigterm_stops_all_and_a_killed_up_leaves_nobody_behind(mesh: Up) -> None:
-    below = mesh.descendants()
-    assert len(below) > 5
-    mesh.process.send_signal(signal.SIGTERM)
-    assert mesh.process.wait(60) == 0, mesh.said
-    assert gone(below, 1.0) == []
-
-    again = Up(mesh.home)  # the same directory, all services in one node
-    try:
-        below = again.descendants()
-        again.process.kill()
-        again.process.wait(10)
-        assert gone(below, 10.0) == []
-    finally:
-        again.close()
-
-
 def test_budgets_are_set_shown_and_taken_away(mesh: Up) -> None:
     made = result(run(mesh.home, "budgets", "set", "all", "--limit", "12.5", "--json"))
     assert (made["name"], made["limit_nanos"]) == ("budgets/all", 12_500_000_000)
@@ -310,3 +277,36 @@ def test_a_model_is_asked_without_passages(mesh: Up, tmp_path: Path) -> None:
     assert "needs a language model" in error["message"]
     error = failure(run(mesh.home, "generate", "Hello", "--model", "absent", "--json"))
     assert error["reason"] == "GENERATION_MODEL_NOT_FOUND"
+
+
+def test_a_killed_part_comes_back_and_everything_goes_on(mesh: Up, facts: Path) -> None:
+    status = result(run(mesh.home, "status", "--json"))
+    assert status["control_plane"] == "running"
+    for part in ("control-plane", "envoy", "node-2"):
+        os.kill(mesh.ready["parts"][part], signal.SIGKILL)
+    for part in ("control-plane", "envoy", "node-2"):
+        mesh_said = [one for one in mesh.said if one.get("part") == part]
+        if not any(one["event"] == "ready" for one in mesh_said):
+            mesh.wait_for(event="ready", part=part)
+    answer = result(run(mesh.home, "ask", "How tall is the lighthouse?", "-c", "facts", "--json"))
+    assert answer["citations"], answer
+    body = {"question": "How tall is the lighthouse?", "collections": ["collections/facts"]}
+    over_rest = httpx.post(f"{mesh.ready['rest']}/v1/chat:ask", json=body, timeout=30)
+    assert over_rest.json()["answer"]["text"] == answer["answer"]
+
+
+def test_sigterm_stops_all_and_a_killed_up_leaves_nobody_behind(mesh: Up) -> None:
+    below = mesh.descendants()
+    assert len(below) > 5
+    mesh.process.send_signal(signal.SIGTERM)
+    assert mesh.process.wait(60) == 0, mesh.said
+    assert gone(below, 1.0) == []
+
+    again = Up(mesh.home)  # the same directory, all services in one node
+    try:
+        below = again.descendants()
+        again.process.kill()
+        again.process.wait(10)
+        assert gone(below, 10.0) == []
+    finally:
+        again.close()
