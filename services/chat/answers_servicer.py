@@ -16,7 +16,7 @@ from ragmesh.api.retrieval.v1 import collection_pb2
 from ragmesh.api.retrieval.v1 import retrieval_service_pb2 as retrieval
 from redis.asyncio import Redis
 
-from engine.errors import Cancelled, InvalidField, RagmeshError, ServiceUnavailable
+from engine.errors import Cancelled, RagmeshError, ServiceUnavailable
 from services.chat import answers_convert as convert
 from services.chat.answers_convert import Record
 from services.chat.convert import failed
@@ -201,12 +201,6 @@ class _Known:
                 await count(
                     retrieval.CountPointsRequest(collection=name, filter=request.filter), call
                 )
-        if request.memory_subject:
-            raise InvalidField(
-                f"memory_subject is {request.memory_subject!r}, but answers do not read memories "
-                "yet; leave it empty.",
-                field="memory_subject",
-            )
         if request.session:
             get = self._mesh.method("memory", "GetSession")
             await get(memory.GetSessionRequest(name=request.session), call)

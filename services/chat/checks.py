@@ -56,6 +56,13 @@ def _before(request: pb.AskQuestionRequest | pb.StreamAnswerRequest) -> None:
     if request.HasField("confidence_min"):
         fields.number(request.confidence_min, "confidence_min", 0, 1)
     fields.characters(request.memory_subject, "memory_subject", SUBJECT_CHARACTERS_MAX, 0)
+    if request.memory_subject:
+        # Answers quote what they read, and erasing a subject does not find them yet.
+        raise InvalidField(
+            f"memory_subject is {request.memory_subject!r}, but answers do not read memories yet. "
+            "Leave it empty, or call RecallMemories and say what it finds in the question.",
+            field="memory_subject",
+        )
     fields.items(request.history, "history", TURNS_MAX, 0)
     for index, turn in enumerate(request.history):
         fields.characters(turn.question, f"history[{index}].question", QUESTION_CHARACTERS_MAX, 1)

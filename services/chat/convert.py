@@ -48,7 +48,6 @@ def ask_value(request: Request) -> Ask:
         unsupported="withhold" if request.unsupported == _WITHHOLD else "flag",
         turns=tuple(Turn(turn.question, turn.answer) for turn in request.history),
         session=request.session,
-        memory_subject=request.memory_subject,
         confidence_min=request.confidence_min if request.HasField("confidence_min") else None,
     )
 

@@ -47,7 +47,7 @@ Policy: TypeAlias = Literal["flag", "withhold"]
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A question with its bounds. `turns` are what was said before, where the caller keeps it;
-    `session` and `memory_subject` name what the mesh keeps, empty for none. `unsupported` says
+    `session` names what the mesh keeps, empty for none. `unsupported` says
     what becomes of sentences that nothing supports."""
 
     question: str
@@ -57,7 +57,6 @@ class Ask:
     unsupported: Policy = "flag"
     turns: Sequence[Turn] = ()
     session: str = ""
-    memory_subject: str = ""
     confidence_min: float | None = None
 
 
@@ -66,7 +65,7 @@ class Context:
     """The passages that the model gets, with the milliseconds that finding them took.
 
     `question` is what was searched and is to be answered, `parts` its parts if there are several.
-    `memories` are what is remembered. `requeried` says that it was searched twice.
+    `requeried` says that it was searched twice.
     """
 
     passages: Sequence[Found]
@@ -74,7 +73,6 @@ class Context:
     context_ms: float
     question: str = ""
     parts: Sequence[str] = ()
-    memories: Sequence[str] = ()
     requeried: bool = False
 
 
@@ -86,9 +84,6 @@ async def gather_context(ask: Ask, siblings: Siblings) -> Context:
     asked = parts(question)
     found = await _all([_searched(ask, one, siblings) for one in asked])
     hits, requeried = await _requeried(ask, asked, found, begin_s, siblings)
-    memories: Sequence[str] = ()
-    if ask.memory_subject:
-        memories = await siblings.memories(ask.memory_subject, question)
     searched_s = time.perf_counter()
     passages = await fitting(hits, ask.context_tokens_max, siblings)
     done_s = time.perf_counter()
@@ -98,7 +93,6 @@ async def gather_context(ask: Ask, siblings: Siblings) -> Context:
         (done_s - searched_s) * 1000,
         question,
         asked if len(asked) > 1 else (),
-        memories,
         requeried,
     )
 

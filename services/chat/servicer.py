@@ -171,14 +171,6 @@ class _Siblings:
         )
         return convert.turns(response)
 
-    async def memories(self, subject: str, question: str) -> Sequence[str]:
-        """What is remembered: not read for answers yet."""
-        raise InvalidField(
-            f"memory_subject is {subject!r}, but answers do not read memories yet. Leave it empty, "
-            "or call RecallMemories and put what it finds before the question.",
-            field="memory_subject",
-        )
-
     async def rewrite(self, question: str, turns: Sequence[Turn]) -> str:
         """Asks the language model; one that fails is not missed, because there are rules."""
         if self._model == EXTRACTIVE_MODEL:

@@ -37,10 +37,6 @@ class Siblings(Protocol):
         """What was said in a session before this question, the oldest first."""
         ...
 
-    async def memories(self, subject: str, question: str) -> Sequence[str]:
-        """What is remembered of a subject that bears on a question, the best first."""
-        ...
-
     async def rewrite(self, question: str, turns: Sequence[Turn]) -> str:
         """The question as one that stands alone, by the language model that is to answer it;
         empty where that is none, or does not answer."""

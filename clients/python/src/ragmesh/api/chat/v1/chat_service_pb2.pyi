@@ -174,8 +174,8 @@ class AskQuestionRequest(_message.Message):
     beside the tenant's. Empty for none.
     """
     memory_subject: _builtins.str
-    """Whose memories may help, at most 256 characters. Empty for nobody's; refused with INVALID_FIELD
-    where no node keeps memories.
+    """Whose memories may help, at most 256 characters. Not read yet: refused with INVALID_FIELD
+    unless it is empty.
     """
     confidence_min: _builtins.float
     """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which
@@ -692,8 +692,8 @@ class StreamAnswerRequest(_message.Message):
     beside the tenant's. Empty for none.
     """
     memory_subject: _builtins.str
-    """Whose memories may help, at most 256 characters. Empty for nobody's; refused with INVALID_FIELD
-    where no node keeps memories.
+    """Whose memories may help, at most 256 characters. Not read yet: refused with INVALID_FIELD
+    unless it is empty.
     """
     confidence_min: _builtins.float
     """How sure an extractive answer must be, 0 to 1: below it there is none. Unset for 0.25, which
